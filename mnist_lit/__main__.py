@@ -1,0 +1,81 @@
+"""The table of commands, and how the program ends: imports a command's module when it is called."""
+
+import signal
+import sys
+from importlib import import_module
+from types import FrameType
+
+from mnist_lit import __version__
+from mnist_lit.errors import InputError
+
+COMMANDS = {
+    "fit": ("mnist_lit.cli", "train a network"),
+    "validate": ("mnist_lit.cli", "judge a checkpoint on the validation images"),
+    "test": ("mnist_lit.cli", "judge a checkpoint on the 10,000 test images"),
+    "predict": ("mnist_lit.cli", "write a checkpoint's prediction for each test image"),
+}
+
+HELP = """\
+mnist_lit {version}: handwritten digits, trained, judged and used.
+
+usage: python -m mnist_lit COMMAND [options]     (COMMAND --help lists the options)
+
+{commands}
+
+examples:
+  python -m mnist_lit fit --config configs/default.yaml
+  python -m mnist_lit test --ckpt_path best"""
+
+
+class Stopped(BaseException):
+    """SIGINT or SIGTERM; not an Exception, so that nothing on the way takes it for an error."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.status = 128 + signum
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        args: The command and its options; those of the process if None.
+
+    Returns:
+        The exit status: 0, 2 for a mistake in the input, 130 after SIGINT, 143 after SIGTERM.
+    """
+    args = sys.argv[1:] if args is None else args
+    command = args[0] if args else "--help"
+    if command in ("-h", "--help"):
+        lines = (f"  {name:10}{purpose}" for name, (_, purpose) in COMMANDS.items())
+        print(HELP.format(version=__version__, commands="\n".join(lines)))
+        return 0
+    if command == "--version":
+        print(f"mnist_lit {__version__}")
+        return 0
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, _stop)
+    try:
+        if command not in COMMANDS:
+            raise InputError(
+                f"There is no command {command!r}.",
+                f"The command comes first: one of {', '.join(COMMANDS)}.",
+            )
+        import_module(COMMANDS[command][0]).main(args)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except Stopped as stopped:
+        print(f"Stopped by {stopped}.", file=sys.stderr)
+        return stopped.status
+    return 0
+
+
+def _stop(signum: int, frame: FrameType | None) -> None:
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_DFL)  # a second one ends the program at once
+    raise Stopped(signum)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

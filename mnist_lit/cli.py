@@ -1,0 +1,306 @@
+"""The commands fit, validate, test and predict, on LightningCLI."""
+
+import logging
+import os
+import secrets
+import sys
+import warnings
+from argparse import ArgumentError
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import (
+    LearningRateMonitor,
+    ModelCheckpoint,
+    ProgressBar,
+    TQDMProgressBar,
+)
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from mnist_lit import runs
+from mnist_lit.callbacks import EpochLines, Predictions, Results, RunRecord
+from mnist_lit.data import MNISTDataModule
+from mnist_lit.errors import InputError
+from mnist_lit.module import DigitClassifier
+from mnist_lit.usage import explain
+
+PROGRAM = "python -m mnist_lit"
+
+# Settings that change nothing about what a run learns: a resumed run may have others.
+FREE_WHEN_RESUMED = ("data.data_dir", "data.eval_batch_size", "data.num_workers")
+
+# What Lightning and torch warn of on every normal run, each with the reason why it is no news.
+QUIET = (
+    ".*does not have many workers",  # 0 is fastest here: a fetch is one indexing operation
+    ".*smaller than the logging interval",  # the end of the epoch logs what is left
+    ".*Experiment logs directory",  # a resumed run goes on in its own directory
+    ".*Checkpoint directory .* exists and is not empty",  # the same
+    ".*callbacks used to create the checkpoint need to be provided",  # not for judging it
+    ".*Total length of `list` across ranks is zero",  # val_size 0 was asked for
+    ".*isinstance.treespec, LeafSpec.* is deprecated",  # Lightning's use of torch
+)
+
+
+def main(args: list[str]) -> None:
+    """Run ``fit``, ``validate``, ``test`` or ``predict``.
+
+    Args:
+        args: The command and its options.
+
+    Raises:
+        InputError: If something is wrong with them, or with the files they name.
+    """
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # of LightningCLI's calls
+    for message in QUIET:
+        warnings.filterwarnings("ignore", message)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # for a class_path in a file of the user's own
+    try:
+        DigitsCLI(args)
+    except MisconfigurationException as error:
+        what, *_ = str(error).strip().splitlines()
+        raise InputError(what, f"All options: {PROGRAM} {args[0]} --help") from error
+
+
+class DigitsCLI(LightningCLI):
+    """LightningCLI for one of its commands, which keeps a run's settings and files together.
+
+    Args:
+        args: The command and its options.
+    """
+
+    def __init__(self, args: list[str]) -> None:
+        self.command = args[0]
+        self.checkpoint: Path | None = None
+        self.resumed: dict[str, Any] = {}
+        super().__init__(
+            DigitClassifier,
+            MNISTDataModule,
+            save_config_callback=None,  # RunRecord keeps the configuration
+            trainer_defaults={"max_epochs": 10, "enable_model_summary": False},
+            parser_kwargs={
+                "prog": PROGRAM,
+                "exit_on_error": False,
+                "allow_abbrev": False,
+                self.command: {
+                    "exit_on_error": False,
+                    "usage": f"{PROGRAM} {self.command} [--config FILE ...] [options]",
+                },
+            },
+            args=args,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,  # DigitClassifier.describe does it
+        )
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """Only the command called: every parser costs time."""
+        skipped = LightningCLI.subcommands()[self.command] | {"weights_only", "verbose"}
+        return {self.command: skipped}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        if self.command == "fit":
+            parser.add_argument(
+                "-n", "--name", default="", help="Name of the run, its place in lightning_logs."
+            )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse; a checkpoint brings along the settings of its run."""
+        self.config = self._parse(parser, args)
+        log_dir = self._log_dir()
+        if which := self.config[self.command].ckpt_path:
+            self.checkpoint = runs.find_checkpoint(which, log_dir)
+            print(f"Checkpoint: {self.checkpoint}")
+            self._parse_over_recorded(parser, args)
+        elif self.command != "fit":
+            newest = [*runs.checkpoints(log_dir), "best"][0]
+            raise InputError(
+                f"{self.command} needs a checkpoint: untrained weights tell nothing.",
+                f"Give one: {PROGRAM} {self.command} --ckpt_path {newest}",
+            )
+        settings = self.config[self.command]
+        if isinstance(settings.seed_everything, bool):
+            # A process that Lightning has started finds the first one's seed in the environment.
+            drawn = os.environ.get("PL_GLOBAL_SEED", secrets.randbelow(2**32))
+            settings.seed_everything = int(drawn)
+        if self.command == "fit":
+            runs.check_name(settings.name)
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing left to do: parse_arguments has read the checkpoint's settings."""
+
+    def _parse(self, parser: LightningArgumentParser, args: list[str], source: str = "") -> Any:
+        try:
+            return parser.parse_args(args)
+        except ArgumentError as error:
+            keys = self._parser(self.command).get_defaults().keys()
+            what, hint = explain(str(error), keys, f"{PROGRAM} {self.command}")
+            raise InputError(source + what, hint) from error
+
+    def _parse_over_recorded(self, parser: LightningArgumentParser, args: list[str]) -> None:
+        assert self.checkpoint is not None
+        self.state = runs.load_checkpoint(self.checkpoint)
+        recorded = self.state.get("config", {"model": self.state["hyper_parameters"]})
+        recorded["model"].pop("_instantiator", None)
+        if self.command != "fit":  # how it was trained plays no part
+            recorded = {key: recorded[key] for key in ("model", "data") if key in recorded}
+        base = [self.command, "--config", yaml.safe_dump(recorded)]
+        self.config = self._parse(parser, [*base, *args[1:]], f"{self.checkpoint}: ")
+        self.config[self.command].ckpt_path = str(self.checkpoint)
+
+        bound = ("model.", "data.", "seed_everything", "name")
+        bound = bound if self.command == "fit" else ("model.",)
+        then, now = _flat(recorded), _flat(self._settings())
+        for key, value in now.items():
+            differs = key.startswith(bound) and key not in FREE_WHEN_RESUMED
+            if differs and key in then and then[key] != value:
+                raise InputError(
+                    f"{key} is {then[key]} in the checkpoint and {value} in your options.",
+                    "Leave it out to go on with the checkpoint, or train anew without --ckpt_path.",
+                )
+
+    def _settings(self) -> dict[str, Any]:
+        """All settings of the command, in primitives."""
+        parser = self._parser(self.command)
+        text = parser.dump(self.config[self.command], skip_none=False)
+        settings: dict[str, Any] = yaml.safe_load(text)
+        return settings
+
+    def _log_dir(self) -> Path:
+        root = self.config[self.command].trainer.default_root_dir
+        return Path(root or ".", runs.LOG_DIR)
+
+    def instantiate_classes(self) -> None:
+        super().instantiate_classes()
+        self.model.describe(**self._settings()["model"])
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Add to the user's what a run always needs: no list in a configuration takes it away."""
+        given = self.config_init[self.command].trainer
+        callbacks = [*_listed(given.callbacks), *self._callbacks()]
+        plugins = [*_listed(given.plugins), runs.WholeCheckpointIO()]
+        if given.enable_progress_bar is not False and not any(
+            isinstance(callback, ProgressBar) for callback in callbacks
+        ):
+            callbacks.append(TQDMProgressBar(leave=True) if sys.stdout.isatty() else EpochLines())
+        # The logs of a fit come with its directory, which is made when all else is sound.
+        self.logs = self.command == "fit" and given.logger in (None, True) and not given.fast_dev_run
+        if given.logger in (None, True):
+            kwargs["logger"] = False
+        if self.command != "fit":
+            kwargs["enable_checkpointing"] = False
+        return super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **kwargs)
+
+    def _callbacks(self) -> list[Callback]:
+        if self.command == "fit":
+            return self._fit_callbacks()
+        assert self.checkpoint is not None
+        if self.command == "predict":
+            return [Predictions(runs.run_of(self.checkpoint) / "predictions.csv")]
+        return [Results(self.checkpoint)]
+
+    def _fit_callbacks(self) -> list[Callback]:
+        given = self.config_init.fit.trainer
+        settings = self._settings()
+        settings.update(ckpt_path=None, config=None)
+        callbacks: list[Callback] = [RunRecord(settings)]
+        if given.logger is not False and not given.fast_dev_run:
+            callbacks.append(LearningRateMonitor("step"))
+        if given.enable_checkpointing is not False:
+            if self.datamodule.val_size and given.limit_val_batches != 0:
+                best = ModelCheckpoint(
+                    monitor="val/loss", filename="best", enable_version_counter=False
+                )
+                callbacks.append(best)
+            last = ModelCheckpoint(
+                filename="last", save_on_train_epoch_end=True, enable_version_counter=False
+            )
+            callbacks.append(last)
+        return callbacks
+
+    def validate(self, **kwargs: Any) -> None:
+        """Validate; Results prints what Lightning's table would."""
+        self.trainer.validate(verbose=False, **kwargs)
+
+    def test(self, **kwargs: Any) -> None:
+        """Test; Results prints what Lightning's table would."""
+        self.trainer.test(verbose=False, **kwargs)
+
+    def fit(self, **kwargs: Any) -> None:
+        """Train in a run directory of its own, or go on in that of the checkpoint."""
+        trainer, epoch = self.trainer, 0
+        if self.checkpoint:
+            epoch = self.state["epoch"] + 1
+            if trainer.max_epochs in range(epoch + 1):
+                print(
+                    f"This run is finished: max_epochs is {trainer.max_epochs}.\n"
+                    f"To train it further: {PROGRAM} fit --ckpt_path {self.checkpoint} "
+                    f"--trainer.max_epochs {epoch + 10}"
+                )
+                return
+        if self.logs:
+            trainer.loggers = self._run_loggers()
+        if trainer.is_global_zero:
+            network = self.model.network
+            parameters = sum(parameter.numel() for parameter in network.parameters())
+            print(
+                f"Run: {trainer.log_dir if trainer.loggers else 'not logged'}\n"
+                f"{type(network).__name__}, {parameters:,} parameters, "
+                f"on {trainer.strategy.root_device}, seed {self.config.fit.seed_everything}"
+            )
+        try:
+            trainer.fit(**kwargs)
+        except BaseException as error:
+            if trainer.is_global_zero and not isinstance(error, InputError):
+                print(self._how_to_go_on(), file=sys.stderr)
+            raise
+        if trainer.is_global_zero and (best := self._kept("best") or self._kept("last")):
+            print(
+                f"Checkpoint: {best}\n"
+                f"To test it: {PROGRAM} test --ckpt_path {best}\n"
+                f"To look at the run: tensorboard --logdir {self._log_dir()}"
+            )
+
+    def _how_to_go_on(self) -> str:
+        last = self._kept("last")
+        if not last:
+            return "No epoch was finished, so there is no checkpoint."
+        return (
+            f"Kept: {last}, after epoch {runs.load_checkpoint(last)['epoch'] + 1}\n"
+            f"To go on from there: {PROGRAM} fit --ckpt_path {last}"
+        )
+
+    def _run_loggers(self) -> list[Logger]:
+        if not self.trainer.is_global_zero:
+            return []
+        run, step = None, 0
+        if self.checkpoint and (runs.run_of(self.checkpoint) / "config.yaml").exists():
+            run, step = runs.run_of(self.checkpoint), self.state["global_step"]
+        run = run or runs.new_run(self._log_dir(), self.config.fit.name)
+        return runs.loggers(run, step)
+
+    def _kept(self, name: str) -> Path | None:
+        """A checkpoint of this run, if it has been written."""
+        for callback in self.trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.filename == name:
+                path = Path(os.path.relpath(callback.best_model_path or "-"))
+                return path if path.is_file() else None
+        return None
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]

@@ -1,0 +1,244 @@
+"""DigitClassifier: a network with its loss, metrics, optimiser and schedule, as a LightningModule."""
+
+import inspect
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+
+from mnist_lit.data import Batch
+from mnist_lit.errors import InputError
+from mnist_lit.networks import TutorialCNN
+
+# What torch's schedules call the number of steps after which they end.
+SCHEDULE_LENGTHS = ("total_steps", "T_max", "total_iters")
+
+
+class DigitClassifier(LightningModule):
+    """Trains and judges a network that tells the ten digits apart.
+
+    The training loss is cross-entropy with the given weights and smoothing; validation and test
+    report the plain mean cross-entropy, the negative log-likelihood in nats, so that runs compare.
+
+    Args:
+        network: From ``float32 (n, 1, 28, 28)`` in [0, 1] to ``(n, 10)`` logits; the tutorial's
+            network if none is given.
+        augmentation: Applied to the training images on the device, same shape in and out.
+        optimizer: Called with the parameters.
+        scheduler: Called with the optimiser. Its total_steps, T_max or total_iters, if null or -1,
+            becomes the length of the training.
+        scheduler_interval: Whether the schedule advances every step or every epoch.
+        class_weights: Ten factors of the digits' training losses; all equal if none are given.
+        label_smoothing: In [0, 1): share of the target spread evenly over the ten digits
+            (Szegedy et al., "Rethinking the Inception architecture", 2016).
+
+    Raises:
+        InputError: If the weights or the smoothing are out of range.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module | None = None,
+        augmentation: nn.Module | None = None,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = torch.optim.Adam,
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        scheduler_interval: Literal["step", "epoch"] = "epoch",
+        class_weights: list[float] | None = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        network = network or TutorialCNN()
+        self.describe(
+            network=network,
+            augmentation=augmentation,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            scheduler_interval=scheduler_interval,
+            class_weights=class_weights,
+            label_smoothing=label_smoothing,
+        )
+        # Channels last: the faster layout for the convolutions of CPUs and GPUs alike.
+        self.network = network.to(memory_format=torch.channels_last)
+        self.augmentation = augmentation or nn.Identity()
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.scheduler_interval = scheduler_interval
+        self.loss = _training_loss(class_weights, label_smoothing)
+        metrics = MetricCollection({"accuracy": MulticlassAccuracy(10, average="micro")})
+        self.train_metrics = metrics.clone(prefix="train/", postfix="_epoch")
+        self.train_loss = MeanMetric()
+        self.val_metrics = metrics.clone(prefix="val/")
+        self.test_metrics = metrics.clone(prefix="test/")
+        self.confusion = MulticlassConfusionMatrix(10)  # of the latest validation or test
+        self._unlogged: list[Batch] = []  # logits and labels of the steps since the last log
+        self._seed = 0
+
+    def describe(self, **hyperparameters: Any) -> None:
+        """Record the hyperparameters in primitives, so that every checkpoint loads by itself.
+
+        Classes, partials of classes and modules become ``class_path`` descriptions, which
+        ``load_from_checkpoint`` instantiates; whatever is a primitive already stays as it is.
+        A module given in Python whose constructor takes arguments cannot be described; loading
+        such a checkpoint needs it again: ``load_from_checkpoint(path, network=...)``.
+        """
+        described = {name: _in_primitives(value) for name, value in hyperparameters.items()}
+        instantiator = "lightning.pytorch.cli.instantiate_module"
+        self.save_hyperparameters({**described, "_instantiator": instantiator})
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the description that came with the checkpoint."""
+        self.describe(**checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Give ``float32 (n, 10)`` logits for ``float32 (n, 1, 28, 28)`` images in [0, 1]."""
+        logits: Tensor = self.network(images)
+        return logits.float()
+
+    def on_fit_start(self) -> None:
+        self._seed = self.trainer.strategy.broadcast(torch.initial_seed())
+
+    def on_train_epoch_start(self) -> None:
+        """Make the epoch's randomness a function of seed, epoch and rank: a resumed run is equal."""
+        entropy = np.random.SeedSequence([self._seed, self.current_epoch, self.global_rank])
+        torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
+        self._unlogged.clear()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        images, labels = batch
+        logits = self(self.augmentation(images))
+        # Logging and metrics cost more than a tenth of a step: they take many steps at once.
+        self._unlogged.append((logits.detach(), labels))
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+            self._log_training(on_step=True, on_epoch=False)
+        loss: Tensor = self.loss(logits, labels)
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        if self._unlogged:
+            self._log_training(on_step=False, on_epoch=True)
+        self.log("train/loss_epoch", self.train_loss)
+        self.log_dict(self.train_metrics)
+
+    def on_validation_epoch_start(self) -> None:
+        self.confusion.reset()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._judge(batch, "val", self.val_metrics)
+
+    def on_test_epoch_start(self) -> None:
+        self.confusion.reset()
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._judge(batch, "test", self.test_metrics)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Give label, prediction, its probability and the loss of each image, all ``(n,)``."""
+        images, labels = batch
+        logits = self(images)
+        probability, prediction = logits.softmax(dim=1).max(dim=1)
+        return {
+            "label": labels,
+            "prediction": prediction,
+            "probability": probability,
+            "loss": cross_entropy(logits, labels, reduction="none"),
+        }
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Make the optimiser and its schedule.
+
+        Raises:
+            InputError: If torch refuses their arguments.
+        """
+        try:
+            optimizer = self.optimizer(self.parameters())
+            if self.scheduler is None:
+                return optimizer
+            scheduler = self._with_length(self.scheduler)(optimizer)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"Optimiser and schedule cannot be made: {error}.",
+                "Mend model.optimizer or model.scheduler.",
+            ) from error
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {
+                "scheduler": scheduler,
+                "interval": self.scheduler_interval,
+                "monitor": "val/loss",  # for ReduceLROnPlateau
+            },
+        }
+
+    def _with_length(self, scheduler: Callable[..., LRScheduler]) -> Callable[..., LRScheduler]:
+        given = getattr(scheduler, "keywords", {})
+        unset = [name for name in SCHEDULE_LENGTHS if given.get(name, 0) in (None, -1)]
+        if not unset:
+            return scheduler
+        by_step = self.scheduler_interval == "step"
+        length = self.trainer.estimated_stepping_batches if by_step else self.trainer.max_epochs
+        if length in (None, -1, float("inf")):
+            raise InputError(
+                f"The schedule needs its {unset[0]}, but the training has no end.",
+                f"Give it as model.scheduler.init_args.{unset[0]}, or set trainer.max_epochs.",
+            )
+        return partial(scheduler, **dict.fromkeys(unset, length))
+
+    def _log_training(self, *, on_step: bool, on_epoch: bool) -> None:
+        logits, labels = (torch.cat(parts) for parts in zip(*self._unlogged, strict=True))
+        self._unlogged.clear()
+        loss = self.loss(logits, labels)
+        self.train_loss.update(loss, weight=len(labels))
+        batch = self.train_metrics(logits, labels)
+        self.log_dict(
+            {"train/loss": loss, "train/accuracy": batch["train/accuracy_epoch"]},
+            on_step=on_step,
+            on_epoch=on_epoch,
+            prog_bar=True,
+        )
+
+    def _judge(self, batch: Batch, split: str, metrics: MetricCollection) -> None:
+        images, labels = batch
+        logits: Tensor = self(images)
+        loss = cross_entropy(logits, labels)
+        metrics.update(logits, labels)
+        self.confusion.update(logits, labels)
+        self.log(f"{split}/loss", loss, batch_size=len(labels), sync_dist=True, prog_bar=True)
+        self.log_dict(metrics, prog_bar=True)
+
+
+def _training_loss(class_weights: list[float] | None, label_smoothing: float) -> nn.Module:
+    if class_weights is not None and (len(class_weights) != 10 or min(class_weights) <= 0):
+        raise InputError(
+            f"model.class_weights is {class_weights}.", "Give ten positive numbers, one a digit."
+        )
+    if not 0 <= label_smoothing < 1:
+        raise InputError(
+            f"model.label_smoothing is {label_smoothing}.", "Give a number from 0 to less than 1."
+        )
+    weight = None if class_weights is None else torch.tensor(class_weights)
+    return nn.CrossEntropyLoss(weight, label_smoothing=label_smoothing)
+
+
+def _in_primitives(value: object) -> object:
+    if isinstance(value, type):
+        return {"class_path": f"{value.__module__}.{value.__qualname__}"}
+    if isinstance(value, partial) and isinstance(value.func, type) and not value.args:
+        return {
+            "class_path": f"{value.func.__module__}.{value.func.__qualname__}",
+            "init_args": value.keywords,
+        }
+    if isinstance(value, nn.Module):
+        kind = type(value)
+        if kind.__init__ is nn.Module.__init__ or not inspect.signature(kind).parameters:
+            return _in_primitives(kind)
+        return f"{kind.__qualname__}(...)"
+    return str(value) if callable(value) else value

@@ -1,0 +1,167 @@
+"""Run directories: how they are named, what lies in them, and how files get there whole."""
+
+import csv
+import io
+import os
+import pickle
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+
+from mnist_lit.errors import InputError
+
+LOG_DIR = "lightning_logs"
+
+
+def new_run(log_dir: Path, name: str) -> Path:
+    """Make the directory of a new run, ``log_dir/version_N`` or ``log_dir/name/version_N``.
+
+    Safe beside other processes that do the same.
+    """
+    parent = log_dir / name
+    parent.mkdir(parents=True, exist_ok=True)
+    taken = [int(path.name[8:]) for path in parent.glob("version_*") if path.name[8:].isdigit()]
+    version = max(taken, default=-1) + 1
+    while True:
+        try:
+            run = parent / f"version_{version}"
+            run.mkdir()
+            return run
+        except FileExistsError:
+            version += 1
+
+
+def run_of(checkpoint: Path) -> Path:
+    """The directory of the run that wrote ``checkpoint``, or else the one it lies in."""
+    parent = checkpoint.parent
+    return parent.parent if parent.name == "checkpoints" else parent
+
+
+def checkpoints(log_dir: Path, pattern: str = "*") -> list[Path]:
+    """The checkpoints of all runs below ``log_dir`` whose name fits, the newest first."""
+    found = log_dir.glob(f"**/checkpoints/{pattern}.ckpt")
+    return sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+
+
+def find_checkpoint(which: str, log_dir: Path) -> Path:
+    """Find the checkpoint meant by a file's path, ``best`` or ``last``.
+
+    Args:
+        which: A path, or ``best`` or ``last`` of the newest run that has one.
+        log_dir: Directory of the runs.
+
+    Raises:
+        InputError: If there is none.
+    """
+    if which not in ("best", "last"):
+        if Path(which).is_file():
+            return Path(which)
+        found = checkpoints(log_dir)
+        raise InputError(
+            f"There is no checkpoint {which}.",
+            f"The newest is {found[0]}." if found else f"There are none in {log_dir} either.",
+        )
+    found = checkpoints(log_dir, which)
+    if not found:
+        raise InputError(
+            f"No run in {log_dir} has a {which} checkpoint.",
+            "Train one: python -m mnist_lit fit --config configs/default.yaml",
+        )
+    return found[0]
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint, tensors and primitives only.
+
+    Raises:
+        InputError: If the file is not a checkpoint of a DigitClassifier, or holds code.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        if {"state_dict", "hyper_parameters", "epoch", "global_step"} <= checkpoint.keys():
+            return dict(checkpoint)
+        reason = "it lacks what a training run saves"
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, AttributeError) as error:
+        reason = str(error).splitlines()[0]
+    raise InputError(
+        f"{path} is not a checkpoint of this program: {reason}.",
+        "Give one that fit has written, or best or last for the newest.",
+    )
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Give a path beside ``path`` to write to, and move it there once it is complete.
+
+    Raises:
+        InputError: If the disk refuses; an earlier file stays as it was.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written: {error.strerror or error}.",
+            "Make room or choose another directory; an earlier file is intact.",
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def loggers(run: Path, step: int = 0) -> list[Logger]:
+    """The TensorBoard and CSV logs of the run in directory ``run``.
+
+    Args:
+        run: An existing directory.
+        step: Where a resumed run goes on; what it logged from there before is dropped.
+    """
+    place: dict[str, Any] = {"save_dir": run.parent, "name": "", "version": run.name}
+    tensorboard = TensorBoardLogger(**place, default_hp_metric=False, purge_step=step or None)
+    table = CSVLogger(**place)
+    metrics = run / "metrics.csv"
+    if metrics.exists():
+        with metrics.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        for row in rows:  # Lightning empties the file, so what stays is logged again
+            if int(row["step"]) < step:
+                kept = {name: value for name, value in row.items() if value and name != "step"}
+                table.experiment.log_metrics(kept, int(row["step"]))
+        table.save()
+    return [tensorboard, table]
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Lightning's own way to checkpoints, but a killed or failed write leaves the old one."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        buffer = io.BytesIO()  # a failed write into a file of its own would not be an OSError
+        torch.save(checkpoint, buffer)
+        with whole(Path(path)) as partial:
+            partial.write_bytes(buffer.getbuffer())
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        return load_checkpoint(Path(path))
+
+
+def check_name(name: str) -> None:
+    """Refuse a run's name that would not be one directory.
+
+    Raises:
+        InputError: If it is not made of letters, digits, ``.``, ``_`` and ``-``.
+    """
+    if name and not re.fullmatch(r"\w[\w.-]*", name):
+        raise InputError(f"A run cannot be named {name!r}.", "Use letters, digits, '.', '_', '-'.")
