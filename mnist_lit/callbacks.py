@@ -35,8 +35,9 @@ class RunRecord(Callback):
         self.config = config
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if trainer.is_global_zero and trainer.loggers and trainer.log_dir:
-            with whole(Path(trainer.log_dir, "config.yaml")) as path:
+        log_dir = trainer.log_dir  # all ranks have to ask
+        if trainer.is_global_zero and trainer.loggers and log_dir:
+            with whole(Path(log_dir, "config.yaml")) as path:
                 path.write_text(yaml.safe_dump(self.config, sort_keys=False))
 
     def on_save_checkpoint(
@@ -166,7 +167,9 @@ class Predictions(BasePredictionWriter):
     ) -> None:
         """Gather the rows of all processes and write them in the order of the images."""
         indices = [index for batch in batch_indices[0] for index in batch]
-        columns = {name: torch.cat([p[name] for p in predictions]).tolist() for name in predictions[0]}
+        columns = {
+            name: torch.cat([p[name] for p in predictions]).tolist() for name in predictions[0]
+        }
         rows = list(zip(indices, *columns.values(), strict=True))
         if torch.distributed.is_initialized():
             parts: list[list[Any]] = [[] for _ in range(trainer.world_size)]

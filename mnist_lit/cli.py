@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import (
     LearningRateMonitor,
@@ -19,7 +20,7 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities import rank_zero_only
 
 from mnist_lit import runs
 from mnist_lit.callbacks import EpochLines, Predictions, Results, RunRecord
@@ -30,7 +31,9 @@ from mnist_lit.usage import explain
 
 PROGRAM = "python -m mnist_lit"
 
-# Settings that change nothing about what a run learns: a resumed run may have others.
+# A resumed run has the settings it was begun with, but for those that change nothing of what it
+# learns.
+BOUND_WHEN_RESUMED = ("model.", "data.", "seed_everything", "name")
 FREE_WHEN_RESUMED = ("data.data_dir", "data.eval_batch_size", "data.num_workers")
 
 # What Lightning and torch warn of on every normal run, each with the reason why it is no news.
@@ -59,8 +62,8 @@ def main(args: list[str]) -> None:
         warnings.filterwarnings("ignore", message)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # for a class_path in a file of the user's own
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # for a class_path in a file of the user's own
     try:
         DigitsCLI(args)
     except MisconfigurationException as error:
@@ -115,7 +118,7 @@ class DigitsCLI(LightningCLI):
         log_dir = self._log_dir()
         if which := self.config[self.command].ckpt_path:
             self.checkpoint = runs.find_checkpoint(which, log_dir)
-            print(f"Checkpoint: {self.checkpoint}")
+            rank_zero_only(print)(f"Checkpoint: {self.checkpoint}")
             self._parse_over_recorded(parser, args)
         elif self.command != "fit":
             newest = [*runs.checkpoints(log_dir), "best"][0]
@@ -153,8 +156,7 @@ class DigitsCLI(LightningCLI):
         self.config = self._parse(parser, [*base, *args[1:]], f"{self.checkpoint}: ")
         self.config[self.command].ckpt_path = str(self.checkpoint)
 
-        bound = ("model.", "data.", "seed_everything", "name")
-        bound = bound if self.command == "fit" else ("model.",)
+        bound = ("model.",) if self.command != "fit" else BOUND_WHEN_RESUMED
         then, now = _flat(recorded), _flat(self._settings())
         for key, value in now.items():
             differs = key.startswith(bound) and key not in FREE_WHEN_RESUMED
@@ -189,7 +191,9 @@ class DigitsCLI(LightningCLI):
         ):
             callbacks.append(TQDMProgressBar(leave=True) if sys.stdout.isatty() else EpochLines())
         # The logs of a fit come with its directory, which is made when all else is sound.
-        self.logs = self.command == "fit" and given.logger in (None, True) and not given.fast_dev_run
+        self.logs = (
+            self.command == "fit" and given.logger in (None, True) and not given.fast_dev_run
+        )
         if given.logger in (None, True):
             kwargs["logger"] = False
         if self.command != "fit":
@@ -249,7 +253,7 @@ class DigitsCLI(LightningCLI):
             network = self.model.network
             parameters = sum(parameter.numel() for parameter in network.parameters())
             print(
-                f"Run: {trainer.log_dir if trainer.loggers else 'not logged'}\n"
+                f"Run: {trainer.loggers[0].log_dir if self.logs else 'not logged'}\n"
                 f"{type(network).__name__}, {parameters:,} parameters, "
                 f"on {trainer.strategy.root_device}, seed {self.config.fit.seed_everything}"
             )
@@ -277,12 +281,10 @@ class DigitsCLI(LightningCLI):
 
     def _run_loggers(self) -> list[Logger]:
         if not self.trainer.is_global_zero:
-            return []
-        run, step = None, 0
+            return runs.loggers(self._log_dir() / "of_rank_zero")  # nothing is written there
         if self.checkpoint and (runs.run_of(self.checkpoint) / "config.yaml").exists():
-            run, step = runs.run_of(self.checkpoint), self.state["global_step"]
-        run = run or runs.new_run(self._log_dir(), self.config.fit.name)
-        return runs.loggers(run, step)
+            return runs.loggers(runs.run_of(self.checkpoint), self.state["global_step"])
+        return runs.loggers(runs.new_run(self._log_dir(), self.config.fit.name))
 
     def _kept(self, name: str) -> Path | None:
         """A checkpoint of this run, if it has been written."""
@@ -292,8 +294,9 @@ class DigitsCLI(LightningCLI):
                 return path if path.is_file() else None
         return None
 
+
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in settings.items():
         if isinstance(value, dict):
             flat |= _flat(value, f"{prefix}{key}.")

@@ -130,7 +130,9 @@ class MNISTDataModule(LightningDataModule):
         replicas, rank = self._world()
         # DistributedSampler permutes by seed + epoch: neighbouring seeds are driven apart first.
         seed = int(np.random.SeedSequence(self.seed).generate_state(1)[0])
-        sampler = DistributedSampler(self.train_set, replicas, rank, shuffle=True, seed=seed)
+        sampler: DistributedSampler[Batch] = DistributedSampler(
+            self.train_set, replicas, rank, shuffle=True, seed=seed
+        )
         return self._loader(self.train_set, sampler, self.batch_size)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:

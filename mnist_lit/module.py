@@ -1,4 +1,4 @@
-"""DigitClassifier: a network with its loss, metrics, optimiser and schedule, as a LightningModule."""
+"""DigitClassifier: a network with its loss, metrics and optimiser, as a LightningModule."""
 
 import inspect
 from collections.abc import Callable, Iterable
@@ -74,9 +74,13 @@ class DigitClassifier(LightningModule):
         self.scheduler = scheduler
         self.scheduler_interval = scheduler_interval
         self.loss = _training_loss(class_weights, label_smoothing)
-        metrics = MetricCollection({"accuracy": MulticlassAccuracy(10, average="micro")})
+        metrics = MetricCollection(
+            {
+                "accuracy": MulticlassAccuracy(10, average="micro"),
+                "loss": MeanMetric(nan_strategy="disable"),  # a loss that is not a number shows
+            }
+        )
         self.train_metrics = metrics.clone(prefix="train/", postfix="_epoch")
-        self.train_loss = MeanMetric()
         self.val_metrics = metrics.clone(prefix="val/")
         self.test_metrics = metrics.clone(prefix="test/")
         self.confusion = MulticlassConfusionMatrix(10)  # of the latest validation or test
@@ -108,7 +112,7 @@ class DigitClassifier(LightningModule):
         self._seed = self.trainer.strategy.broadcast(torch.initial_seed())
 
     def on_train_epoch_start(self) -> None:
-        """Make the epoch's randomness a function of seed, epoch and rank: a resumed run is equal."""
+        """Make the epoch's randomness a function of seed, epoch and rank, also when resumed."""
         entropy = np.random.SeedSequence([self._seed, self.current_epoch, self.global_rank])
         torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
         self._unlogged.clear()
@@ -118,7 +122,8 @@ class DigitClassifier(LightningModule):
         logits = self(self.augmentation(images))
         # Logging and metrics cost more than a tenth of a step: they take many steps at once.
         self._unlogged.append((logits.detach(), labels))
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+        interval: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set late
+        if (self.global_step + 1) % interval == 0:
             self._log_training(on_step=True, on_epoch=False)
         loss: Tensor = self.loss(logits, labels)
         return loss
@@ -126,20 +131,19 @@ class DigitClassifier(LightningModule):
     def on_train_epoch_end(self) -> None:
         if self._unlogged:
             self._log_training(on_step=False, on_epoch=True)
-        self.log("train/loss_epoch", self.train_loss)
         self.log_dict(self.train_metrics)
 
     def on_validation_epoch_start(self) -> None:
         self.confusion.reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._judge(batch, "val", self.val_metrics)
+        self._judge(batch, self.val_metrics)
 
     def on_test_epoch_start(self) -> None:
         self.confusion.reset()
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._judge(batch, "test", self.test_metrics)
+        self._judge(batch, self.test_metrics)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Give label, prediction, its probability and the loss of each image, all ``(n,)``."""
@@ -196,22 +200,17 @@ class DigitClassifier(LightningModule):
         logits, labels = (torch.cat(parts) for parts in zip(*self._unlogged, strict=True))
         self._unlogged.clear()
         loss = self.loss(logits, labels)
-        self.train_loss.update(loss, weight=len(labels))
-        batch = self.train_metrics(logits, labels)
-        self.log_dict(
-            {"train/loss": loss, "train/accuracy": batch["train/accuracy_epoch"]},
-            on_step=on_step,
-            on_epoch=on_epoch,
-            prog_bar=True,
-        )
+        latest = self.train_metrics(preds=logits, target=labels, value=loss, weight=len(labels))
+        scalars = {name.removesuffix("_epoch"): value for name, value in latest.items()}
+        self.log_dict(scalars, on_step=on_step, on_epoch=on_epoch, prog_bar=True)
 
-    def _judge(self, batch: Batch, split: str, metrics: MetricCollection) -> None:
+    def _judge(self, batch: Batch, metrics: MetricCollection) -> None:
         images, labels = batch
         logits: Tensor = self(images)
-        loss = cross_entropy(logits, labels)
-        metrics.update(logits, labels)
+        losses = cross_entropy(logits, labels, reduction="none")
+        # A mean by Lightning's own log would be off when the devices' shares differ in size.
+        metrics.update(preds=logits, target=labels, value=losses)
         self.confusion.update(logits, labels)
-        self.log(f"{split}/loss", loss, batch_size=len(labels), sync_dist=True, prog_bar=True)
         self.log_dict(metrics, prog_bar=True)
 
 

@@ -1,4 +1,4 @@
-"""Networks: plain modules from ``float32 (n, 1, 28, 28)`` in [0, 1], ink 1, to ``(n, 10)`` logits."""
+"""Networks: plain modules from ``float32 (n, 1, 28, 28)`` in [0, 1] to ``(n, 10)`` logits."""
 
 from torch import nn
 
