@@ -53,8 +53,7 @@ def main(args: list[str] | None = None) -> int:
     if command == "--version":
         print(f"mnist_lit {__version__}")
         return 0
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, _stop)
+    handlers = {signum: signal.signal(signum, _stop) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:
         if command not in COMMANDS:
             raise InputError(
@@ -68,6 +67,9 @@ def main(args: list[str] | None = None) -> int:
     except Stopped as stopped:
         print(f"Stopped by {stopped}.", file=sys.stderr)
         return stopped.status
+    finally:
+        for signum, handler in handlers.items():
+            signal.signal(signum, handler)
     return 0
 
 

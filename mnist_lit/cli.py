@@ -6,6 +6,7 @@ import secrets
 import sys
 import warnings
 from argparse import ArgumentError
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,20 @@ PROGRAM = "python -m mnist_lit"
 BOUND_WHEN_RESUMED = ("model.", "data.", "seed_everything", "name")
 FREE_WHEN_RESUMED = ("data.data_dir", "data.eval_batch_size", "data.num_workers")
 
+# The parser tries the types of a union in turn, and typing hands out float before int for some of
+# the Trainer's: a limit of 1 batch would become 1.0, all of them.
+for name, hint in Trainer.__init__.__annotations__.items():
+    for whole_number_first in (int | float, int | float | None):
+        if hint == whole_number_first:
+            Trainer.__init__.__annotations__[name] = whole_number_first
+
 # What Lightning and torch warn of on every normal run, each with the reason why it is no news.
 QUIET = (
     ".*does not have many workers",  # 0 is fastest here: a fetch is one indexing operation
     ".*smaller than the logging interval",  # the end of the epoch logs what is left
     ".*Experiment logs directory",  # a resumed run goes on in its own directory
     ".*Checkpoint directory .* exists and is not empty",  # the same
+    ".*The dirpath has changed from",  # a run that branches off looks for a best of its own
     ".*callbacks used to create the checkpoint need to be provided",  # not for judging it
     ".*Total length of `list` across ranks is zero",  # val_size 0 was asked for
     ".*isinstance.treespec, LeafSpec.* is deprecated",  # Lightning's use of torch
@@ -127,9 +136,9 @@ class DigitsCLI(LightningCLI):
                 f"Give one: {PROGRAM} {self.command} --ckpt_path {newest}",
             )
         settings = self.config[self.command]
-        if isinstance(settings.seed_everything, bool):
-            # A process that Lightning has started finds the first one's seed in the environment.
-            drawn = os.environ.get("PL_GLOBAL_SEED", secrets.randbelow(2**32))
+        if isinstance(settings.seed_everything, bool):  # none was given
+            started = "LOCAL_RANK" in os.environ  # by Lightning, beside the process that drew one
+            drawn = os.environ["PL_GLOBAL_SEED"] if started else secrets.randbelow(2**32)
             settings.seed_everything = int(drawn)
         if self.command == "fit":
             runs.check_name(settings.name)
@@ -156,13 +165,11 @@ class DigitsCLI(LightningCLI):
         self.config = self._parse(parser, [*base, *args[1:]], f"{self.checkpoint}: ")
         self.config[self.command].ckpt_path = str(self.checkpoint)
 
-        bound = ("model.",) if self.command != "fit" else BOUND_WHEN_RESUMED
-        then, now = _flat(recorded), _flat(self._settings())
-        for key, value in now.items():
-            differs = key.startswith(bound) and key not in FREE_WHEN_RESUMED
-            if differs and key in then and then[key] != value:
+        for key, then, now in _differences(recorded, self._settings()):
+            bound = BOUND_WHEN_RESUMED if self.command == "fit" else ("model.",)
+            if key.startswith(bound) and key not in FREE_WHEN_RESUMED:
                 raise InputError(
-                    f"{key} is {then[key]} in the checkpoint and {value} in your options.",
+                    f"{key} is {then} in the checkpoint and {now} in your options.",
                     "Leave it out to go on with the checkpoint, or train anew without --ckpt_path.",
                 )
 
@@ -237,23 +244,17 @@ class DigitsCLI(LightningCLI):
 
     def fit(self, **kwargs: Any) -> None:
         """Train in a run directory of its own, or go on in that of the checkpoint."""
-        trainer, epoch = self.trainer, 0
-        if self.checkpoint:
-            epoch = self.state["epoch"] + 1
-            if trainer.max_epochs in range(epoch + 1):
-                print(
-                    f"This run is finished: max_epochs is {trainer.max_epochs}.\n"
-                    f"To train it further: {PROGRAM} fit --ckpt_path {self.checkpoint} "
-                    f"--trainer.max_epochs {epoch + 10}"
-                )
-                return
+        trainer = self.trainer
+        if self.checkpoint and self._finished():
+            return
         if self.logs:
             trainer.loggers = self._run_loggers()
         if trainer.is_global_zero:
             network = self.model.network
             parameters = sum(parameter.numel() for parameter in network.parameters())
+            run = os.path.relpath(str(trainer.loggers[0].log_dir)) if self.logs else "not logged"
             print(
-                f"Run: {trainer.loggers[0].log_dir if self.logs else 'not logged'}\n"
+                f"Run: {run}\n"
                 f"{type(network).__name__}, {parameters:,} parameters, "
                 f"on {trainer.strategy.root_device}, seed {self.config.fit.seed_everything}"
             )
@@ -270,6 +271,21 @@ class DigitsCLI(LightningCLI):
                 f"To look at the run: tensorboard --logdir {self._log_dir()}"
             )
 
+    def _finished(self) -> bool:
+        epochs, steps = self.state["epoch"] + 1, self.state["global_step"]
+        max_epochs, max_steps = self.trainer.max_epochs, self.trainer.max_steps
+        if max_epochs in range(epochs + 1):
+            limit, longer = f"max_epochs is {max_epochs}", f"--trainer.max_epochs {2 * epochs}"
+        elif max_steps in range(steps + 1):
+            limit, longer = f"max_steps is {max_steps}", f"--trainer.max_steps {2 * steps}"
+        else:
+            return False
+        rank_zero_only(print)(
+            f"This run is finished: {limit}.\n"
+            f"To train it further: {PROGRAM} fit --ckpt_path {self.checkpoint} {longer}"
+        )
+        return True
+
     def _how_to_go_on(self) -> str:
         last = self._kept("last")
         if not last:
@@ -282,9 +298,13 @@ class DigitsCLI(LightningCLI):
     def _run_loggers(self) -> list[Logger]:
         if not self.trainer.is_global_zero:
             return runs.loggers(self._log_dir() / "of_rank_zero")  # nothing is written there
-        if self.checkpoint and (runs.run_of(self.checkpoint) / "config.yaml").exists():
-            return runs.loggers(runs.run_of(self.checkpoint), self.state["global_step"])
-        return runs.loggers(runs.new_run(self._log_dir(), self.config.fit.name))
+        # Absolute, as Lightning knows a resumed run's checkpoints again by their directory.
+        if self.checkpoint and self.checkpoint.name == "last.ckpt":
+            run = runs.run_of(self.checkpoint).resolve()
+            known = [state.get("dirpath") for state in self.state["callbacks"].values()]
+            if str(run / "checkpoints") in known:
+                return runs.loggers(run, self.state["global_step"])
+        return runs.loggers(runs.new_run(self._log_dir(), self.config.fit.name).resolve())
 
     def _kept(self, name: str) -> Path | None:
         """A checkpoint of this run, if it has been written."""
@@ -295,14 +315,14 @@ class DigitsCLI(LightningCLI):
         return None
 
 
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
+def _differences(
+    then: dict[str, Any], now: dict[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
+    for key in then.keys() & now.keys():
+        if isinstance(then[key], dict) and isinstance(now[key], dict):
+            yield from _differences(then[key], now[key], f"{prefix}{key}.")
+        elif then[key] != now[key]:
+            yield prefix + key, then[key], now[key]
 
 
 def _listed(value: Any) -> list[Any]:

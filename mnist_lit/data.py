@@ -167,6 +167,7 @@ class MNISTDataModule(LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             collate_fn=tuple,  # a fetch is a batch already
+            generator=torch.Generator(),  # or a new iterator would draw from the epoch's own
         )
 
     def _world(self) -> tuple[int, int]:

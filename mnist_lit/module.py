@@ -168,7 +168,7 @@ class DigitClassifier(LightningModule):
             if self.scheduler is None:
                 return optimizer
             scheduler = self._with_length(self.scheduler)(optimizer)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, ZeroDivisionError) as error:
             raise InputError(
                 f"Optimiser and schedule cannot be made: {error}.",
                 "Mend model.optimizer or model.scheduler.",
@@ -200,7 +200,8 @@ class DigitClassifier(LightningModule):
         logits, labels = (torch.cat(parts) for parts in zip(*self._unlogged, strict=True))
         self._unlogged.clear()
         loss = self.loss(logits, labels)
-        latest = self.train_metrics(preds=logits, target=labels, value=loss, weight=len(labels))
+        losses = loss.expand(len(labels))  # each image counts, whatever the size of the batch
+        latest = self.train_metrics(preds=logits, target=labels, value=losses)
         scalars = {name.removesuffix("_epoch"): value for name, value in latest.items()}
         self.log_dict(scalars, on_step=on_step, on_epoch=on_epoch, prog_bar=True)
 

@@ -1,0 +1,76 @@
+"""What the benchmarks share: tables, medians, and where a figure was measured.
+
+Imports nothing heavy: a child process inherits its parent's peak of memory (see startup.py).
+"""
+
+import os
+import platform
+import shlex
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+SPREAD = ("median", "min", "max")
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Lay out rows in columns, the first flush left and the others flush right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for name, *cells in rows:
+        right = (f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
+        lines.append("  ".join([f"{name:{widths[0]}}", *right]))
+    return "\n".join(lines)
+
+
+def spread(values: Sequence[float], digits: int = 2) -> list[str]:
+    """Three cells: median, least and greatest."""
+    three = (statistics.median(values), min(values), max(values))
+    return [f"{value:.{digits}f}" for value in three]
+
+
+def ratio_row(
+    name: str, above: Sequence[float], below: Sequence[float], bar: float | None
+) -> list[str]:
+    """A row: the spread of the ratios, each within one round, and the bar for their median."""
+    ratios = [a / b for a, b in zip(above, below, strict=True)]
+    return [name, *spread(ratios), "" if bar is None else f"{bar:.2f}"]
+
+
+def bf16() -> str:
+    """The processor's bfloat16 instructions, or an empty string."""
+    return " ".join(sorted({"avx512_bf16", "amx_bf16"} & set(_cpuinfo("flags").split())))
+
+
+def machine() -> dict[str, str]:
+    """Processor, versions, the state of the source, and the command that is running."""
+    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+    packages = ("torch", "torchvision", "lightning")
+    return {
+        "processor": _cpuinfo("model name") or platform.processor() or platform.machine(),
+        "cores": str(os.cpu_count()),
+        "bf16": bf16() or "no",
+        "versions": ", ".join(
+            [f"python {platform.python_version()}", *(f"{p} {version(p)}" for p in packages)]
+        ),
+        "commit": subprocess.run(git, capture_output=True, text=True).stdout.strip() or "unknown",
+        "command": shlex.join(["python", *sys.orig_argv[1:]]),
+    }
+
+
+def footer() -> str:
+    """:func:`machine` as lines, to stand beneath a table."""
+    return "\n" + "\n".join(f"{name:9}  {value}" for name, value in machine().items())
+
+
+def _cpuinfo(field: str) -> str:
+    path = Path("/proc/cpuinfo")
+    for line in path.read_text().splitlines() if path.exists() else []:
+        name, _, value = line.partition(":")
+        if name.strip() == field:
+            return value.strip()
+    return ""

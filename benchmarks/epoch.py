@@ -1,0 +1,136 @@
+"""How long one epoch of training takes: the tutorial's loop, a bare loop, and this project's fit.
+
+All train TutorialCNN on the same 55,000 images in batches of 64, in one process that runs them in
+turn (A B C D A B C D ...), each from fresh weights, after a short warm-up that is not counted:
+
+- ``tutorial``: plain PyTorch as tutorials have it, torchvision's MNIST with ToTensor, a shuffling
+  DataLoader without workers, the default memory format, Adam.
+- ``bare``: no DataLoader; batches indexed out of whole uint8 tensors, channels last, fused Adam.
+- ``trainer``: ``fit --config configs/default.yaml``, with the loggers, callbacks and checkpoints
+  that it has by default, its output going to a file (on a terminal the progress bar comes on top).
+- ``trainer bf16``: the same with ``--config configs/fast.yaml``, where the processor has bf16.
+
+The clock runs over the training batches alone: reading the data, making the network, validation
+and writing checkpoints are in none of the figures. The trainer's clock starts at
+``on_train_epoch_start``, when Lightning has already fetched the first batch, and stops at the last
+``on_train_batch_end``. It counts accuracy and logs; the two loops do neither. A ratio is taken
+within a round, and the table gives the median over the rounds.
+
+What this does not show: a GPU, loading with workers, larger batches, or how accurate the networks
+become (accuracy.py does that).
+"""
+
+import argparse
+import gc
+import io
+import time
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from tempfile import TemporaryDirectory
+
+import torch
+from clocks import EpochClock
+from common import ROOT, SPREAD, bf16, footer, ratio_row, spread, table
+from torch import nn
+from torch.utils.data import DataLoader, Subset
+from torchvision.datasets import MNIST
+from torchvision.transforms import ToTensor
+
+from mnist_lit import cli
+from mnist_lit.data import MNISTDataModule
+from mnist_lit.networks import TutorialCNN
+
+BATCH = 64
+BARS = {
+    ("trainer", "tutorial"): 0.75,
+    ("trainer bf16", "tutorial"): 0.45,
+    ("trainer", "bare"): 1.10,
+}
+
+
+def tutorial(data: MNISTDataModule) -> float:
+    """Time an epoch of the tutorial's loop, in seconds."""
+    mnist = MNIST(data.data_dir, train=True, transform=ToTensor())
+    loader = DataLoader(Subset(mnist, data.train_set.indices), batch_size=BATCH, shuffle=True)
+    model = TutorialCNN()  # an ordinary nn.Sequential
+    loss_function = nn.CrossEntropyLoss()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
+    start = time.perf_counter()
+    for images, labels in loader:
+        optimizer.zero_grad()
+        loss = loss_function(model(images), labels)
+        loss.backward()
+        optimizer.step()
+    return time.perf_counter() - start
+
+
+def bare(data: MNISTDataModule) -> float:
+    """Time an epoch of the least loop that trains the same network, in seconds."""
+    digits = data.train_set.dataset  # images (60000, 28, 28), uint8
+    indices = torch.tensor(data.train_set.indices)
+    model = TutorialCNN().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.001, fused=True)
+    start = time.perf_counter()
+    for batch in indices[torch.randperm(len(indices))].split(BATCH):
+        images = digits.images[batch].unsqueeze(1).float().div_(255)
+        loss = nn.functional.cross_entropy(model(images), digits.labels[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return time.perf_counter() - start
+
+
+def trainer(data: MNISTDataModule, *configs: str) -> float:
+    """Time the epoch within ``fit`` with these files of configs/, in seconds."""
+    args = ["fit", *(arg for name in configs for arg in ("--config", f"{ROOT}/configs/{name}"))]
+    args += ["--trainer.max_epochs", "1", "--trainer.callbacks+=clocks.EpochClock"]
+    args += ["--data.data_dir", data.data_dir, "--data.val_size", str(data.val_size)]
+    args += ["--trainer.limit_val_batches", "10"]  # 5,000 images, all unless there is --images
+    with TemporaryDirectory() as directory, redirect_stdout(io.StringIO()):
+        cli.main([*args, "--trainer.default_root_dir", directory])
+    return EpochClock.seconds
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=5, help="rounds (default: 5)")
+    parser.add_argument("--images", type=int, default=55_000, help="fewer for a quick try")
+    options = parser.parse_args()
+    contenders: dict[str, Callable[[MNISTDataModule], float]] = {
+        "tutorial": tutorial,
+        "bare": bare,
+        "trainer": lambda data: trainer(data, "default.yaml"),
+    }
+    if bf16():
+        contenders["trainer bf16"] = lambda data: trainer(data, "default.yaml", "fast.yaml")
+
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    with TemporaryDirectory() as directory:
+        warm_up, full = (
+            MNISTDataModule(directory, val_size=60_000 - images)
+            for images in (min(50 * BATCH, options.images), options.images)
+        )
+        for data in (warm_up, full):
+            data.prepare_data()
+            data.setup("fit")
+        for data in [warm_up] + [full] * options.repeats:
+            for name, contender in contenders.items():
+                gc.collect()  # what the one before has left
+                took = contender(data)
+                if data is full:
+                    seconds[name].append(took)
+
+    print(f"One epoch of {options.images:,} images, seconds over {options.repeats} rounds\n")
+    print(table([["", *SPREAD], *([name, *spread(times)] for name, times in seconds.items())]))
+    ratios = [
+        ratio_row(f"{above} / {below}", seconds[above], seconds[below], bar)
+        for (above, below), bar in BARS.items()
+        if above in seconds
+    ]
+    print(f"\n{table([['ratio', *SPREAD, 'bar'], *ratios])}")
+    print(footer())
+
+
+if __name__ == "__main__":
+    main()

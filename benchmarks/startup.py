@@ -1,0 +1,108 @@
+"""How long the commands take to start, and how much memory a training needs at its peak.
+
+Whole processes, in turn, after one round that is not counted (it fills the disk cache and writes
+the bytecode). Seconds run from just before the process is made to its end, as its parent sees it:
+
+- ``fit, first step``: ``python -m mnist_lit fit --config configs/default.yaml`` until the first
+  step of the optimiser is done, where a callback notes the time and ends the process. The data
+  lies unpacked already.
+- ``imports``: ``python -c "import lightning.pytorch.cli, torchvision"``, which ``fit`` cannot do
+  without. Its end includes the interpreter's clean-up, which ``fit, first step`` leaves out; so
+  ``imports, no clean-up``, which ends in the same abrupt way, stands beside it.
+- ``help``: ``python -m mnist_lit --help``.
+- ``python``: ``python -c pass``.
+- ``fit, 200 batches``: one epoch cut to 200 batches, with the whole validation and checkpoints.
+
+MB are 10^6 bytes of resident memory at the peak, shared libraries included, from the kernel
+(``wait4``). A ratio or difference is taken within a round.
+
+What this does not show: the first start after a boot or an installation, the 0.5 s or so of
+unpacking the data the first time, memory on a GPU, or how memory grows with larger batches.
+"""
+
+import argparse
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from common import ROOT, SPREAD, footer, ratio_row, spread, table
+
+IMPORTS = "import lightning.pytorch.cli, torchvision"
+BARS = (
+    ("fit, first step", "imports", 1.4),
+    ("fit, first step", "imports, no clean-up", None),
+    ("help", "python", 6),
+)
+MEMORY_BAR = 400  # MB
+
+
+def run(args: list[str], directory: Path) -> tuple[float, float]:
+    """Run python in ``directory``; give seconds, and the peak of its memory in MB.
+
+    This process has to stay small: a child's peak begins with what its parent held.
+    """
+    output = directory / "output.txt"
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "benchmarks")}  # for clocks
+    files = [
+        (os.POSIX_SPAWN_OPEN, fd, output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        for fd in (1, 2)
+    ]
+    output.unlink(missing_ok=True)
+    os.chdir(directory)
+    start = time.time()
+    child = os.posix_spawn(sys.executable, [sys.executable, *args], environment, file_actions=files)
+    _, status, usage = os.wait4(child, 0)
+    end = time.time()
+    text = output.read_text()
+    if status:
+        sys.exit(f"python {' '.join(args)} failed:\n{text}")
+    noted = re.search(r"^first step at (.+)$", text, re.MULTILINE)
+    return (float(noted[1]) if noted else end) - start, usage.ru_maxrss * 1024 / 1e6
+
+
+def main() -> None:
+    """Measure, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=5, help="rounds (default: 5)")
+    options = parser.parse_args()
+    with TemporaryDirectory() as name:
+        directory = Path(name)
+        fit = ["-m", "mnist_lit", "fit", "--config", f"{ROOT}/configs/default.yaml"]
+        short = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "200"]
+        commands = {
+            "fit, first step": [*fit, "--trainer.callbacks+=clocks.FirstStep"],
+            "imports": ["-c", IMPORTS],
+            "imports, no clean-up": ["-c", f"{IMPORTS}, os; os._exit(0)"],
+            "help": ["-m", "mnist_lit", "--help"],
+            "python": ["-c", "pass"],
+            "fit, 200 batches": [*fit, *short],
+        }
+        run(["-c", "from mnist_lit.data import *; unpack(Path('data'))"], directory)
+        rounds = [
+            {name: run(args, directory) for name, args in commands.items()}
+            for _ in range(options.repeats + 1)
+        ][1:]
+    seconds, memory = (
+        {name: [measured[name][i] for measured in rounds] for name in commands} for i in (0, 1)
+    )
+
+    print(f"Whole processes, {options.repeats} rounds\n")
+    rows = [["", *(f"{head} s" for head in SPREAD), "peak MB", "min", "max"]]
+    rows += [[name, *spread(seconds[name]), *spread(memory[name], 0)] for name in commands]
+    ratios = [
+        ratio_row(f"{above} / {below}", seconds[above], seconds[below], bar)
+        for above, below, bar in BARS
+    ]
+    print(table(rows), table([["ratio", *SPREAD, "bar"], *ratios]), sep="\n\n")
+    pairs = zip(memory["fit, 200 batches"], memory["imports"], strict=True)
+    extra = spread([fit_peak - imports_peak for fit_peak, imports_peak in pairs], 0)
+    row = ["fit, 200 batches - imports", *extra, f"{MEMORY_BAR}"]
+    print(f"\n{table([['peak MB', *SPREAD, 'bar'], row])}")
+    print(footer())
+
+
+if __name__ == "__main__":
+    main()

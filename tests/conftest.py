@@ -1,0 +1,95 @@
+"""What the tests share: unpacked data, the commands called in-process, a small finished run."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from mnist_lit.__main__ import main
+from mnist_lit.data import unpack
+
+# The suite runs in two processes on two cores: more threads would only wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+
+# A training that takes a second: 20 steps an epoch, two epochs.
+SMALL = [
+    f"--config={CONFIGS / 'default.yaml'}",
+    "--trainer.max_epochs=2",
+    "--trainer.limit_train_batches=20",
+    "--trainer.limit_val_batches=2",
+    "--trainer.log_every_n_steps=8",
+]
+
+
+@dataclass
+class Outcome:
+    """What a command left: its exit status and what it printed."""
+
+    status: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data")
+    unpack(path)
+    return path
+
+
+@pytest.fixture
+def mnist_lit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """Call a command as ``python -m mnist_lit`` would, in the test's own directory."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*args: str) -> Outcome:
+        capsys.readouterr()
+        status = main([str(arg) for arg in args])
+        return Outcome(status, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
+    """A directory with one finished small run, ``lightning_logs/version_0``."""
+    path = tmp_path_factory.mktemp("finished")
+    before = Path.cwd()
+    os.chdir(path)
+    try:
+        assert main(["fit", *SMALL, f"--data.data_dir={data_dir}", "--seed_everything=7"]) == 0
+    finally:
+        os.chdir(before)
+    return path
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    """The test's own copy of the finished run, below the directory that commands run in."""
+    shutil.copytree(finished / "lightning_logs", tmp_path / "lightning_logs")
+    return tmp_path / "lightning_logs" / "version_0"
+
+
+def start(*args: str, cwd: Path) -> subprocess.Popen[str]:
+    """Start the real program."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "mnist_lit", *map(str, args)],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )

@@ -1,0 +1,447 @@
+"""The commands on real MNIST, called in-process; numbers in brackets: lines of users' reports."""
+
+import csv
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from lightning.pytorch import Callback
+
+from mnist_lit.data import MNISTDataModule
+from mnist_lit.module import DigitClassifier
+from mnist_lit.networks import TutorialCNN
+from tests.conftest import CONFIGS, SMALL
+
+OWN_NETWORK = """
+from torch import nn
+
+class OwnNetwork(nn.Sequential):
+    def __init__(self, width: int = 8):
+        super().__init__(nn.Flatten(), nn.Dropout(0.5), nn.Linear(784, width), nn.Linear(width, 10))
+
+class Noise(nn.Module):
+    def forward(self, images):
+        return images + 0.1 * images.new_empty(images.shape).normal_()
+"""
+
+
+class Bystander(Callback):
+    """A callback of a user's own."""
+
+
+def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = torch.load(checkpoint, weights_only=True)["state_dict"]
+    return state
+
+
+def assert_equal_weights(first: Path, second: Path) -> None:
+    ours, theirs = weights(first), weights(second)
+    assert ours.keys() == theirs.keys()
+    for name, weight in ours.items():
+        assert torch.equal(weight, theirs[name]), name
+
+
+def files(directory: Path) -> set[str]:
+    names = {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
+    return {re.sub(r"tfevents.*", "tfevents", name) for name in names}
+
+
+# ---- fit ----
+
+
+def test_fit_leaves_a_run_and_says_where(mnist_lit, tmp_path, data_dir):
+    outcome = mnist_lit("fit", *SMALL, f"--data.data_dir={data_dir}", "--seed_everything=3")
+    assert outcome.status == 0
+    run = tmp_path / "lightning_logs" / "version_0"
+    assert files(run) == {
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+        "config.yaml",
+        "events.out.tfevents",
+        "hparams.yaml",
+        "metrics.csv",
+    }
+    lines = outcome.out.splitlines()
+    assert lines[:2] == [
+        "Run: lightning_logs/version_0",
+        "TutorialCNN, 28,938 parameters, on cpu, seed 3",
+    ]
+    assert [line.split("  ")[0] for line in lines[2:4]] == ["epoch 1/2", "epoch 2/2"]  # [29]
+    assert lines[4:] == [
+        "Checkpoint: lightning_logs/version_0/checkpoints/best.ckpt",
+        "To test it: python -m mnist_lit test --ckpt_path "
+        "lightning_logs/version_0/checkpoints/best.ckpt",
+        "To look at the run: tensorboard --logdir lightning_logs",
+    ]
+    assert outcome.err == ""  # [28]
+
+
+def test_scalars_are_logged_by_step_and_by_epoch(finished):
+    with (finished / "lightning_logs/version_0/metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    steps = {
+        name: [int(row["step"]) for row in rows if row[name]] for name in rows[0] if name != "step"
+    }
+    by_step, by_epoch = [7, 15, 19, 23, 31, 39], [19, 39]
+    assert steps.pop("train/loss") == steps.pop("train/accuracy") == by_step
+    assert steps.pop("lr-Adam") == [7, 15, 23, 31, 39]
+    del steps["epoch"]
+    assert steps == dict.fromkeys(
+        ["train/loss_epoch", "train/accuracy_epoch", "val/loss", "val/accuracy"], by_epoch
+    )
+
+
+def test_a_checkpoint_holds_model_optimiser_epoch_and_settings(finished):
+    last = finished / "lightning_logs/version_0/checkpoints/last.ckpt"
+    checkpoint = torch.load(last, weights_only=True)
+    assert (checkpoint["epoch"], checkpoint["global_step"]) == (1, 40)  # [23]
+    assert checkpoint["optimizer_states"][0]["param_groups"][0]["lr"] == 0.001
+    assert checkpoint["hyper_parameters"]["network"]["class_path"].endswith("TutorialCNN")
+    assert checkpoint["config"]["seed_everything"] == 7
+    assert checkpoint["config"]["data"]["batch_size"] == 64
+    assert isinstance(DigitClassifier.load_from_checkpoint(last).network, TutorialCNN)  # [14]
+
+
+def test_the_saved_config_repeats_the_run_exactly(mnist_lit, run):  # [20] [16]
+    assert mnist_lit("fit", f"--config={run / 'config.yaml'}").status == 0
+    again = run.parent / "version_1"
+    assert_equal_weights(run / "checkpoints/last.ckpt", again / "checkpoints/last.ckpt")
+    assert (again / "metrics.csv").read_text() == (run / "metrics.csv").read_text()
+    assert (again / "config.yaml").read_text() == (run / "config.yaml").read_text()
+
+
+def test_best_is_the_epoch_with_the_lowest_validation_loss(mnist_lit, tmp_path, data_dir):
+    # A learning rate that breaks the network after a first good epoch.
+    rising = ["--model.scheduler=StepLR", "--model.scheduler.step_size=1"]
+    arguments = [*SMALL, *rising, "--model.scheduler.gamma=1000", f"--data.data_dir={data_dir}"]
+    assert mnist_lit("fit", *arguments, "--seed_everything=1").status == 0
+    checkpoints = tmp_path / "lightning_logs/version_0/checkpoints"
+    epochs = [
+        torch.load(checkpoints / f"{name}.ckpt", weights_only=True)["epoch"]
+        for name in ("best", "last")
+    ]
+    assert epochs == [0, 1]
+
+
+def test_a_run_can_be_named(mnist_lit, tmp_path, data_dir):
+    arguments = [*SMALL, f"--data.data_dir={data_dir}", "--trainer.max_epochs=1", "-n", "wide"]
+    for version in (0, 1):
+        assert f"lightning_logs/wide/version_{version}" in mnist_lit("fit", *arguments).out
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", ".hidden"])
+def test_a_name_that_is_no_directory_is_refused(mnist_lit, name):
+    outcome = mnist_lit("fit", "-n", name)
+    assert outcome.status == 2
+    assert outcome.err.startswith(f"error: A run cannot be named {name!r}.\n")
+
+
+def test_without_a_seed_one_is_drawn_printed_and_saved(mnist_lit, tmp_path, data_dir):  # [32]
+    seeds = []
+    for version in (0, 1):
+        outcome = mnist_lit("fit", *SMALL, f"--data.data_dir={data_dir}", "--trainer.max_epochs=1")
+        config = tmp_path / f"lightning_logs/version_{version}/config.yaml"
+        seeds.append(yaml.safe_load(config.read_text())["seed_everything"])
+        assert f"seed {seeds[-1]}\n" in outcome.out
+    assert seeds[0] != seeds[1]
+
+
+def test_callbacks_of_a_config_do_not_displace_the_checkpoints(mnist_lit, run, tmp_path):  # [15]
+    (tmp_path / "more.yaml").write_text(
+        "trainer:\n  callbacks:\n    - class_path: tests.test_cli.Bystander\n"
+    )
+    outcome = mnist_lit("fit", f"--config={run / 'config.yaml'}", "--config=more.yaml")
+    assert outcome.status == 0
+    assert files(run.parent / "version_1") == files(run)
+
+
+def test_a_network_and_augmentation_from_a_users_own_file(mnist_lit, tmp_path, data_dir):
+    (tmp_path / "own_network.py").write_text(OWN_NETWORK)
+    own = [
+        "--model.network=own_network.OwnNetwork",
+        "--model.network.width=16",
+        "--model.augmentation=own_network.Noise",
+    ]
+    outcome = mnist_lit("fit", *SMALL, f"--data.data_dir={data_dir}", *own)
+    assert "OwnNetwork, 12,730 parameters" in outcome.out
+    best = tmp_path / "lightning_logs/version_0/checkpoints/best.ckpt"
+    assert mnist_lit("test", "--ckpt_path", best).status == 0
+    assert DigitClassifier.load_from_checkpoint(best).network[2].out_features == 16
+
+
+@pytest.mark.parametrize("overlay", ["debug.yaml", "fast.yaml", "tutorial.yaml"])
+def test_every_config_fits(mnist_lit, data_dir, overlay):
+    arguments = [f"--config={CONFIGS / overlay}", f"--data.data_dir={data_dir}"]
+    outcome = mnist_lit("fit", *SMALL, *arguments, "--trainer.limit_train_batches=2")
+    assert (outcome.status, outcome.err) == (0, "")
+
+
+def test_a_config_begins_with_the_command_that_uses_it():
+    for path in CONFIGS.glob("*.yaml"):
+        command = path.read_text().splitlines()[0]
+        assert command.startswith("# python -m mnist_lit fit --config configs/")
+        assert command.endswith(path.name)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--trainer.fast_dev_run=2"], ["--trainer.logger=false"], ["--data.val_size=0"]],
+)
+def test_lightnings_own_switches_work(mnist_lit, data_dir, options):
+    outcome = mnist_lit("fit", *SMALL, f"--data.data_dir={data_dir}", *options)
+    assert (outcome.status, outcome.err) == (0, "")
+
+
+# ---- resuming ----
+
+
+@pytest.mark.parametrize("own", [[], ["own_network"]])
+def test_a_resumed_run_equals_an_uninterrupted_one(mnist_lit, tmp_path, data_dir, own):
+    (tmp_path / "own_network.py").write_text(OWN_NETWORK)
+    arguments = [
+        *SMALL,
+        f"--data.data_dir={data_dir}",
+        "--seed_everything=5",
+        "--model.scheduler=OneCycleLR",
+        "--model.scheduler.max_lr=0.01",
+        "--model.scheduler.total_steps=60",
+        "--model.scheduler_interval=step",
+    ]
+    if own:  # dropout and random augmentation
+        arguments += [
+            "--model.network=own_network.OwnNetwork",
+            "--model.augmentation=own_network.Noise",
+        ]
+    mnist_lit("fit", *arguments, "--trainer.max_epochs=3", "-n", "straight")
+    mnist_lit("fit", *arguments, "--trainer.max_epochs=1", "-n", "resumed")
+    logs = tmp_path / "lightning_logs"
+    straight, resumed = logs / "straight/version_0", logs / "resumed/version_0"
+    last = resumed / "checkpoints" / "last.ckpt"
+    outcome = mnist_lit("fit", "--ckpt_path", last, "--trainer.max_epochs=3")
+    assert (outcome.status, outcome.err) == (0, "")
+    for name in ("best.ckpt", "last.ckpt"):
+        assert_equal_weights(straight / "checkpoints" / name, resumed / "checkpoints" / name)
+    states = [torch.load(run / "checkpoints/last.ckpt") for run in (straight, resumed)]
+    moments = [state["optimizer_states"][0]["state"][0]["exp_avg"] for state in states]
+    assert torch.equal(*moments)
+    assert (straight / "metrics.csv").read_text() == (resumed / "metrics.csv").read_text()
+
+
+def test_a_finished_run_says_so_and_how_to_extend_it(mnist_lit, run):  # [22]
+    before = files(run.parent)
+    outcome = mnist_lit("fit", "--ckpt_path", "last")
+    assert outcome.status == 0
+    assert "This run is finished: max_epochs is 2.\n" in outcome.out
+    assert re.search(r"To train it further: .*last.ckpt --trainer.max_epochs 4\n", outcome.out)
+    assert files(run.parent) == before
+
+
+def test_resuming_with_other_settings_names_key_and_both_values(mnist_lit, run):  # [9]
+    for option, key, values in (
+        ("--data.batch_size=32", "data.batch_size", "64 in the checkpoint and 32"),
+        ("--model.optimizer.lr=0.1", "model.optimizer.init_args.lr", "0.001 in the checkpoint"),
+        ("--seed_everything=8", "seed_everything", "7 in the checkpoint and 8"),
+        ("--model.augmentation=torch.nn.Identity", "model.augmentation", "None in the check"),
+    ):
+        outcome = mnist_lit("fit", "--ckpt_path=last", "--trainer.max_epochs=3", option)
+        assert outcome.status == 2
+        assert outcome.err.startswith(f"error: {key} is {values}")
+        assert len(outcome.err.splitlines()) == 2
+
+
+def test_resuming_elsewhere_than_at_the_end_leaves_the_run_as_it_is(mnist_lit, run):
+    kept = weights(run / "checkpoints/last.ckpt")
+    shutil.copy(run / "checkpoints/last.ckpt", run / "checkpoints/kept.ckpt")
+    outcome = mnist_lit(
+        "fit", "--ckpt_path", run / "checkpoints/kept.ckpt", "--trainer.max_epochs=3"
+    )
+    assert "Run: lightning_logs/version_1\n" in outcome.out
+    assert torch.equal(
+        kept["network.0.weight"], weights(run / "checkpoints/last.ckpt")["network.0.weight"]
+    )
+
+
+# ---- best and last ----
+
+
+def test_best_and_last_are_looked_up_in_the_newest_run_and_printed(mnist_lit, run):  # [11]
+    older = run.parent / "older" / "version_0"
+    shutil.copytree(run, older)
+    newer = run / "checkpoints" / "best.ckpt"
+    newer.touch()
+    outcome = mnist_lit("validate", "--ckpt_path=best")
+    assert outcome.out.startswith("Checkpoint: lightning_logs/version_0/checkpoints/best.ckpt\n")
+
+
+@pytest.mark.parametrize("command", ["fit", "test", "validate", "predict"])
+def test_a_last_that_does_not_exist_is_an_error(mnist_lit, command):  # [11]
+    outcome = mnist_lit(command, "--ckpt_path=last")
+    assert outcome.status == 2
+    assert outcome.err.startswith("error: No run in lightning_logs has a last checkpoint.\nTrain")
+
+
+@pytest.mark.parametrize("command", ["test", "validate", "predict"])
+def test_judging_without_a_checkpoint_is_refused_and_the_newest_suggested(
+    mnist_lit, run, command
+):  # [10]
+    outcome = mnist_lit(command)
+    assert outcome.status == 2
+    assert re.search(
+        rf"Give one: .* {command} --ckpt_path lightning_logs/version_0/checkpoints/\w+.ckpt",
+        outcome.err,
+    )
+
+
+# ---- test, validate, predict ----
+
+
+def test_test_alone_repeats_the_runs_own_settings(mnist_lit, run, data_dir):  # [12] [17] [24]
+    before = files(run.parent)
+    outcome = mnist_lit("test", "--ckpt_path", run / "checkpoints/best.ckpt")
+    assert outcome.status == 0
+    assert outcome.err == ""
+    assert files(run.parent) == before | {"version_0/test.json"}
+    results = json.loads((run / "test.json").read_text())
+    assert results["images"] == 10_000
+    assert results["accuracy"] == 1 - results["errors"] / 10_000
+    assert len(results["accuracy_by_digit"]) == 10
+    assert results["loss"] > 0
+    assert results["checkpoint"] == str(run / "checkpoints/best.ckpt")
+    assert len(results["sha256"]) == 64
+    assert {"torch", "lightning", "mnist-lit"} <= results["versions"].keys()
+    assert re.match(r"\d{4}-\d\d-\d\dT", results["date"])
+    for words in (f"errors      {results['errors']:,}", f"{results['accuracy']:.2%}", "best.ckpt"):
+        assert words in outcome.out
+
+
+def test_the_command_line_overrides_the_runs_data_settings(mnist_lit, run):  # [12]
+    outcome = mnist_lit("validate", "--ckpt_path=best", "--data.val_size=700")
+    assert "images      700\n" in outcome.out
+
+
+def test_another_model_than_the_checkpoints_is_refused(mnist_lit, run):
+    outcome = mnist_lit("test", "--ckpt_path=best", "--model.label_smoothing=0.5")
+    assert outcome.status == 2
+    assert "model.label_smoothing is 0.0 in the checkpoint and 0.5 in your options" in outcome.err
+
+
+def test_predict_writes_a_table_of_every_test_image(mnist_lit, run, data_dir):  # [21]
+    outcome = mnist_lit("predict", "--ckpt_path=best")
+    assert "lightning_logs/version_0/predictions.csv" in outcome.out
+    with (run / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["index", "label", "prediction", "probability", "loss"]
+    assert [int(row["index"]) for row in rows] == list(range(10_000))
+    digits = MNISTDataModule(str(data_dir))
+    digits.setup("test")
+    assert [int(row["label"]) for row in rows] == digits.test_set.labels.tolist()
+    mnist_lit("test", "--ckpt_path=best")
+    wrong = sum(row["label"] != row["prediction"] for row in rows)
+    assert json.loads((run / "test.json").read_text())["errors"] == wrong
+
+
+def test_a_checkpoint_made_without_the_command_line_can_be_tested(mnist_lit, run, tmp_path):
+    checkpoint = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
+    del checkpoint["config"]
+    torch.save(checkpoint, tmp_path / "bare.ckpt")
+    assert mnist_lit("test", "--ckpt_path=bare.ckpt", "--trainer.limit_test_batches=1").status == 0
+    assert json.loads((tmp_path / "test.json").read_text())["images"] == 500
+
+
+# ---- errors: one line what, one line what to do ----
+
+
+def test_a_checkpoint_with_an_unknown_setting_is_named_in_one_line(mnist_lit, run):  # [13]
+    path = run / "checkpoints/last.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["config"]["model"]["labelsmoothing"] = 0.1
+    torch.save(checkpoint, path)
+    outcome = mnist_lit("test", "--ckpt_path=last")
+    assert outcome.status == 2
+    assert outcome.err == (
+        "error: lightning_logs/version_0/checkpoints/last.ckpt: "
+        "There is no option model.labelsmoothing.\nDid you mean model.label_smoothing?\n"
+    )
+
+
+@pytest.mark.parametrize("damage", ["text", "truncated", "empty", "other"])
+def test_a_file_that_is_no_checkpoint_is_refused_in_one_line(mnist_lit, run, tmp_path, damage):
+    path = tmp_path / "broken.ckpt"
+    sound = (run / "checkpoints/last.ckpt").read_bytes()
+    path.write_bytes({"text": b"hello", "truncated": sound[:9000]}.get(damage, b""))
+    if damage == "other":
+        torch.save({"weights": torch.zeros(3)}, path)
+    outcome = mnist_lit("test", "--ckpt_path", path)
+    assert outcome.status == 2
+    assert outcome.err.startswith(f"error: {path} is not a checkpoint of this program: ")
+    assert len(outcome.err.splitlines()) == 2
+
+
+def test_a_checkpoint_with_code_in_it_is_refused_and_nothing_runs(mnist_lit, tmp_path):
+    class Malicious:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return Path.touch, (tmp_path / "executed",)
+
+    torch.save({"state_dict": Malicious()}, tmp_path / "bad.ckpt")
+    outcome = mnist_lit("test", "--ckpt_path=bad.ckpt")
+    assert outcome.status == 2
+    assert len(outcome.err.splitlines()) == 2
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what", "what_to_do"),
+    [  # [18] [19]
+        (["--trainer.max_epoch=3"], "There is no option trainer.max_epoch.", "trainer.max_epochs?"),
+        (["--model.lr=3"], "There is no option model.lr.", ""),
+        (["--lr_scheduler=StepLR"], "There is no option lr_scheduler.", "model.scheduler?"),
+        (["--config=typo.yaml"], "There is no option data.batchsize.", "data.batch_size?"),
+        (["--config=gone.yaml"], "config: File does not exist", ""),
+        (["--config=broken.yaml"], "configuration: Problems parsing config", ""),
+        (["--model.optimizer.lrr=1"], "model.optimizer: there is no argument lrr.", "mean lr?"),
+        (["--model.network=no.Net"], "model.network: Problem with given class_path 'no.Net'", ""),
+        (["--model.scheduler=OneCycleLR"], "model.scheduler: the following arguments are re", ""),
+        (["--trainer.max_epochs=x"], "trainer.max_epochs: expected int, got x.", "--help"),
+        (["--data.batch_size=0"], "data.batch_size is 0.", "Give a number from 1 to 60,000."),
+        (["--model.optimizer.lr=-1"], "Optimiser and schedule cannot be made: Invalid lear", ""),
+        (["--trainer.accelerator=gpu"], "No supported gpu backend found!", "--help"),
+        (["--ckpt_path=gone.ckpt"], "There is no checkpoint gone.ckpt.", ""),
+        (
+            ["--data.data_dir=typo.yaml"],
+            "MNIST cannot be unpacked into typo.yaml",
+            "--data.data_dir",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_what_and_one_line_what_to_do(
+    mnist_lit, tmp_path, arguments, what, what_to_do
+):
+    if torch.cuda.is_available() and "--trainer.accelerator=gpu" in arguments:
+        pytest.skip("a GPU is no mistake here")
+    (tmp_path / "typo.yaml").write_text("data:\n  batchsize: 3\n")
+    (tmp_path / "broken.yaml").write_text("data: [\n")
+    outcome = mnist_lit("fit", *arguments)
+    assert outcome.status == 2
+    lines = outcome.err.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith(f"error: {what}")
+    assert what_to_do in lines[1]
+
+
+def test_a_full_disk_is_a_clear_error_and_the_earlier_checkpoint_stays(mnist_lit, run, monkeypatch):
+    last = run / "checkpoints" / "last.ckpt"
+    before = last.read_bytes()
+
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    outcome = mnist_lit("fit", "--ckpt_path=last", "--trainer.max_epochs=3")
+    assert outcome.status == 2
+    assert "cannot be written: No space left on device." in outcome.err
+    assert last.read_bytes() == before
+    assert not list(run.rglob("*.partial"))

@@ -1,0 +1,255 @@
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau, StepLR
+
+from mnist_lit.data import MNISTDataModule
+from mnist_lit.errors import InputError
+from mnist_lit.module import DigitClassifier
+from mnist_lit.networks import TutorialCNN
+
+
+class Wide(nn.Sequential):
+    """A user's network, whose constructor takes an argument."""
+
+    def __init__(self, width: int = 4) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(784, width), nn.ReLU(), nn.Linear(width, 10))
+
+
+class Recorder(nn.Module):
+    """An augmentation that makes every image dark and counts them."""
+
+    images = 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        Recorder.images += len(images)
+        return torch.zeros_like(images)
+
+
+def trainer(path: Path, **settings: object) -> Trainer:
+    defaults = {
+        "max_epochs": 1,
+        "limit_train_batches": 4,
+        "limit_val_batches": 1,
+        "limit_test_batches": 2,
+        "num_sanity_val_steps": 0,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "default_root_dir": path,
+    }
+    return Trainer(**{**defaults, **settings})
+
+
+@pytest.fixture
+def digits(data_dir: Path) -> MNISTDataModule:
+    return MNISTDataModule(str(data_dir))
+
+
+def primitives_only(value: object) -> bool:
+    if isinstance(value, dict):
+        return all(primitives_only(part) for item in value.items() for part in item)
+    if isinstance(value, list | tuple):
+        return all(map(primitives_only, value))
+    return value is None or type(value) in (str, int, float, bool)
+
+
+def test_unless_told_otherwise_adam_trains_the_tutorials_network_with_lr_0001():
+    model = DigitClassifier()
+    optimizer = model.configure_optimizers()
+    assert isinstance(model.network, TutorialCNN)
+    assert type(optimizer) is torch.optim.Adam
+    assert optimizer.defaults["lr"] == 0.001
+
+
+def test_training_learns(tmp_path, digits):
+    seed_everything(0, verbose=False)
+    run = trainer(tmp_path, limit_train_batches=60)
+    run.fit(DigitClassifier(), digits)
+    assert run.callback_metrics["val/accuracy"] > 0.8
+
+
+def test_the_training_loss_has_weights_and_smoothing_the_judged_loss_has_not(digits, tmp_path):
+    weights = [1.0, 2, 3, 4, 5, 6, 7, 8, 9, 10]
+    model = DigitClassifier(class_weights=weights, label_smoothing=0.1)
+    logits, labels = torch.randn(64, 10), torch.randint(10, (64,))
+    expected = cross_entropy(logits, labels, torch.tensor(weights), label_smoothing=0.1)
+    assert torch.equal(model.loss(logits, labels), expected)
+
+    plain = DigitClassifier()
+    plain.network.load_state_dict(model.network.state_dict())
+    losses = [trainer(tmp_path).test(each, digits, verbose=False) for each in (model, plain)]
+    assert losses[0] == losses[1]
+
+
+def test_accuracy_loss_and_confusion_agree_with_scikit_learn(digits, tmp_path):
+    seed_everything(1, verbose=False)
+    model, run = DigitClassifier(), trainer(tmp_path, limit_test_batches=1.0)
+    [figures] = run.test(model, digits, verbose=False)
+    images, labels = digits.on_after_batch_transfer(
+        (digits.test_set.images, digits.test_set.labels), 0
+    )
+    with torch.no_grad():
+        probabilities = model(images).double().softmax(dim=1)
+    predictions = probabilities.argmax(dim=1)
+    assert figures["test/accuracy"] == pytest.approx(accuracy_score(labels, predictions))
+    assert figures["test/loss"] == pytest.approx(log_loss(labels, probabilities), rel=1e-5)
+    assert (model.confusion.compute().numpy() == confusion_matrix(labels, predictions)).all()
+
+
+@pytest.mark.parametrize("batch_size", [33, 10_000])
+def test_the_batch_size_does_not_change_what_a_test_finds(data_dir, tmp_path, batch_size):
+    figures = []
+    for size in (batch_size, 500):
+        seed_everything(2, verbose=False)
+        digits = MNISTDataModule(str(data_dir), eval_batch_size=size)
+        run = trainer(tmp_path, limit_test_batches=1.0)
+        figures += run.test(DigitClassifier(), digits, verbose=False)
+    assert figures[0]["test/accuracy"] == figures[1]["test/accuracy"]
+    assert figures[0]["test/loss"] == pytest.approx(figures[1]["test/loss"], rel=1e-6)
+
+
+def test_augmentation_reaches_training_images_only(digits, tmp_path):
+    Recorder.images = 0
+    model = DigitClassifier(augmentation=Recorder())
+    run = trainer(tmp_path)
+    run.fit(model, digits)
+    assert Recorder.images == 4 * 64
+    run.validate(model, digits, verbose=False)
+    run.test(model, digits, verbose=False)
+    run.predict(model, digits, return_predictions=False)
+    assert Recorder.images == 4 * 64
+
+
+def test_an_epochs_figures_do_not_depend_on_how_often_a_step_is_logged(digits, tmp_path):
+    figures = []
+    for interval in (1, 2, 50):
+        seed_everything(0, verbose=False)
+        run = trainer(tmp_path, limit_train_batches=5, log_every_n_steps=interval)
+        run.fit(DigitClassifier(), digits)
+        figures.append(run.callback_metrics)
+    for other in figures[1:]:
+        assert other["train/accuracy_epoch"] == figures[0]["train/accuracy_epoch"]
+        loss = figures[0]["train/loss_epoch"].item()
+        assert other["train/loss_epoch"].item() == pytest.approx(loss, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "interval", "rates"),
+    [
+        (partial(StepLR, step_size=1, gamma=0.1), "epoch", [1.0, 0.1]),
+        (partial(CosineAnnealingLR, T_max=-1), "epoch", [1.0, 0.5]),
+        (partial(CosineAnnealingLR, T_max=-1), "step", [1.0, 0.853553, 0.5, 0.146447]),
+        (
+            partial(OneCycleLR, max_lr=1.0, total_steps=None, pct_start=0.5),
+            "step",
+            [0.04, 1.0, 0.500002, 0.000004],
+        ),
+        (partial(ReduceLROnPlateau, factor=0.5, patience=0, threshold=2), "epoch", [1.0, 0.5]),
+    ],
+)
+def test_a_schedule_has_its_effect_and_knows_its_length(
+    digits, tmp_path, scheduler, interval, rates
+):
+    seen = []
+
+    class Watched(DigitClassifier):
+        def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
+            seen.append(self.optimizers().param_groups[0]["lr"])
+
+    model = Watched(
+        optimizer=partial(torch.optim.SGD, lr=1.0),
+        scheduler=scheduler,
+        scheduler_interval=interval,
+    )
+    trainer(tmp_path, max_epochs=2, limit_train_batches=2).fit(model, digits)
+    by_interval = seen if interval == "step" else seen[::2]
+    assert by_interval == pytest.approx(rates, rel=1e-4)
+
+
+def test_a_schedule_without_end_is_refused(digits, tmp_path):
+    model = DigitClassifier(scheduler=partial(CosineAnnealingLR, T_max=-1))
+    with pytest.raises(InputError, match="needs its T_max"):
+        trainer(tmp_path, max_epochs=-1).fit(model, digits)
+
+
+def test_an_optimiser_that_torch_refuses_is_a_clear_error():
+    model = DigitClassifier(optimizer=partial(torch.optim.Adam, lr=-1.0))
+    with pytest.raises(InputError, match=r"Invalid learning rate: -1.0.\nMend model.optimizer"):
+        model.configure_optimizers()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"class_weights": [1.0] * 9}, {"class_weights": [0.0] * 10}, {"label_smoothing": 1}],
+)
+def test_a_loss_out_of_range_is_refused_by_name(settings):
+    with pytest.raises(InputError, match=f"model.{next(iter(settings))} is"):
+        DigitClassifier(**settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"network": TutorialCNN(), "augmentation": Recorder()},
+        {
+            "optimizer": partial(torch.optim.SGD, lr=0.5),
+            "scheduler": partial(StepLR, step_size=3),
+            "class_weights": [2.0] * 10,
+        },
+    ],
+)
+def test_a_checkpoint_written_from_python_loads_alone(digits, tmp_path, settings):
+    run = trainer(tmp_path)
+    model = DigitClassifier(**settings)
+    run.fit(model, digits)
+    run.save_checkpoint(tmp_path / "own.ckpt")
+    checkpoint = torch.load(tmp_path / "own.ckpt", weights_only=True)
+    assert primitives_only(checkpoint["hyper_parameters"])
+    loaded = DigitClassifier.load_from_checkpoint(tmp_path / "own.ckpt")
+    for name, weight in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], weight)
+    assert type(loaded.configure_optimizers()) is type(model.configure_optimizers())
+    assert loaded.hparams == model.hparams
+
+
+def test_a_network_built_in_python_with_arguments_is_asked_for_when_loading(digits, tmp_path):
+    run = trainer(tmp_path)
+    run.fit(DigitClassifier(Wide(width=6)), digits)
+    run.save_checkpoint(tmp_path / "own.ckpt")
+    with pytest.raises(Exception, match=r"Wide\(...\)"):
+        DigitClassifier.load_from_checkpoint(tmp_path / "own.ckpt")
+    loaded = DigitClassifier.load_from_checkpoint(tmp_path / "own.ckpt", network=Wide(width=6))
+    assert loaded.network[1].out_features == 6
+
+
+def test_a_loaded_model_trained_further_still_loads_alone(finished, digits, tmp_path):
+    first = finished / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt"
+    run = trainer(tmp_path)
+    run.fit(DigitClassifier.load_from_checkpoint(first), digits)
+    run.save_checkpoint(tmp_path / "further.ckpt")
+    hyperparameters = [
+        torch.load(path, weights_only=True)["hyper_parameters"]
+        for path in (first, tmp_path / "further.ckpt")
+    ]
+    assert hyperparameters[0] == hyperparameters[1]
+    DigitClassifier.load_from_checkpoint(tmp_path / "further.ckpt")
+
+
+def test_predictions_come_with_probability_and_loss():
+    model = DigitClassifier().eval()
+    images, labels = torch.rand(5, 1, 28, 28), torch.tensor([1, 2, 3, 4, 5])
+    with torch.no_grad():
+        answer = model.predict_step((images, labels), 0)
+        logits = model(images)
+    assert torch.equal(answer["prediction"], logits.argmax(dim=1))
+    assert torch.equal(answer["probability"], logits.softmax(dim=1).amax(dim=1))
+    assert answer["loss"].mean() == pytest.approx(cross_entropy(logits, labels).item())
