@@ -136,7 +136,6 @@ def results_table(results: dict[str, Any]) -> str:
     cells = ["     -" if share is None else f"{share:6.1%}" for share in shares]
     return "\n".join(
         [
-            f"checkpoint  {results['checkpoint']}",
             f"images      {results['images']:,}",
             f"errors      {results['errors']:,}",
             f"accuracy    {results['accuracy']:.2%}",

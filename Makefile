@@ -1,0 +1,27 @@
+# make train: train, test and show where the run lies.   make test: check everything.
+PYTHON ?= python3
+BIN = .venv/bin
+
+.PHONY: train test
+
+train: .venv/installed
+	$(BIN)/python -m mnist_lit fit --config configs/default.yaml
+	$(BIN)/python -m mnist_lit test --ckpt_path best
+	@echo "The run lies in $$(ls -td lightning_logs/version_* | head -n 1)"
+	@echo "To look at it in TensorBoard: $(BIN)/tensorboard --logdir lightning_logs"
+
+test: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -n 2
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+.venv/installed-dev: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@ .venv/installed

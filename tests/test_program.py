@@ -1,0 +1,158 @@
+"""The real program in processes of its own; numbers in brackets: lines of users' reports."""
+
+import json
+import os
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pytest
+
+from mnist_lit import __version__
+from mnist_lit.__main__ import COMMANDS, main
+from tests.conftest import SMALL, start
+
+LAST = Path("lightning_logs/version_0/checkpoints/last.ckpt")
+
+
+def finish(process: subprocess.Popen[str], seconds: float = 100) -> tuple[int, str, str]:
+    try:
+        out, err = process.communicate(timeout=seconds)
+    finally:
+        process.kill()
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_help_is_a_table_of_the_commands_and_two_examples(capsys, arguments):
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    for command, (_, purpose) in COMMANDS.items():
+        assert re.search(rf"^  {command} +{purpose}$", out, re.MULTILINE)
+    assert out.count("\n  python -m mnist_lit ") == 2
+
+
+def test_help_and_version_answer_without_torch():
+    code = (
+        "import sys; from mnist_lit.__main__ import main; main(['--help']); main(['--version']);"
+        "assert not {'torch', 'lightning', 'numpy'} & sys.modules.keys()"
+    )
+    out = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert out.endswith(f"mnist_lit {__version__}\n")
+
+
+def test_an_unknown_command_is_an_error_that_lists_the_known(capsys):
+    assert main(["train"]) == 2
+    assert capsys.readouterr().err == (
+        "error: There is no command 'train'.\n"
+        f"The command comes first: one of {', '.join(COMMANDS)}.\n"
+    )
+
+
+def test_a_normal_run_and_its_test_say_nothing_beside_their_business(tmp_path, data_dir):  # [28]
+    fit = finish(start("fit", *SMALL, f"--data.data_dir={data_dir}", cwd=tmp_path))
+    test = finish(start("test", "--ckpt_path=best", cwd=tmp_path))
+    assert (fit[0], fit[2], test[0], test[2]) == (0, "", 0, "")
+    assert len(fit[1].splitlines()) == 7
+    assert len(test[1].splitlines()) == 8
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_fit_names_what_survives_and_how_to_go_on(
+    tmp_path, data_dir, mnist_lit, signum, status
+):  # [26]
+    arguments = [*SMALL, f"--data.data_dir={data_dir}", "--trainer.max_epochs=10000"]
+    process = start("fit", *arguments, cwd=tmp_path)
+    while not (tmp_path / LAST).exists():
+        time.sleep(0.05)
+        assert process.poll() is None
+    process.send_signal(signum)
+    begun = time.monotonic()
+    code, _, err = finish(process)
+    assert time.monotonic() - begun < 5
+    assert code == status
+    lines = err.splitlines()
+    kept = re.fullmatch(rf"Kept: {LAST}, after epoch (\d+)", lines[0])
+    assert kept
+    assert lines[1:] == [
+        f"To go on from there: python -m mnist_lit fit --ckpt_path {LAST}",
+        f"Stopped by {signum.name}.",
+    ]
+    resume = [*lines[1].split()[8:], f"--trainer.max_epochs={int(kept[1]) + 1}"]
+    assert f"epoch {int(kept[1]) + 1}/" in mnist_lit(*resume).out
+
+
+def test_a_fit_stopped_before_its_first_epoch_ends_says_there_is_nothing(tmp_path, data_dir):
+    arguments = [*SMALL, f"--data.data_dir={data_dir}", "--trainer.limit_train_batches=1.0"]
+    process = start("fit", *arguments, "--data.batch_size=1", cwd=tmp_path)
+    while not list(tmp_path.glob("lightning_logs/version_0/events*")):
+        time.sleep(0.05)
+        assert process.poll() is None
+    time.sleep(0.5)
+    process.terminate()
+    code, _, err = finish(process)
+    assert code == 143
+    assert err.splitlines()[0] == "No epoch was finished, so there is no checkpoint."
+
+
+def test_two_fits_at_once_in_an_empty_directory_both_succeed(tmp_path):  # [2] [16]
+    processes = [start("fit", *SMALL, cwd=tmp_path) for _ in range(2)]
+    assert [finish(process)[0] for process in processes] == [0, 0]
+    for version in (0, 1):
+        run = tmp_path / "lightning_logs" / f"version_{version}"
+        assert {"config.yaml", "metrics.csv"} <= {path.name for path in run.iterdir()}
+        assert len(list(run.glob("events*"))) == 1
+
+
+def test_several_devices_train_together_and_count_each_test_image_once(tmp_path, data_dir):
+    arguments = [*SMALL, f"--data.data_dir={data_dir}", "--trainer.devices=2"]
+    code, out, err = finish(start("fit", *arguments, cwd=tmp_path))
+    assert code == 0, err
+    assert out.count("Run: ") == 1
+    results = []
+    for devices in (3, 1):
+        test = start("test", "--ckpt_path=best", f"--trainer.devices={devices}", cwd=tmp_path)
+        code, out, err = finish(test)
+        assert code == 0, err
+        assert out.count("accuracy    ") == 2
+        results.append(json.loads((tmp_path / LAST.parent.parent / "test.json").read_text()))
+    assert results[0]["images"] == 10_000
+    assert results[0]["accuracy_by_digit"] == results[1]["accuracy_by_digit"]
+    assert results[0]["loss"] == pytest.approx(results[1]["loss"], rel=1e-6)
+
+
+def test_on_a_terminal_there_is_a_progress_bar(tmp_path, data_dir):  # [29]
+    terminal, end = pty.openpty()
+    termios.tcsetwinsize(end, (24, 100))
+    command = [sys.executable, "-m", "mnist_lit", "fit", *SMALL, f"--data.data_dir={data_dir}"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=end, stderr=end)
+    os.close(end)
+    shown = b""
+    try:
+        while chunk := os.read(terminal, 65536):
+            shown += chunk
+    except OSError:  # the other end is closed
+        pass
+    assert process.wait() == 0
+    assert "Epoch 1: 100%" in shown.decode()
+    assert "val/accuracy=" in shown.decode()
+
+
+def test_the_console_script_finds_a_network_in_the_working_directory(tmp_path, data_dir):
+    script = shutil.which("mnist-lit", path=str(Path(sys.executable).parent))
+    assert script
+    (tmp_path / "own.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Sequential):\n"
+        "    def __init__(self): super().__init__(nn.Flatten(), nn.Linear(784, 10))\n"
+    )
+    options = ["--model.network=own.Net", "--trainer.fast_dev_run=1"]
+    command = [script, "fit", *SMALL, f"--data.data_dir={data_dir}", *options]
+    out = subprocess.check_output(command, cwd=tmp_path, text=True)
+    assert "Net, 7,850 parameters" in out
