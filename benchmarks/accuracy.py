@@ -74,12 +74,22 @@ def cells(name: str, figures: dict[str, Any], digits: int = 0) -> list[str]:
 def main() -> None:
     """Train, test, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--config", nargs="+", default=["configs/default.yaml"], metavar="FILE")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="default: 0 to 4"
+    )
+    parser.add_argument(
+        "--config",
+        nargs="+",
+        default=["configs/default.yaml"],
+        metavar="FILE",
+        help="default: configs/default.yaml",
+    )
     parser.add_argument("--dir", type=Path, help="where the runs stay (default: a temporary one)")
     parser.add_argument("--output", type=Path, help="also write the figures here, as JSON")
     parser.add_argument("extra", nargs="*", help="after --: options of fit")
     options = parser.parse_args()
+    if options.output:
+        options.output.parent.mkdir(parents=True, exist_ok=True)  # rather now than after an hour
     configs = [str(Path(config).resolve()) for config in options.config]
     fit = [*(arg for config in configs for arg in ("--config", config)), *options.extra]
     directory = (options.dir or Path(tempfile.mkdtemp(prefix="accuracy_"))).resolve()

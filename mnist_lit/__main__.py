@@ -1,5 +1,6 @@
 """The table of commands, and how the program ends: imports a command's module when it is called."""
 
+import gc
 import signal
 import sys
 from importlib import import_module
@@ -60,7 +61,11 @@ def main(args: list[str] | None = None) -> int:
                 f"There is no command {command!r}.",
                 f"The command comes first: one of {', '.join(COMMANDS)}.",
             )
-        import_module(COMMANDS[command][0]).main(args)
+        gc.disable()  # what an import makes stays; to look for garbage in it would only take time
+        module = import_module(COMMANDS[command][0])
+        gc.freeze()
+        gc.enable()
+        module.main(args)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import platform
+import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import BasePredictionWriter, ProgressBar
+from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor
 
 from mnist_lit.module import DigitClassifier
@@ -46,26 +47,25 @@ class RunRecord(Callback):
         checkpoint["config"] = self.config
 
 
-class EpochLines(ProgressBar):
-    """One line an epoch, for output that is not a terminal."""
+class EpochLines(Callback):
+    """Prints a line an epoch, above the progress bar where there is one."""
 
     FIGURES = ("train/loss_epoch", "train/accuracy_epoch", "val/loss", "val/accuracy")
 
     def __init__(self) -> None:
-        super().__init__()
         self._epoch = 0
         self._start = 0.0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._print_finished(trainer)
+        self._print_finished(trainer, pl_module)
         self._epoch = trainer.current_epoch + 1
         self._start = time.monotonic()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._print_finished(trainer)
+        self._print_finished(trainer, pl_module)
 
-    def _print_finished(self, trainer: Trainer) -> None:
-        if not (self._epoch and trainer.is_global_zero):
+    def _print_finished(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self._epoch:
             return
         figures = trainer.callback_metrics
         parts = [
@@ -74,10 +74,8 @@ class EpochLines(ProgressBar):
             if name in figures
         ]
         seconds = f"{time.monotonic() - self._start:.1f} s"
-        print("  ".join([f"epoch {self._epoch}/{trainer.max_epochs}", *parts, seconds]), flush=True)
-
-    def disable(self) -> None:
-        """Nothing to switch off: only rank zero prints."""
+        pl_module.print("  ".join([f"epoch {self._epoch}/{trainer.max_epochs}", *parts, seconds]))
+        sys.stdout.flush()
 
 
 class Results(Callback):
@@ -92,18 +90,16 @@ class Results(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         results = self._results(trainer, pl_module, "val")
-        if trainer.is_global_zero:
-            print(results_table(results))
+        pl_module.print(results_table(results))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         results = self._results(trainer, pl_module, "test")
-        if not trainer.is_global_zero:
-            return
-        print(results_table(results))
+        pl_module.print(results_table(results))
         path = run_of(self.checkpoint) / "test.json"
-        with whole(path) as partial:
-            partial.write_text(json.dumps(results, indent=2) + "\n")
-        print(f"Results: {path}")
+        if trainer.is_global_zero:
+            with whole(path) as partial:
+                partial.write_text(json.dumps(results, indent=2) + "\n")
+        pl_module.print(f"Results: {path}")
 
     def _results(self, trainer: Trainer, pl_module: LightningModule, split: str) -> dict[str, Any]:
         assert isinstance(pl_module, DigitClassifier)
@@ -181,4 +177,4 @@ class Predictions(BasePredictionWriter):
             writer.writerow(["index", *columns])
             writer.writerows(sorted(rows))
         wrong = sum(label != prediction for _, label, prediction, *_ in rows)
-        print(f"{len(rows):,} predictions, {wrong:,} of them wrong: {self.path}")
+        pl_module.print(f"{len(rows):,} predictions, {wrong:,} of them wrong: {self.path}")

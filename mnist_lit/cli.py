@@ -13,12 +13,7 @@ from typing import Any
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import (
-    LearningRateMonitor,
-    ModelCheckpoint,
-    ProgressBar,
-    TQDMProgressBar,
-)
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
@@ -193,10 +188,8 @@ class DigitsCLI(LightningCLI):
         given = self.config_init[self.command].trainer
         callbacks = [*_listed(given.callbacks), *self._callbacks()]
         plugins = [*_listed(given.plugins), runs.WholeCheckpointIO()]
-        if given.enable_progress_bar is not False and not any(
-            isinstance(callback, ProgressBar) for callback in callbacks
-        ):
-            callbacks.append(TQDMProgressBar(leave=True) if sys.stdout.isatty() else EpochLines())
+        if given.enable_progress_bar is None and not sys.stdout.isatty():
+            kwargs["enable_progress_bar"] = False
         # The logs of a fit come with its directory, which is made when all else is sound.
         self.logs = (
             self.command == "fit" and given.logger in (None, True) and not given.fast_dev_run
@@ -219,7 +212,7 @@ class DigitsCLI(LightningCLI):
         given = self.config_init.fit.trainer
         settings = self._settings()
         settings.update(ckpt_path=None, config=None)
-        callbacks: list[Callback] = [RunRecord(settings)]
+        callbacks: list[Callback] = [RunRecord(settings), EpochLines()]
         if given.logger is not False and not given.fast_dev_run:
             callbacks.append(LearningRateMonitor("step"))
         if given.enable_checkpointing is not False:

@@ -212,7 +212,7 @@ class DigitClassifier(LightningModule):
         # A mean by Lightning's own log would be off when the devices' shares differ in size.
         metrics.update(preds=logits, target=labels, value=losses)
         self.confusion.update(logits, labels)
-        self.log_dict(metrics, prog_bar=True)
+        self.log_dict(metrics)
 
 
 def _training_loss(class_weights: list[float] | None, label_smoothing: float) -> nn.Module:
