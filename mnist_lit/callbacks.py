@@ -16,13 +16,42 @@ from typing import Any
 import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import BasePredictionWriter
+from lightning.pytorch.callbacks import (
+    BasePredictionWriter,
+    LearningRateMonitor,
+    ModelCheckpoint,
+)
 from torch import Tensor
 
 from mnist_lit.module import DigitClassifier
 from mnist_lit.runs import run_of, whole
 
 PACKAGES = ("mnist-lit", "torch", "torchvision", "lightning", "torchmetrics")
+
+
+def fit_callbacks(
+    config: dict[str, Any], *, logs: bool, checkpoints: bool, validates: bool
+) -> list[Callback]:
+    """The callbacks that every ``fit`` has, whatever its configuration adds.
+
+    Args:
+        config: All settings of the run, in primitives.
+        logs: Whether there are loggers.
+        checkpoints: Whether checkpoints are kept: the last, after every epoch, and the best.
+        validates: Whether there is a validation loss, which the best checkpoint needs.
+    """
+    callbacks: list[Callback] = [RunRecord(config), EpochLines()]
+    if logs:
+        callbacks.append(LearningRateMonitor("step"))
+    if checkpoints and validates:
+        best = ModelCheckpoint(monitor="val/loss", filename="best", enable_version_counter=False)
+        callbacks.append(best)
+    if checkpoints:
+        last = ModelCheckpoint(
+            filename="last", save_on_train_epoch_end=True, enable_version_counter=False
+        )
+        callbacks.append(last)
+    return callbacks
 
 
 class RunRecord(Callback):

@@ -13,13 +13,13 @@ from typing import Any
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from mnist_lit import runs
-from mnist_lit.callbacks import EpochLines, Predictions, Results, RunRecord
+from mnist_lit.callbacks import Predictions, Results, fit_callbacks
 from mnist_lit.data import MNISTDataModule
 from mnist_lit.errors import InputError
 from mnist_lit.module import DigitClassifier
@@ -32,13 +32,6 @@ PROGRAM = "python -m mnist_lit"
 BOUND_WHEN_RESUMED = ("model.", "data.", "seed_everything", "name")
 FREE_WHEN_RESUMED = ("data.data_dir", "data.eval_batch_size", "data.num_workers")
 
-# The parser tries the types of a union in turn, and typing hands out float before int for some of
-# the Trainer's: a limit of 1 batch would become 1.0, all of them.
-for name, hint in Trainer.__init__.__annotations__.items():
-    for whole_number_first in (int | float, int | float | None):
-        if hint == whole_number_first:
-            Trainer.__init__.__annotations__[name] = whole_number_first
-
 # What Lightning and torch warn of on every normal run, each with the reason why it is no news.
 QUIET = (
     ".*does not have many workers",  # 0 is fastest here: a fetch is one indexing operation
@@ -47,6 +40,7 @@ QUIET = (
     ".*Checkpoint directory .* exists and is not empty",  # the same
     ".*The dirpath has changed from",  # a run that branches off looks for a best of its own
     ".*callbacks used to create the checkpoint need to be provided",  # not for judging it
+    ".*GPU available but not used",  # the CPU was asked for
     ".*Total length of `list` across ranks is zero",  # val_size 0 was asked for
     ".*isinstance.treespec, LeafSpec.* is deprecated",  # Lightning's use of torch
 )
@@ -61,6 +55,7 @@ def main(args: list[str]) -> None:
     Raises:
         InputError: If something is wrong with them, or with the files they name.
     """
+    _try_whole_numbers_first()
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # of LightningCLI's calls
     for message in QUIET:
         warnings.filterwarnings("ignore", message)
@@ -202,30 +197,17 @@ class DigitsCLI(LightningCLI):
 
     def _callbacks(self) -> list[Callback]:
         if self.command == "fit":
-            return self._fit_callbacks()
+            given = self.config_init.fit.trainer
+            return fit_callbacks(
+                {**self._settings(), "ckpt_path": None, "config": None},
+                logs=given.logger is not False and not given.fast_dev_run,
+                checkpoints=given.enable_checkpointing is not False,
+                validates=self.datamodule.val_size > 0 and given.limit_val_batches != 0,
+            )
         assert self.checkpoint is not None
         if self.command == "predict":
             return [Predictions(runs.run_of(self.checkpoint) / "predictions.csv")]
         return [Results(self.checkpoint)]
-
-    def _fit_callbacks(self) -> list[Callback]:
-        given = self.config_init.fit.trainer
-        settings = self._settings()
-        settings.update(ckpt_path=None, config=None)
-        callbacks: list[Callback] = [RunRecord(settings), EpochLines()]
-        if given.logger is not False and not given.fast_dev_run:
-            callbacks.append(LearningRateMonitor("step"))
-        if given.enable_checkpointing is not False:
-            if self.datamodule.val_size and given.limit_val_batches != 0:
-                best = ModelCheckpoint(
-                    monitor="val/loss", filename="best", enable_version_counter=False
-                )
-                callbacks.append(best)
-            last = ModelCheckpoint(
-                filename="last", save_on_train_epoch_end=True, enable_version_counter=False
-            )
-            callbacks.append(last)
-        return callbacks
 
     def validate(self, **kwargs: Any) -> None:
         """Validate; Results prints what Lightning's table would."""
@@ -291,13 +273,10 @@ class DigitsCLI(LightningCLI):
     def _run_loggers(self) -> list[Logger]:
         if not self.trainer.is_global_zero:
             return runs.loggers(self._log_dir() / "of_rank_zero")  # nothing is written there
-        # Absolute, as Lightning knows a resumed run's checkpoints again by their directory.
-        if self.checkpoint and self.checkpoint.name == "last.ckpt":
-            run = runs.run_of(self.checkpoint).resolve()
-            known = [state.get("dirpath") for state in self.state["callbacks"].values()]
-            if str(run / "checkpoints") in known:
-                return runs.loggers(run, self.state["global_step"])
-        return runs.loggers(runs.new_run(self._log_dir(), self.config.fit.name).resolve())
+        run = runs.resumable(self.checkpoint, self.state) if self.checkpoint else None
+        if run:
+            return runs.loggers(run, self.state["global_step"])
+        return runs.loggers(runs.new_run(self._log_dir(), self.config.fit.name))
 
     def _kept(self, name: str) -> Path | None:
         """A checkpoint of this run, if it has been written."""
@@ -306,6 +285,16 @@ class DigitsCLI(LightningCLI):
                 path = Path(os.path.relpath(callback.best_model_path or "-"))
                 return path if path.is_file() else None
         return None
+
+
+def _try_whole_numbers_first() -> None:
+    # The parser tries the types of a union in turn, and typing hands out float before int for some
+    # of the Trainer's: a limit of 1 batch would become 1.0, all of them.
+    hints = Trainer.__init__.__annotations__
+    for name, hint in hints.items():
+        for whole_number_first in (int | float, int | float | None):
+            if hint == whole_number_first:
+                hints[name] = whole_number_first
 
 
 def _differences(

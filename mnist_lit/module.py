@@ -38,7 +38,9 @@ class DigitClassifier(LightningModule):
         scheduler: Called with the optimiser. Its total_steps, T_max or total_iters, if null or -1,
             becomes the length of the training.
         scheduler_interval: Whether the schedule advances every step or every epoch.
-        class_weights: Ten factors of the digits' training losses; all equal if none are given.
+        class_weights: Ten factors of the digits' training losses; all equal if none are given. As
+            in ``CrossEntropyLoss`` a batch's mean is divided by the weights of its labels, so they
+            need batches of more than one image.
         label_smoothing: In [0, 1): share of the target spread evenly over the ten digits
             (Szegedy et al., "Rethinking the Inception architecture", 2016).
 
@@ -57,7 +59,7 @@ class DigitClassifier(LightningModule):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
-        network = network or TutorialCNN()
+        network = TutorialCNN() if network is None else network
         self.describe(
             network=network,
             augmentation=augmentation,
@@ -69,7 +71,7 @@ class DigitClassifier(LightningModule):
         )
         # Channels last: the faster layout for the convolutions of CPUs and GPUs alike.
         self.network = network.to(memory_format=torch.channels_last)
-        self.augmentation = augmentation or nn.Identity()
+        self.augmentation = nn.Identity() if augmentation is None else augmentation
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.scheduler_interval = scheduler_interval
@@ -104,11 +106,31 @@ class DigitClassifier(LightningModule):
         self.describe(**checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY])
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give ``float32 (n, 10)`` logits for ``float32 (n, 1, 28, 28)`` images in [0, 1]."""
+        """Give ``float32 (n, 10)`` logits for ``float32 (n, 1, 28, 28)`` images in [0, 1].
+
+        Raises:
+            InputError: If the network gives another shape.
+        """
         logits: Tensor = self.network(images)
+        if logits.shape != (len(images), 10):
+            raise InputError(
+                f"The network gives {tuple(logits.shape)} for {len(images)} images.",
+                "Let it give (n, 10) logits, one for each digit.",
+            )
         return logits.float()
 
     def on_fit_start(self) -> None:
+        """Note the seed of the run, the first process's on all.
+
+        Raises:
+            InputError: If class weights would have no effect.
+        """
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if self.loss.weight is not None and getattr(datamodule, "batch_size", None) == 1:
+            raise InputError(
+                "model.class_weights has no effect with data.batch_size 1.",
+                "Leave it out, or choose a larger batch.",
+            )
         self._seed = self.trainer.strategy.broadcast(torch.initial_seed())
 
     def on_train_epoch_start(self) -> None:
@@ -215,7 +237,9 @@ class DigitClassifier(LightningModule):
         self.log_dict(metrics)
 
 
-def _training_loss(class_weights: list[float] | None, label_smoothing: float) -> nn.Module:
+def _training_loss(
+    class_weights: list[float] | None, label_smoothing: float
+) -> nn.CrossEntropyLoss:
     if class_weights is not None and (len(class_weights) != 10 or min(class_weights) <= 0):
         raise InputError(
             f"model.class_weights is {class_weights}.", "Give ten positive numbers, one a digit."

@@ -21,9 +21,10 @@ LOG_DIR = "lightning_logs"
 def new_run(log_dir: Path, name: str) -> Path:
     """Make the directory of a new run, ``log_dir/version_N`` or ``log_dir/name/version_N``.
 
-    Safe beside other processes that do the same.
+    Safe beside other processes that do the same. The path is absolute, as Lightning knows a
+    resumed run's checkpoints again by their directory.
     """
-    parent = log_dir / name
+    parent = (log_dir / name).resolve()
     parent.mkdir(parents=True, exist_ok=True)
     taken = [int(path.name[8:]) for path in parent.glob("version_*") if path.name[8:].isdigit()]
     version = max(taken, default=-1) + 1
@@ -40,6 +41,22 @@ def run_of(checkpoint: Path) -> Path:
     """The directory of the run that wrote ``checkpoint``, or else the one it lies in."""
     parent = checkpoint.parent
     return parent.parent if parent.name == "checkpoints" else parent
+
+
+def resumable(checkpoint: Path, state: dict[str, Any]) -> Path | None:
+    """The directory of the run that goes on from ``checkpoint``, unless it has to be a new one.
+
+    A run goes on in its own directory from its last checkpoint. From an earlier one, or after a
+    move, it would overwrite what it does not know.
+
+    Args:
+        checkpoint: Where the run goes on.
+        state: What this file holds.
+    """
+    run = run_of(checkpoint).resolve()
+    known = [callback.get("dirpath") for callback in state.get("callbacks", {}).values()]
+    its_own = checkpoint.name == "last.ckpt" and str(run / "checkpoints") in known
+    return run if its_own else None
 
 
 def checkpoints(log_dir: Path, pattern: str = "*") -> list[Path]:

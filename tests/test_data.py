@@ -12,7 +12,7 @@ from torchvision.datasets import MNIST
 from torchvision.datasets.utils import check_integrity
 
 from mnist_lit import data
-from mnist_lit.data import ASSETS, RAW_MD5, MNISTDataModule, unpack
+from mnist_lit.data import ASSETS, RAW_MD5, DigitDataset, MNISTDataModule, unpack
 from mnist_lit.errors import InputError
 
 TRAIN_IMAGES = "train-images-idx3-ubyte"
@@ -161,6 +161,13 @@ def test_the_order_of_an_epoch_is_a_function_of_seed_and_epoch(data_dir):
     assert not torch.equal(first, second)
     datamodule.seed = 1
     assert not torch.equal(second, labels_in_order(datamodule, epoch=0))
+
+
+def test_a_batch_is_one_fetch_without_per_image_work(data_dir, monkeypatch):  # [8]
+    monkeypatch.delattr(DigitDataset, "__getitem__")
+    images, labels = next(iter(module(data_dir).train_dataloader()))
+    assert (images.shape, images.dtype) == ((64, 28, 28), torch.uint8)
+    assert labels.shape == (64,)
 
 
 def test_workers_fetch_the_same_batches(data_dir):

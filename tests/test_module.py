@@ -253,3 +253,14 @@ def test_predictions_come_with_probability_and_loss():
     assert torch.equal(answer["prediction"], logits.argmax(dim=1))
     assert torch.equal(answer["probability"], logits.softmax(dim=1).amax(dim=1))
     assert answer["loss"].mean() == pytest.approx(cross_entropy(logits, labels).item())
+
+
+def test_a_network_without_ten_outputs_is_a_clear_error():
+    with pytest.raises(InputError, match=r"gives \(3, 784\) for 3 images.\nLet it give \(n, 10\)"):
+        DigitClassifier(nn.Flatten())(torch.zeros(3, 1, 28, 28))
+
+
+def test_class_weights_that_would_have_no_effect_are_refused(data_dir, tmp_path):
+    digits = MNISTDataModule(str(data_dir), batch_size=1)
+    with pytest.raises(InputError, match=r"no effect with data\.batch_size 1"):
+        trainer(tmp_path).fit(DigitClassifier(class_weights=[2.0] * 10), digits)

@@ -1,0 +1,50 @@
+"""The commands that the README shows are run as they stand, cut to a few batches."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from mnist_lit.__main__ import COMMANDS
+from tests.conftest import SMALL
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def commands() -> list[list[str]]:
+    """The options of every ``python -m mnist_lit`` in the README's code blocks, in order."""
+    blocks = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL)).replace("\\\n", " ")
+    lines = re.findall(r"^python -m mnist_lit (.*)$", blocks, re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+def test_every_command_of_the_readme_works(mnist_lit, tmp_path, data_dir):
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (tmp_path / "mynet.py").write_text(
+        "from torch import nn\n"
+        "class MyNet(nn.Sequential):\n"
+        "    def __init__(self): super().__init__(nn.Flatten(), nn.Linear(784, 10))\n"
+    )
+    assert len(commands()) > 5
+    for command in commands():
+        small = SMALL[2:] if command[0] == "fit" else []
+        outcome = mnist_lit(*command, *small, f"--data.data_dir={data_dir}")
+        assert outcome.status == 0, (command, outcome.err)
+
+
+def test_the_readme_names_every_command_and_every_file_that_it_links():
+    for command in COMMANDS:
+        assert f"| `{command} " in README
+    for link in re.findall(r"\]\((?!http)(.+?)\)", README):
+        assert (ROOT / link).exists(), link
+
+
+def test_the_readme_is_short():
+    assert len(README.split()) <= 800
+
+
+@pytest.mark.parametrize("document", ["CHANGELOG.md", "docs/experiments.md", "LICENSE"])
+def test_the_other_documents_are_there(document):
+    assert (ROOT / document).stat().st_size > 500
