@@ -40,6 +40,7 @@ QUIET = (
     ".*Checkpoint directory .* exists and is not empty",  # the same
     ".*The dirpath has changed from",  # a run that branches off looks for a best of its own
     ".*callbacks used to create the checkpoint need to be provided",  # not for judging it
+    ".*could not find the monitored key",  # max_steps ended the run before it was validated
     ".*GPU available but not used",  # the CPU was asked for
     ".*Total length of `list` across ranks is zero",  # val_size 0 was asked for
     ".*isinstance.treespec, LeafSpec.* is deprecated",  # Lightning's use of torch

@@ -189,7 +189,12 @@ def test_a_config_begins_with_the_command_that_uses_it():
 
 @pytest.mark.parametrize(
     "options",
-    [["--trainer.fast_dev_run=2"], ["--trainer.logger=false"], ["--data.val_size=0"]],
+    [
+        ["--trainer.fast_dev_run=2"],
+        ["--trainer.logger=false"],
+        ["--data.val_size=0"],
+        ["--trainer.max_steps=3"],
+    ],
 )
 def test_lightnings_own_switches_work(mnist_lit, data_dir, options):
     outcome = mnist_lit("fit", *SMALL, f"--data.data_dir={data_dir}", *options)
