@@ -121,7 +121,8 @@ class DigitsCLI(LightningCLI):
             rank_zero_only(print)(f"Checkpoint: {self.checkpoint}")
             self._parse_over_recorded(parser, args)
         elif self.command != "fit":
-            newest = [*runs.checkpoints(log_dir), "best"][0]
+            found = runs.checkpoints(log_dir, "best") or runs.checkpoints(log_dir)
+            newest = found[0] if found else "best"
             raise InputError(
                 f"{self.command} needs a checkpoint: untrained weights tell nothing.",
                 f"Give one: {PROGRAM} {self.command} --ckpt_path {newest}",

@@ -78,9 +78,11 @@ def find_checkpoint(which: str, log_dir: Path) -> Path:
     if which not in ("best", "last"):
         if Path(which).is_file():
             return Path(which)
-        found = checkpoints(log_dir)
+        found = checkpoints(Path(which)) or checkpoints(log_dir)
         raise InputError(
-            f"There is no checkpoint {which}.",
+            f"{which} is a directory."
+            if Path(which).is_dir()
+            else f"There is no checkpoint {which}.",
             f"The newest is {found[0]}." if found else f"There are none in {log_dir} either.",
         )
     found = checkpoints(log_dir, which)

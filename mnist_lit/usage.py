@@ -33,6 +33,9 @@ def explain(message: str, keys: Iterable[str], command: str) -> tuple[str, str]:
     if refused:
         hint = _nearest(refused[1], _arguments(message))
         return f"{where}: there is no argument {refused[1]}.", hint or see_help
+    missing = re.search(r"No module named '(.+?)'", message)
+    if missing:
+        return f"{where}: {detail}", f"Run where {missing[1]}.py lies, or put it on PYTHONPATH."
     return f"{where}: {detail}", see_help
 
 

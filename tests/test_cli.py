@@ -296,7 +296,7 @@ def test_judging_without_a_checkpoint_is_refused_and_the_newest_suggested(
     outcome = mnist_lit(command)
     assert outcome.status == 2
     assert re.search(
-        rf"Give one: .* {command} --ckpt_path lightning_logs/version_0/checkpoints/\w+.ckpt",
+        rf"Give one: .* {command} --ckpt_path lightning_logs/version_0/checkpoints/best.ckpt",
         outcome.err,
     )
 
@@ -347,6 +347,16 @@ def test_predict_writes_a_table_of_every_test_image(mnist_lit, run, data_dir):  
     mnist_lit("test", "--ckpt_path=best")
     wrong = sum(row["label"] != row["prediction"] for row in rows)
     assert json.loads((run / "test.json").read_text())["errors"] == wrong
+
+
+def test_a_runs_directory_is_no_checkpoint_but_its_own_is_suggested(mnist_lit, run):
+    outcome = mnist_lit("test", "--ckpt_path=lightning_logs/version_0")
+    assert outcome.status == 2
+    assert re.fullmatch(
+        r"error: lightning_logs/version_0 is a directory.\n"
+        r"The newest is lightning_logs/version_0/checkpoints/\w+.ckpt.\n",
+        outcome.err,
+    )
 
 
 def test_a_checkpoint_made_without_the_command_line_can_be_tested(mnist_lit, run, tmp_path):
@@ -408,7 +418,11 @@ def test_a_checkpoint_with_code_in_it_is_refused_and_nothing_runs(mnist_lit, tmp
         (["--config=gone.yaml"], "config: File does not exist", ""),
         (["--config=broken.yaml"], "configuration: Problems parsing config", ""),
         (["--model.optimizer.lrr=1"], "model.optimizer: there is no argument lrr.", "mean lr?"),
-        (["--model.network=no.Net"], "model.network: Problem with given class_path 'no.Net'", ""),
+        (
+            ["--model.network=no.Net"],
+            "model.network: Problem with given class_path 'no.Net'",
+            "no.py",
+        ),
         (["--model.scheduler=OneCycleLR"], "model.scheduler: the following arguments are re", ""),
         (["--trainer.max_epochs=x"], "trainer.max_epochs: expected int, got x.", "--help"),
         (["--data.batch_size=0"], "data.batch_size is 0.", "Give a number from 1 to 60,000."),
