@@ -18,6 +18,7 @@ test: .venv/installed-dev
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
+	@echo "Installing into .venv; torch alone takes a minute or more."
 	$(BIN)/pip install --quiet --editable .
 	touch $@
 

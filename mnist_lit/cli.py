@@ -22,7 +22,7 @@ from mnist_lit import runs
 from mnist_lit.callbacks import Predictions, Results, fit_callbacks
 from mnist_lit.data import MNISTDataModule
 from mnist_lit.errors import InputError
-from mnist_lit.module import DigitClassifier
+from mnist_lit.module import SCHEDULE_LENGTHS, DigitClassifier
 from mnist_lit.usage import explain
 
 PROGRAM = "python -m mnist_lit"
@@ -118,7 +118,6 @@ class DigitsCLI(LightningCLI):
         log_dir = self._log_dir()
         if which := self.config[self.command].ckpt_path:
             self.checkpoint = runs.find_checkpoint(which, log_dir)
-            rank_zero_only(print)(f"Checkpoint: {self.checkpoint}")
             self._parse_over_recorded(parser, args)
         elif self.command != "fit":
             found = runs.checkpoints(log_dir, "best") or runs.checkpoints(log_dir)
@@ -149,6 +148,7 @@ class DigitsCLI(LightningCLI):
     def _parse_over_recorded(self, parser: LightningArgumentParser, args: list[str]) -> None:
         assert self.checkpoint is not None
         self.state = runs.load_checkpoint(self.checkpoint)
+        rank_zero_only(print)(f"Checkpoint: {self.checkpoint}")
         recorded = self.state.get("config", {"model": self.state["hyper_parameters"]})
         recorded["model"].pop("_instantiator", None)
         if self.command != "fit":  # how it was trained plays no part
@@ -158,12 +158,20 @@ class DigitsCLI(LightningCLI):
         self.config[self.command].ckpt_path = str(self.checkpoint)
 
         for key, then, now in _differences(recorded, self._settings()):
-            bound = BOUND_WHEN_RESUMED if self.command == "fit" else ("model.",)
+            bound = self._bound(recorded)
             if key.startswith(bound) and key not in FREE_WHEN_RESUMED:
                 raise InputError(
                     f"{key} is {then} in the checkpoint and {now} in your options.",
                     "Leave it out to go on with the checkpoint, or train anew without --ckpt_path.",
                 )
+
+    def _bound(self, recorded: dict[str, Any]) -> tuple[str, ...]:
+        if self.command != "fit":
+            return ("model.",)
+        scheduler = (recorded["model"].get("scheduler") or {}).get("init_args", {})
+        # A schedule made for the length of the training cannot be stretched half way.
+        made_to_measure = any(scheduler.get(name, 0) in (None, -1) for name in SCHEDULE_LENGTHS)
+        return (*BOUND_WHEN_RESUMED, *(("trainer.max_",) if made_to_measure else ()))
 
     def _settings(self) -> dict[str, Any]:
         """All settings of the command, in primitives."""
@@ -242,11 +250,9 @@ class DigitsCLI(LightningCLI):
                 print(self._how_to_go_on(), file=sys.stderr)
             raise
         if trainer.is_global_zero and (best := self._kept("best") or self._kept("last")):
-            print(
-                f"Checkpoint: {best}\n"
-                f"To test it: {PROGRAM} test --ckpt_path {best}\n"
-                f"To look at the run: tensorboard --logdir {self._log_dir()}"
-            )
+            print(f"Checkpoint: {best}\nTo test it: {PROGRAM} test --ckpt_path {best}")
+            if self.logs:
+                print(f"To look at the run: tensorboard --logdir {self._log_dir()}")
 
     def _finished(self) -> bool:
         epochs, steps = self.state["epoch"] + 1, self.state["global_step"]

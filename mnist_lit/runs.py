@@ -106,7 +106,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             return dict(checkpoint)
         reason = "it lacks what a training run saves"
     except Exception as error:  # a damaged file makes the reader raise anything
-        reason = f"it cannot be read as tensors and primitives ({type(error).__name__})"
+        reason = f"it is damaged, or holds more than numbers and text ({type(error).__name__})"
     raise InputError(
         f"{path} is not a checkpoint of this program: {reason}.",
         "Give one that fit has written, or best or last for the newest.",

@@ -258,6 +258,14 @@ def test_resuming_with_other_settings_names_key_and_both_values(mnist_lit, run):
         assert len(outcome.err.splitlines()) == 2
 
 
+def test_a_schedule_made_for_the_length_of_the_run_is_not_stretched(mnist_lit, data_dir):
+    schedule = ["--model.scheduler=CosineAnnealingLR", "--model.scheduler.T_max=-1"]
+    mnist_lit("fit", *SMALL, f"--data.data_dir={data_dir}", *schedule)
+    outcome = mnist_lit("fit", "--ckpt_path=last", "--trainer.max_epochs=5")
+    assert outcome.status == 2
+    assert outcome.err.startswith("error: trainer.max_epochs is 2 in the checkpoint and 5 in your")
+
+
 def test_resuming_elsewhere_than_at_the_end_leaves_the_run_as_it_is(mnist_lit, run):
     kept = weights(run / "checkpoints/last.ckpt")
     shutil.copy(run / "checkpoints/last.ckpt", run / "checkpoints/kept.ckpt")
