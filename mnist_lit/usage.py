@@ -1,13 +1,34 @@
 """What is wrong with a command's options, said in two lines instead of a usage dump."""
 
 import re
+from argparse import ArgumentParser
 from collections.abc import Iterable
 from difflib import get_close_matches
 from importlib import import_module
 from inspect import signature
+from typing import NoReturn
+
+from mnist_lit.errors import InputError
 
 # Lines of jsonargparse's complaints that are beside the point.
 NOISE = ("Does not validate", "Subtypes:", "Errors:", "Given value type:", "Expected a path but")
+
+
+class CommandParser(ArgumentParser):
+    """argparse for the commands beside Lightning's, with errors in the program's two lines.
+
+    Args:
+        command: The command whose options it reads.
+        description: What the command does, for its help.
+    """
+
+    def __init__(self, command: str, description: str) -> None:
+        prog = f"python -m mnist_lit {command}"
+        super().__init__(prog, description=description, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise an InputError instead of printing the usage."""
+        raise InputError(f"{message[0].upper()}{message[1:]}.", f"All options: {self.prog} --help")
 
 
 def explain(message: str, keys: Iterable[str], command: str) -> tuple[str, str]:

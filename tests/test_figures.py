@@ -1,0 +1,253 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from matplotlib import pyplot
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from scipy.stats import binomtest
+from torch import Tensor
+
+from mnist_lit.figures import (
+    accuracy_by_digit_figure,
+    confusion_figure,
+    digits_figure,
+    filters_figure,
+    images_figure,
+    reliability_figure,
+)
+
+BLUE, VERMILION = "#0072b2", "#d55e00"
+
+
+def judged(n: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Images, labels, and probabilities that are often but not always right."""
+    generator = torch.Generator().manual_seed(n)
+    labels = torch.randint(10, (n,), generator=generator)
+    logits = 2 * torch.randn(n, 10, generator=generator)
+    logits[range(n), labels] += 3
+    return torch.rand(n, 1, 28, 28, generator=generator), labels, logits.softmax(dim=1)
+
+
+def good_counts() -> Tensor:
+    """Two errors in ten thousand: one 4 read as 9, one 7 read as 2."""
+    counts = 1000 * torch.eye(10, dtype=torch.long)
+    counts[4, 4] = counts[7, 7] = 999
+    counts[4, 9] = counts[7, 2] = 1
+    return counts
+
+
+def tiles_drawn(figure: Figure, tile_area: int) -> float:
+    """The number of tiles in the figure's grid, whose gaps are not numbers."""
+    (image,) = figure.axes[0].images
+    return np.ma.count(np.ma.masked_invalid(image.get_array())) / tile_area
+
+
+FIGURES: dict[str, Callable[[], Figure]] = {
+    "confusion": lambda: confusion_figure(good_counts()),
+    "accuracy": lambda: accuracy_by_digit_figure(1000 * torch.eye(10, dtype=torch.long)),
+    "reliability": lambda: reliability_figure(*judged(200)[:0:-1]),
+    "filters": lambda: filters_figure(torch.linspace(-1, 2, 16 * 25).view(16, 1, 5, 5)),
+    "images": lambda: images_figure(judged(16)[0]),
+    "digits": lambda: digits_figure(*judged(16), losses=torch.full((16,), 12.34)),
+    "one digit": lambda: digits_figure(*judged(1)),
+}
+
+
+@pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
+def test_writing_is_large_enough_within_the_picture_and_does_not_overlap(
+    draw: Callable[[], Figure], monkeypatch: pytest.MonkeyPatch
+):
+    written: list[Text] = []
+    monkeypatch.setattr(Text, "draw", lambda text, _: written.append(text))
+    figure = draw()
+    FigureCanvasAgg(figure).draw()
+    written = [text for text in written if text.get_text() and text.get_visible()]
+    boxes = [text.get_window_extent() for text in written]
+    assert all(text.get_fontsize() >= 8 for text in written)
+    for i, box in enumerate(boxes):
+        assert min(box.x0, box.y0) >= 0, written[i]
+        assert box.x1 <= figure.bbox.width, written[i]
+        assert box.y1 <= figure.bbox.height, written[i]
+        overlapped = [written[k] for k in range(i) if box.overlaps(boxes[k])]
+        assert not overlapped, written[i]
+
+
+def test_confusion_figure_writes_every_count_but_zeros_at_its_true_row_and_predicted_column():
+    axes = confusion_figure(good_counts()).axes[0]
+    cells = {text.get_position()[::-1]: text.get_text() for text in axes.texts}
+    diagonal = {(digit, digit): "1,000" for digit in range(10)} | {(4, 4): "999", (7, 7): "999"}
+    assert cells == diagonal | {(4, 9): "1", (7, 2): "1"}
+    assert axes.get_xlabel() == "predicted digit"
+    assert axes.get_ylabel() == "true digit"
+    assert axes.get_title() == "2 errors in 10,000 images"
+
+
+def test_confusion_figure_shows_one_error_in_a_thousand_and_colours_by_the_row():
+    counts = good_counts()
+    counts[0] = torch.tensor([50, 50, 0, 0, 0, 0, 0, 0, 0, 0])
+    counts[1] = torch.tensor([500, 500, 0, 0, 0, 0, 0, 0, 0, 0])
+    counts[3] = 0  # a digit without images stays white
+    (image,) = confusion_figure(counts).axes[0].images
+    colors = image.to_rgba(image.get_array())  # (10, 10, 4)
+    on_white = colors[..., :3] * colors[..., 3:] + 1 - colors[..., 3:]
+    darkness = 1 - on_white.mean(axis=2)
+    assert darkness[4, 9] > 0.05
+    assert darkness[4, 4] > 5 * darkness[4, 9]
+    assert darkness[0, 0] == darkness[1, 1]
+    assert darkness[3].max() == darkness[4, 0] == 0
+
+
+def test_accuracy_by_digit_figure_draws_the_wilson_interval_and_writes_the_accuracy():
+    counts = good_counts()
+    counts[8] = torch.tensor([0, 0, 0, 13, 0, 0, 0, 0, 487, 0])
+    figure = accuracy_by_digit_figure(counts)
+    (axes,) = figure.axes
+    (bars,) = axes.containers
+    for digit, segment in enumerate(bars.lines[2][0].get_segments()):
+        right, images = int(counts[digit, digit]), int(counts[digit].sum())
+        interval = binomtest(right, images).proportion_ci(method="wilson")
+        np.testing.assert_allclose(segment, [(digit, interval.low), (digit, interval.high)])
+        assert axes.texts[digit].get_text() == f"{right / images:.1%}"
+    assert axes.get_title().startswith("Accuracy of all digits 99.84%")
+
+
+@pytest.mark.parametrize(("right", "bottom"), [(100, 0.97), (99, 0.97), (95, 0.93), (0, 0)])
+def test_accuracy_by_digit_figure_begins_at_97_percent_unless_an_interval_reaches_lower(
+    right: int, bottom: float
+):
+    counts = 1000 * torch.eye(10, dtype=torch.long)
+    counts[5, 5], counts[5, 6] = 10 * right, 1000 - 10 * right
+    low, high = accuracy_by_digit_figure(counts).axes[0].get_ylim()
+    assert low == pytest.approx(bottom)
+    assert 1 < high < 1 + (1 - low) / 10
+
+
+def test_accuracy_by_digit_figure_leaves_out_a_digit_without_images():
+    counts = good_counts()
+    counts[5] = 0
+    axes = accuracy_by_digit_figure(counts).axes[0]
+    places = [round(text.get_position()[0]) for text in axes.texts]
+    assert places == [0, 1, 2, 3, 4, 6, 7, 8, 9]
+
+
+@pytest.mark.parametrize("bins", [1, 10, 15])
+def test_reliability_figure_agrees_with_a_computation_by_hand(bins: int):
+    _, labels, probabilities = judged(1000)
+    # An error and thirty right answers of which the model is certain.
+    labels[:31] = torch.tensor([1] + 30 * [0])
+    probabilities[:31] = torch.eye(10)[0]
+    above, below = (figure := reliability_figure(probabilities, labels, bins)).axes
+
+    confidence = probabilities.numpy().max(axis=1)
+    right = probabilities.numpy().argmax(axis=1) == labels.numpy()
+    error = 0.0
+    for place in range(bins):
+        inside = np.minimum((confidence * bins).astype(int), bins - 1) == place
+        assert below.patches[place].get_height() == inside.sum()
+        if not inside.any():
+            continue
+        accuracy, mean = right[inside].mean(), confidence[inside].mean()
+        error += inside.mean() * abs(accuracy - mean)
+        bar, (gap,) = above.patches[place], above.collections
+        assert bar.get_x() == pytest.approx(place / bins)
+        assert bar.get_height() == pytest.approx(accuracy)
+        assert [mean, mean, mean, accuracy] == pytest.approx(gap.get_segments()[place].flatten())
+    assert figure.get_suptitle() == (
+        f"Expected calibration error {error:.2%} (1,000 images, {bins} bins)"
+    )
+    assert below.get_yscale() == "log"
+
+
+def test_filters_figure_draws_each_filter_and_white_is_zero():
+    weights = torch.linspace(-1, 3, 5 * 3 * 3).view(5, 1, 3, 3)
+    figure = filters_figure(weights)
+    (image,) = figure.axes[0].images
+    assert tiles_drawn(figure, 3 * 3) == 5
+    np.testing.assert_array_equal(image.get_array()[1:4, 1:4], weights[0, 0])
+    assert image.norm(0) == 0.5
+    assert image.norm(3) == 1
+    assert len(figure.axes) == 2  # one colour bar for all
+
+
+def test_images_figure_draws_each_image_ink_white_on_black():
+    images, *_ = judged(11)
+    figure = images_figure(images)
+    (image,) = figure.axes[0].images
+    assert tiles_drawn(figure, 28 * 28) == 11
+    np.testing.assert_array_equal(image.get_array()[1:29, 30:58], images[1, 0])
+    assert [to_hex(image.to_rgba(ink)) for ink in (0, 1)] == ["#000000", "#ffffff"]
+
+
+def test_digits_figure_tells_right_from_wrong_by_colour_and_by_sign():
+    images, *_ = judged(3)
+    probabilities = torch.full((3, 10), 0.01)
+    probabilities[[0, 1, 2], [7, 9, 4]] = 0.91
+    figure = digits_figure(images, torch.tensor([7, 4, 4]), probabilities)
+    assert [axes.get_title() for axes in figure.axes] == [
+        "✓ reads 7 (91.0%)\ntruth 7",
+        "✗ reads 9 (91.0%)\ntruth 4",
+        "✓ reads 4 (91.0%)\ntruth 4",
+    ]
+    for axes, color in zip(figure.axes, [BLUE, VERMILION, BLUE], strict=True):
+        assert to_hex(axes.title.get_color()) == color
+        assert to_hex(axes.spines["left"].get_edgecolor()) == color
+        assert axes.spines["left"].get_visible()
+    for axes, image in zip(figure.axes, images, strict=True):
+        np.testing.assert_array_equal(axes.images[0].get_array(), image[0])
+
+
+def test_digits_figure_writes_the_losses_it_is_given():
+    figure = digits_figure(*judged(16), losses=torch.arange(16) / 8)
+    assert len(figure.axes) == 16
+    assert [axes.get_title()[-4:] for axes in figure.axes[:3]] == ["0.00", "0.12", "0.25"]
+
+
+def test_tensors_that_training_has_are_drawn_too():
+    images, labels, probabilities = judged(4)
+    filters_figure(torch.nn.Conv2d(1, 4, 3).weight)
+    filters_figure(torch.full((4, 1, 3, 3), torch.nan))
+    digits_figure(images.bfloat16(), labels, probabilities.requires_grad_())
+    reliability_figure(probabilities.bfloat16(), labels)
+    confusion_figure(torch.zeros(10, 10, dtype=torch.long))
+    accuracy_by_digit_figure(torch.zeros(10, 10, dtype=torch.int32))
+
+
+IMAGES, LABELS, PROBABILITIES = judged(5)
+
+
+@pytest.mark.parametrize(
+    ("draw", "name"),
+    [
+        (lambda: confusion_figure(torch.ones(9, 10)), "counts"),
+        (lambda: accuracy_by_digit_figure(torch.ones(100)), "counts"),
+        (lambda: reliability_figure(PROBABILITIES[:, :9], LABELS), "probabilities"),
+        (lambda: reliability_figure(PROBABILITIES, LABELS[:4]), "labels"),
+        (lambda: reliability_figure(PROBABILITIES[:0], LABELS[:0]), "probabilities"),
+        (lambda: filters_figure(torch.ones(4, 3, 5, 5)), "weights"),
+        (lambda: images_figure(IMAGES[:, 0]), "images"),
+        (lambda: images_figure(IMAGES[:0]), "images"),
+        (lambda: digits_figure(IMAGES[..., :27], LABELS, PROBABILITIES), "images"),
+        (lambda: digits_figure(IMAGES, LABELS[:4], PROBABILITIES), "labels"),
+        (lambda: digits_figure(IMAGES, LABELS, PROBABILITIES[:4]), "probabilities"),
+        (lambda: digits_figure(IMAGES, LABELS, PROBABILITIES, torch.ones(5, 1)), "losses"),
+    ],
+)
+def test_other_shapes_are_refused_by_name(draw: Callable[[], Figure], name: str):
+    with pytest.raises(ValueError, match=f"^{name} has shape"):
+        draw()
+
+
+@pytest.mark.parametrize("factor", [3, -1, torch.nan])
+def test_reliability_figure_refuses_what_is_no_probability(factor: float):
+    with pytest.raises(ValueError, match="outside"):
+        reliability_figure(factor * PROBABILITIES, LABELS)
+
+
+def test_no_figure_stays_open_in_pyplot():
+    for draw in FIGURES.values():
+        draw()
+    assert pyplot.get_fignums() == []
