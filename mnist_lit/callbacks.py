@@ -4,17 +4,14 @@ import csv
 import hashlib
 import json
 import math
-import platform
 import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import (
     BasePredictionWriter,
@@ -23,10 +20,11 @@ from lightning.pytorch.callbacks import (
 )
 from torch import Tensor
 
+from mnist_lit.data import Batch
 from mnist_lit.module import DigitClassifier
+from mnist_lit.pictures import FitPictures
+from mnist_lit.record import RunRecord, versions
 from mnist_lit.runs import run_of, whole
-
-PACKAGES = ("mnist-lit", "torch", "torchvision", "lightning", "torchmetrics")
 
 
 def fit_callbacks(
@@ -42,7 +40,7 @@ def fit_callbacks(
     """
     callbacks: list[Callback] = [RunRecord(config), EpochLines()]
     if logs:
-        callbacks.append(LearningRateMonitor("step"))
+        callbacks += [LearningRateMonitor("step"), Throughput(), FitPictures()]
     if checkpoints and validates:
         best = ModelCheckpoint(monitor="val/loss", filename="best", enable_version_counter=False)
         callbacks.append(best)
@@ -54,26 +52,27 @@ def fit_callbacks(
     return callbacks
 
 
-class RunRecord(Callback):
-    """Keeps the resolved configuration, in the run's directory and in its checkpoints.
+class Throughput(Callback):
+    """Logs the images trained on per second, on all devices, over each epoch's steps."""
 
-    Args:
-        config: All settings of the run, in primitives.
-    """
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._images = 0
+        self._start = time.monotonic()
 
-    def __init__(self, config: dict[str, Any]) -> None:
-        self.config = config
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        log_dir = trainer.log_dir  # all ranks have to ask
-        if trainer.is_global_zero and trainer.loggers and log_dir:
-            with whole(Path(log_dir, "config.yaml")) as path:
-                path.write_text(yaml.safe_dump(self.config, sort_keys=False))
-
-    def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
     ) -> None:
-        checkpoint["config"] = self.config
+        self._images += len(batch[1])
+        self._end = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        rate = self._images * trainer.world_size / (self._end - self._start)
+        pl_module.log("train/images_per_second", rate)
 
 
 class EpochLines(Callback):
@@ -118,11 +117,11 @@ class Results(Callback):
         self.checkpoint = checkpoint
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        results = self._results(trainer, pl_module, "val")
+        results = self._results(pl_module)
         pl_module.print(results_table(results))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        results = self._results(trainer, pl_module, "test")
+        results = self._results(pl_module)
         pl_module.print(results_table(results))
         path = run_of(self.checkpoint) / "test.json"
         if trainer.is_global_zero:
@@ -130,45 +129,48 @@ class Results(Callback):
                 partial.write_text(json.dumps(results, indent=2) + "\n")
         pl_module.print(f"Results: {path}")
 
-    def _results(self, trainer: Trainer, pl_module: LightningModule, split: str) -> dict[str, Any]:
+    def _results(self, pl_module: LightningModule) -> dict[str, Any]:
         assert isinstance(pl_module, DigitClassifier)
-        counts = pl_module.confusion.compute().double()  # (10, 10)
-        images, correct = int(counts.sum()), int(counts.trace())
-        by_digit = (counts.diag() / counts.sum(dim=1)).tolist()
         with self.checkpoint.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        return {
-            "images": images,
-            "errors": images - correct,
-            "accuracy": correct / images,
-            "loss": trainer.callback_metrics[f"{split}/loss"].item(),
-            "accuracy_by_digit": [None if math.isnan(share) else share for share in by_digit],
+        judgement = {  # JSON has no infinity, and nothing that is not a number
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in pl_module.judgement.items()
+        }
+        return judgement | {
             "checkpoint": str(self.checkpoint),
             "sha256": sha256,
-            "versions": {"python": platform.python_version()}
-            | {package: version(package) for package in PACKAGES},
+            "versions": versions(),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
         }
 
 
 def results_table(results: dict[str, Any]) -> str:
-    """Lay out the results of a test: images, errors, accuracy, loss and accuracy by digit.
+    """Lay out the results of a test for reading.
 
     Args:
-        results: As in ``test.json``; accuracies in [0, 1], ``None`` for a digit without images.
+        results: As in ``test.json``.
     """
-    shares = results["accuracy_by_digit"]
-    cells = ["     -" if share is None else f"{share:6.1%}" for share in shares]
-    return "\n".join(
-        [
-            f"images      {results['images']:,}",
-            f"errors      {results['errors']:,}",
-            f"accuracy    {results['accuracy']:.2%}",
-            f"loss        {results['loss']:.4f}",
-            "digit       " + "  ".join(f"{digit:6}" for digit in range(10)),
-            "accuracy    " + "  ".join(cells),
-        ]
-    )
+    low, high = results["accuracy_interval"]
+    wrong = ", ".join(map(str, results["wrong"][:10])) or "none"
+    figures = {
+        "images": f"{results['images']:,}",
+        "errors": f"{results['errors']:,}",
+        "accuracy": f"{results['accuracy']:.2%}, 95% interval {low:.2%} to {high:.2%}",
+        "loss": f"{_or_dash(results['loss'], '.4f')} nats, the mean negative log-likelihood",
+        "calibration error": _or_dash(results["calibration_error"], ".4f"),
+        "Brier score": _or_dash(results["brier_score"], ".4f"),
+        "digit": "".join(f"{digit:8}" for digit in range(10)),
+        "recall": "".join(_or_dash(x, "8.1%") for x in results["accuracy_by_digit"]),
+        "precision": "".join(_or_dash(x, "8.1%") for x in results["precision_by_digit"]),
+        "wrong images": wrong + (", ... (all in test.json)" if results["wrong"][10:] else ""),
+    }
+    return "\n".join(f"{name:19}{figure}" for name, figure in figures.items())
+
+
+def _or_dash(value: float | None, form: str) -> str:
+    width = form.partition(".")[0]
+    return f"{'-':>{width}}" if value is None else f"{value:{form}}"
 
 
 class Predictions(BasePredictionWriter):

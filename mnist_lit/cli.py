@@ -23,6 +23,7 @@ from mnist_lit.callbacks import Predictions, Results, fit_callbacks
 from mnist_lit.data import MNISTDataModule
 from mnist_lit.errors import InputError
 from mnist_lit.module import SCHEDULE_LENGTHS, DigitClassifier
+from mnist_lit.pictures import TestPictures
 from mnist_lit.usage import explain
 
 PROGRAM = "python -m mnist_lit"
@@ -41,6 +42,7 @@ QUIET = (
     ".*The dirpath has changed from",  # a run that branches off looks for a best of its own
     ".*callbacks used to create the checkpoint need to be provided",  # not for judging it
     ".*could not find the monitored key",  # max_steps ended the run before it was validated
+    ".*sync_dist=True",  # every process has the same figures, of all answers
     ".*GPU available but not used",  # the CPU was asked for
     ".*Total length of `list` across ranks is zero",  # val_size 0 was asked for
     ".*isinstance.treespec, LeafSpec.* is deprecated",  # Lightning's use of torch
@@ -217,7 +219,11 @@ class DigitsCLI(LightningCLI):
         assert self.checkpoint is not None
         if self.command == "predict":
             return [Predictions(runs.run_of(self.checkpoint) / "predictions.csv")]
-        return [Results(self.checkpoint)]
+        callbacks: list[Callback] = [Results(self.checkpoint)]
+        if self.command == "test":
+            step = self.state["global_step"] - 1
+            callbacks.append(TestPictures(runs.run_of(self.checkpoint), step))
+        return callbacks
 
     def validate(self, **kwargs: Any) -> None:
         """Validate; Results prints what Lightning's table would."""

@@ -148,9 +148,9 @@ class MNISTDataModule(LightningDataModule):
         return self._eval_loader(self.test_set)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Scale on the device: ``uint8 (n, 28, 28)`` to ``float32 (n, 1, 28, 28)`` in [0, 1]."""
+        """Scale the images, on the device."""
         images, labels = batch
-        return images.unsqueeze(1).float().div_(255), labels
+        return scaled(images), labels
 
     def _eval_loader(self, dataset: Dataset[Batch]) -> DataLoader[Batch]:
         # Unrepeated: several devices share the images without a padding that counts some twice.
@@ -172,6 +172,11 @@ class MNISTDataModule(LightningDataModule):
 
     def _world(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+
+
+def scaled(images: Tensor) -> Tensor:
+    """Turn ``uint8 (n, 28, 28)`` into a network's ``float32 (n, 1, 28, 28)`` in [0, 1]."""
+    return images.unsqueeze(1).float().div_(255)
 
 
 def unpack(data_dir: Path) -> None:

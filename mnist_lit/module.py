@@ -11,13 +11,15 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+from torchmetrics.classification import MulticlassAccuracy
 
 from mnist_lit.data import Batch
 from mnist_lit.errors import InputError
+from mnist_lit.judging import SCALARS, Answers, judge
 from mnist_lit.networks import TutorialCNN
 
 # What torch's schedules call the number of steps after which they end.
@@ -76,16 +78,16 @@ class DigitClassifier(LightningModule):
         self.scheduler = scheduler
         self.scheduler_interval = scheduler_interval
         self.loss = _training_loss(class_weights, label_smoothing)
-        metrics = MetricCollection(
+        self.train_metrics = MetricCollection(
             {
                 "accuracy": MulticlassAccuracy(10, average="micro"),
                 "loss": MeanMetric(nan_strategy="disable"),  # a loss that is not a number shows
-            }
+            },
+            prefix="train/",
+            postfix="_epoch",
         )
-        self.train_metrics = metrics.clone(prefix="train/", postfix="_epoch")
-        self.val_metrics = metrics.clone(prefix="val/")
-        self.test_metrics = metrics.clone(prefix="test/")
-        self.confusion = MulticlassConfusionMatrix(10)  # of the latest validation or test
+        self.answers = Answers()  # of the latest validation or test
+        self.judgement: dict[str, Any] = {}  # of these answers, as judge gives it
         self._unlogged: list[Batch] = []  # logits and labels of the steps since the last log
         self._seed = 0
 
@@ -99,7 +101,7 @@ class DigitClassifier(LightningModule):
         """
         described = {name: _in_primitives(value) for name, value in hyperparameters.items()}
         instantiator = "lightning.pytorch.cli.instantiate_module"
-        self.save_hyperparameters({**described, "_instantiator": instantiator})
+        self.save_hyperparameters({**described, "_instantiator": instantiator}, logger=False)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the description that came with the checkpoint."""
@@ -144,28 +146,41 @@ class DigitClassifier(LightningModule):
         logits = self(self.augmentation(images))
         # Logging and metrics cost more than a tenth of a step: they take many steps at once.
         self._unlogged.append((logits.detach(), labels))
-        interval: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set late
-        if (self.global_step + 1) % interval == 0:
+        if self._logs_this_step():
             self._log_training(on_step=True, on_epoch=False)
         loss: Tensor = self.loss(logits, labels)
         return loss
 
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Log the gradients' norm before they are clipped, as often as the training loss."""
+        gradients = [each.grad for each in self.parameters() if each.grad is not None]
+        self._gradient_norm = get_total_norm(gradients)
+        if self._logs_this_step():
+            self.log("train/gradient_norm", self._gradient_norm)
+
     def on_train_epoch_end(self) -> None:
         if self._unlogged:
             self._log_training(on_step=False, on_epoch=True)
+            self.log("train/gradient_norm", self._gradient_norm)
         self.log_dict(self.train_metrics)
 
     def on_validation_epoch_start(self) -> None:
-        self.confusion.reset()
+        self.answers.reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._judge(batch, self.val_metrics)
+        self._answer(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self._judge("val")
 
     def on_test_epoch_start(self) -> None:
-        self.confusion.reset()
+        self.answers.reset()
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._judge(batch, self.test_metrics)
+        self._answer(batch)
+
+    def on_test_epoch_end(self) -> None:
+        self._judge("test")
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Give label, prediction, its probability and the loss of each image, all ``(n,)``."""
@@ -218,6 +233,10 @@ class DigitClassifier(LightningModule):
             )
         return partial(scheduler, **dict.fromkeys(unset, length))
 
+    def _logs_this_step(self) -> bool:
+        interval: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set late
+        return (self.global_step + 1) % interval == 0
+
     def _log_training(self, *, on_step: bool, on_epoch: bool) -> None:
         logits, labels = (torch.cat(parts) for parts in zip(*self._unlogged, strict=True))
         self._unlogged.clear()
@@ -227,14 +246,19 @@ class DigitClassifier(LightningModule):
         scalars = {name.removesuffix("_epoch"): value for name, value in latest.items()}
         self.log_dict(scalars, on_step=on_step, on_epoch=on_epoch, prog_bar=True)
 
-    def _judge(self, batch: Batch, metrics: MetricCollection) -> None:
+    def _answer(self, batch: Batch) -> None:
         images, labels = batch
-        logits: Tensor = self(images)
-        losses = cross_entropy(logits, labels, reduction="none")
-        # A mean by Lightning's own log would be off when the devices' shares differ in size.
-        metrics.update(preds=logits, target=labels, value=losses)
-        self.confusion.update(logits, labels)
-        self.log_dict(metrics)
+        logits = self(images)
+        # The devices take the images in turn (UnrepeatedDistributedSampler).
+        seen = sum(map(len, self.answers.labels))
+        places = torch.arange(seen, seen + len(labels), device=labels.device)
+        indices = places * self.trainer.world_size + self.trainer.global_rank
+        self.answers.update(indices, labels, logits)
+
+    def _judge(self, split: str) -> None:
+        # All processes have all answers, so their figures need no averaging.
+        self.judgement = judge(*self.answers.compute())
+        self.log_dict({f"{split}/{name}": self.judgement[name] for name in SCALARS})
 
 
 def _training_loss(

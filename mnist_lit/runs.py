@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from torch.utils.tensorboard import SummaryWriter
 
 from mnist_lit.errors import InputError
 
@@ -156,6 +158,13 @@ def loggers(run: Path, step: int = 0) -> list[Logger]:
                 table.experiment.log_metrics(kept, int(row["step"]))
         table.save()
     return [tensorboard, table]
+
+
+def writers(trainer: Trainer) -> list[SummaryWriter]:
+    """What writes a trainer's TensorBoard events; none but on the first process."""
+    if not trainer.is_global_zero:
+        return []
+    return [each.experiment for each in trainer.loggers if isinstance(each, TensorBoardLogger)]
 
 
 class WholeCheckpointIO(TorchCheckpointIO):

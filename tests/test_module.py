@@ -4,13 +4,13 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
-from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau, StepLR
 
-from mnist_lit.data import MNISTDataModule
+from mnist_lit.data import MNISTDataModule, scaled
 from mnist_lit.errors import InputError
+from mnist_lit.judging import judge
 from mnist_lit.module import DigitClassifier
 from mnist_lit.networks import TutorialCNN
 
@@ -89,30 +89,29 @@ def test_the_training_loss_has_weights_and_smoothing_the_judged_loss_has_not(dig
     assert losses[0] == losses[1]
 
 
-def test_accuracy_loss_and_confusion_agree_with_scikit_learn(digits, tmp_path):
+def test_a_test_judges_every_image_by_its_place_in_the_archive(digits, tmp_path):
     seed_everything(1, verbose=False)
     model, run = DigitClassifier(), trainer(tmp_path, limit_test_batches=1.0)
     [figures] = run.test(model, digits, verbose=False)
-    images, labels = digits.on_after_batch_transfer(
-        (digits.test_set.images, digits.test_set.labels), 0
-    )
     with torch.no_grad():
-        probabilities = model(images).double().softmax(dim=1)
-    predictions = probabilities.argmax(dim=1)
-    assert figures["test/accuracy"] == pytest.approx(accuracy_score(labels, predictions))
-    assert figures["test/loss"] == pytest.approx(log_loss(labels, probabilities), rel=1e-5)
-    assert (model.confusion.compute().numpy() == confusion_matrix(labels, predictions)).all()
+        logits = model(scaled(digits.test_set.images))
+    expected = judge(torch.arange(10_000), digits.test_set.labels, logits)
+    assert model.judgement["wrong"] == expected["wrong"]
+    assert figures["test/accuracy"] == pytest.approx(expected["accuracy"], rel=1e-6)
+    assert figures["test/loss"] == pytest.approx(expected["loss"], rel=1e-5)
 
 
 @pytest.mark.parametrize("batch_size", [33, 10_000])
 def test_the_batch_size_does_not_change_what_a_test_finds(data_dir, tmp_path, batch_size):
-    figures = []
+    figures, wrong = [], []
     for size in (batch_size, 500):
         seed_everything(2, verbose=False)
         digits = MNISTDataModule(str(data_dir), eval_batch_size=size)
         run = trainer(tmp_path, limit_test_batches=1.0)
-        figures += run.test(DigitClassifier(), digits, verbose=False)
-    assert figures[0]["test/accuracy"] == figures[1]["test/accuracy"]
+        model = DigitClassifier()
+        figures += run.test(model, digits, verbose=False)
+        wrong.append(model.judgement["wrong"])
+    assert wrong[0] == wrong[1]
     assert figures[0]["test/loss"] == pytest.approx(figures[1]["test/loss"], rel=1e-6)
 
 

@@ -1,0 +1,202 @@
+"""What a run shows in TensorBoard beside its scalars; ``test`` also leaves PNG files."""
+
+import copy
+import logging
+import shutil
+import warnings
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import Dataset
+from torch.utils.tensorboard import SummaryWriter
+
+from mnist_lit import figures
+from mnist_lit.data import Batch, scaled
+from mnist_lit.judging import SCALARS
+from mnist_lit.module import DigitClassifier
+from mnist_lit.runs import whole, writers
+
+log = logging.getLogger(__name__)
+
+SHOWN_INPUTS = 64
+SHOWN_DIGITS = 16
+EMBEDDED_DIGITS = 1000
+EMBEDDING_SIZE = 50
+
+
+class FitPictures(Callback):
+    """Draws graph and inputs of the network once, and its judgement after every validation."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, DigitClassifier)
+        for writer in writers(trainer):
+            _add_graph(writer, pl_module.network)
+            _draw_next_inputs(writer, pl_module.network, _step(trainer))
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, DigitClassifier)
+        if trainer.sanity_checking:
+            return
+        for writer in writers(trainer):
+            dataset = trainer.datamodule.val_set  # type: ignore[attr-defined]
+            for name, figure in judgement_figures(pl_module, dataset).items():
+                writer.add_figure(f"val/{name}", figure, _step(trainer))
+            _add_precision_recall(writer, "val", pl_module, _step(trainer))
+
+
+class TestPictures(Callback):
+    """Adds the judgement of a checkpoint to the TensorBoard events of its run, and as PNG files.
+
+    Args:
+        run: Directory of the run that wrote the checkpoint.
+        step: The last step before the checkpoint.
+    """
+
+    def __init__(self, run: Path, step: int) -> None:
+        self.run = run
+        self.step = step
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, DigitClassifier)
+        if not trainer.is_global_zero:
+            return
+        dataset = trainer.datamodule.test_set  # type: ignore[attr-defined]
+        drawn = judgement_figures(pl_module, dataset)
+        for path in self.run.glob("test_*.png"):
+            path.unlink()
+        for name, figure in drawn.items():
+            with whole(self.run / f"test_{name}.png") as partial:
+                figure.savefig(partial, format="png")
+        pl_module.print(f"Pictures: {self.run / 'test_*.png'}")
+
+        suffix = f".test_{self.step}"
+        for events in self.run.glob(f"events*{suffix}"):
+            events.unlink()  # of an earlier test of the same checkpoint
+        with SummaryWriter(str(self.run), filename_suffix=suffix) as writer:
+            for name in SCALARS:
+                writer.add_scalar(f"test/{name}", pl_module.judgement[name], self.step)
+            for name, figure in drawn.items():
+                writer.add_figure(f"test/{name}", figure, self.step)
+            _add_precision_recall(writer, "test", pl_module, self.step)
+            _add_embedding(writer, pl_module, dataset)
+
+
+def judgement_figures(model: DigitClassifier, dataset: Dataset[Batch]) -> dict[str, Figure]:
+    """Draw what the latest validation or test has found.
+
+    Args:
+        model: That has just been judged.
+        dataset: The images it was judged on.
+
+    Returns:
+        Figures by name. A network whose first layer does not look at single images has no
+        ``filters``, one without errors no ``worst_errors``, and one whose answers are not numbers
+        no ``reliability``.
+    """
+    indices, labels, logits = (part.cpu() for part in model.answers.compute())
+    probabilities = logits.softmax(dim=1)
+    losses = cross_entropy(logits, labels, reduction="none")
+    confusion = torch.tensor(model.judgement["confusion"])
+
+    def draw(places: Tensor, losses: Tensor | None = None) -> Figure:
+        images = _images(dataset, indices[places])
+        return figures.digits_figure(images, labels[places], probabilities[places], losses)
+
+    drawn = {
+        "digits": draw(torch.arange(len(labels))[:SHOWN_DIGITS]),
+        "confusion_matrix": figures.confusion_figure(confusion),
+        "accuracy_by_digit": figures.accuracy_by_digit_figure(confusion),
+    }
+    wrong = (logits.argmax(dim=1) != labels).nonzero().flatten()
+    worst = wrong[losses[wrong].argsort(descending=True)][:SHOWN_DIGITS]
+    if len(worst):
+        drawn["worst_errors"] = draw(worst, losses[worst])
+    if logits.isfinite().all():
+        drawn["reliability"] = figures.reliability_figure(probabilities, labels)
+    filters = _first_filters(model.network)
+    if filters is not None:
+        drawn["filters"] = figures.filters_figure(filters)
+    return drawn
+
+
+def _step(trainer: Trainer) -> int:
+    return max(trainer.global_step - 1, 0)  # where Lightning logs what follows this step
+
+
+def _images(dataset: Dataset[Batch], indices: Tensor) -> Tensor:
+    return scaled(torch.stack([dataset[index][0] for index in indices.tolist()]))
+
+
+def _add_graph(writer: SummaryWriter, network: nn.Module) -> None:
+    # Of a copy: a trace in training mode would move the statistics of a batch norm.
+    network = copy.deepcopy(network).cpu().eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracer's, of what a trace does not keep
+        try:
+            writer.add_graph(network, torch.zeros(1, 1, 28, 28))
+        except Exception as error:  # tracing runs the user's code
+            what = str(error).strip().partition("\n")[0]
+            log.warning("TensorBoard gets no graph of %s: %s", type(network).__name__, what)
+
+
+def _draw_next_inputs(writer: SummaryWriter, network: nn.Module, step: int) -> None:
+    def draw(_: nn.Module, inputs: tuple[Tensor]) -> None:
+        handle.remove()
+        images = inputs[0][:SHOWN_INPUTS]
+        writer.add_figure("train/inputs", figures.images_figure(images), step)
+
+    handle = network.register_forward_pre_hook(draw)
+
+
+def _add_precision_recall(
+    writer: SummaryWriter, split: str, model: DigitClassifier, step: int
+) -> None:
+    _, labels, logits = model.answers.compute()
+    probabilities = logits.softmax(dim=1).nan_to_num(0)
+    for digit in range(10):
+        tag = f"{split}/precision_recall/{digit}"
+        writer.add_pr_curve(tag, labels == digit, probabilities[:, digit], step)
+
+
+def _add_embedding(writer: SummaryWriter, model: DigitClassifier, dataset: Dataset[Batch]) -> None:
+    """For the projector: what the last layer sees of test digits, in its principal components."""
+    indices, labels, logits = (part[:EMBEDDED_DIGITS].cpu() for part in model.answers.compute())
+    images = _images(dataset, indices)
+    features = _last_features(model.network, images.to(model.device)).cpu()
+    left, scale, _ = torch.linalg.svd(features - features.mean(dim=0), full_matrices=False)
+    predictions = logits.argmax(dim=1)
+    columns = [labels.tolist(), predictions.tolist(), (predictions != labels).int().tolist()]
+    shutil.rmtree(Path(writer.log_dir, "00000"), ignore_errors=True)  # of an earlier test
+    writer.add_embedding(
+        (left * scale)[:, :EMBEDDING_SIZE],
+        metadata=list(zip(*columns, strict=True)),
+        metadata_header=["digit", "prediction", "wrong"],
+        label_img=images,
+        tag="test",
+    )
+
+
+@torch.inference_mode()
+def _last_features(network: nn.Module, images: Tensor) -> Tensor:
+    seen: list[Tensor] = []
+    linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
+    if linear:
+        handle = linear[-1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        network(images)
+        handle.remove()
+    else:
+        seen.append(network(images))
+    return seen[-1].flatten(1).float()
+
+
+def _first_filters(network: nn.Module) -> Tensor | None:
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d) and module.in_channels == 1:
+            return module.weight[:64]
+        if isinstance(module, nn.Linear) and module.in_features == 28 * 28:
+            return module.weight[:64].view(-1, 1, 28, 28)
+    return None

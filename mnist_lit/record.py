@@ -1,0 +1,169 @@
+"""What a run says of itself: settings, state and environment, on disk and in TensorBoard."""
+
+import json
+import os
+import platform
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.utils.tensorboard.summary import hparams
+
+from mnist_lit.module import DigitClassifier
+from mnist_lit.runs import whole, writers
+
+PACKAGES = ("mnist-lit", "torch", "torchvision", "lightning", "torchmetrics")
+
+# The columns of TensorBoard's HPARAMS tab: of these classes these arguments, or all.
+SHOWN_ARGUMENTS = {
+    "network": None,
+    "augmentation": None,
+    "optimizer": ("lr", "momentum", "weight_decay"),
+    "scheduler": ("max_lr",),
+}
+SHOWN_STATUS = ("started", "command", "commit", "device", "parameters")
+SHOWN_METRICS = ("val/loss", "val/accuracy", "test/loss", "test/accuracy")
+
+
+class RunRecord(Callback):
+    """Keeps a run's settings and state in its directory, its checkpoints and TensorBoard.
+
+    ``config.yaml`` and ``checkpoint["config"]`` hold all settings. ``status.json`` says whether
+    the run is ``running``, ``finished`` or ``stopped``, since when, its finished epochs, the
+    seconds that it has taken over all resumptions, and in which environment.
+
+    Args:
+        config: All settings of the run, in primitives.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.config = config
+        self.status: dict[str, Any] = {}
+        self.path: Path | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        log_dir = trainer.log_dir  # all ranks have to ask
+        if not (trainer.is_global_zero and trainer.loggers and log_dir):
+            return
+        with whole(Path(log_dir, "config.yaml")) as path:
+            path.write_text(yaml.safe_dump(self.config, sort_keys=False))
+        self.path = Path(log_dir, "status.json")
+        earlier = json.loads(self.path.read_text()) if self.path.exists() else {}
+        self.start = time.monotonic() - earlier.get("seconds", 0)
+        self.status = {
+            "started": earlier.get("started", _now()),
+            "epochs": earlier.get("epochs", 0),
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            **environment(trainer),
+        }
+        self._write("running")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, DigitClassifier)
+        if not self.path:
+            return
+        parameters = sum(parameter.numel() for parameter in pl_module.network.parameters())
+        values = hyperparameters(self.config) | {"parameters": parameters}
+        for logger in trainer.loggers:
+            logger.log_hyperparams(values)
+        # The metrics are names only: HPARAMS shows what the run logs under them.
+        *begin, self._session_end = hparams(values, dict.fromkeys(SHOWN_METRICS))  # type: ignore[no-untyped-call]
+        text = f"```yaml\n{yaml.safe_dump(self.config, sort_keys=False)}```"
+        table = _markdown_table({**self.status, "parameters": f"{parameters:,}"})
+        for writer in writers(trainer):
+            for summary in begin:
+                writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
+            writer.add_text("configuration", text)
+            writer.add_text("environment", table)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.status["epochs"] = trainer.current_epoch + 1
+        self._write("running")
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write("finished")
+        for writer in writers(trainer):
+            writer._get_file_writer().add_summary(self._session_end)  # type: ignore[no-untyped-call]
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        self._write("stopped")
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint["config"] = self.config
+
+    def _write(self, status: str) -> None:
+        if self.path:
+            seconds = round(time.monotonic() - self.start, 1)
+            now = {"status": status, "updated": _now(), "seconds": seconds}
+            with whole(self.path) as partial:
+                partial.write_text(json.dumps(now | self.status, indent=2) + "\n")
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python and of the packages that a result depends on."""
+    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+
+
+def environment(trainer: Trainer) -> dict[str, Any]:
+    """Where a run takes place: command, commit of the working directory, versions, device."""
+    git = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):  # no git, or no repository
+        commit = "none"
+    device = trainer.strategy.root_device
+    on_gpu = device.type == "cuda"
+    name = torch.cuda.get_device_name(device) if on_gpu else f"{torch.get_num_threads()} threads"
+    return {
+        "command": shlex.join(["python", "-m", "mnist_lit", *sys.argv[1:]]),
+        "commit": commit,
+        "device": f"{trainer.world_size} x {device.type} ({name})",
+        "versions": versions(),
+    }
+
+
+def hyperparameters(config: dict[str, Any]) -> dict[str, Any]:
+    """The few settings by which runs are compared, flat.
+
+    Args:
+        config: All settings of a run, in primitives.
+    """
+    trainer, model, data = (config[part] for part in ("trainer", "model", "data"))
+    values = {
+        "seed": config["seed_everything"],
+        "max_epochs": trainer["max_epochs"],
+        "precision": trainer["precision"] or "32-true",
+        "batch_size": data["batch_size"],
+        "label_smoothing": model["label_smoothing"],
+    }
+    for part, shown in SHOWN_ARGUMENTS.items():
+        described = model[part] or {"class_path": "none"}
+        values[part] = described["class_path"].rpartition(".")[2]
+        for name, value in described.get("init_args", {}).items():
+            if (shown is None or name in shown) and isinstance(value, str | int | float):
+                values[f"{part}.{name}"] = value
+    return values
+
+
+def _markdown_table(status: dict[str, Any]) -> str:
+    rows = {name: value for name, value in status.items() if name in SHOWN_STATUS}
+    rows |= status["versions"]
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {rows[name]} |" for name in rows)])
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binomtest
+from sklearn.metrics import (
+    accuracy_score,
+    brier_score_loss,
+    confusion_matrix,
+    log_loss,
+    precision_score,
+    recall_score,
+)
+
+from mnist_lit.judging import Answers, calibration_error, judge, wilson_interval
+
+
+@pytest.fixture(scope="module")
+def answers() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of a model that is right about four times in five."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(10, (2000,), generator=generator)
+    logits = torch.randn(2000, 10, generator=generator)
+    logits[range(2000), labels] += 2.5
+    return torch.arange(2000) * 3, labels, logits
+
+
+def test_every_figure_agrees_with_scikit_learn(answers):
+    indices, labels, logits = answers
+    probabilities = logits.double().softmax(dim=1)
+    predictions = probabilities.argmax(dim=1)
+    judgement = judge(*answers)
+    assert judgement["images"] == 2000
+    assert judgement["accuracy"] == pytest.approx(accuracy_score(labels, predictions))
+    assert judgement["errors"] == (predictions != labels).sum() == len(judgement["wrong"])
+    assert judgement["wrong"] == indices[predictions != labels].tolist()
+    assert judgement["loss"] == pytest.approx(log_loss(labels, probabilities))
+    brier = brier_score_loss(labels, probabilities, scale_by_half=False)
+    assert judgement["brier_score"] == pytest.approx(brier)
+    assert judgement["confusion"] == confusion_matrix(labels, predictions).tolist()
+    recall = recall_score(labels, predictions, average=None)
+    assert judgement["accuracy_by_digit"] == pytest.approx(recall.tolist())
+    precision = precision_score(labels, predictions, average=None)
+    assert judgement["precision_by_digit"] == pytest.approx(precision.tolist())
+
+
+def test_the_calibration_error_agrees_with_a_count_by_hand(answers):
+    _, labels, logits = answers
+    probabilities = logits.softmax(dim=1)
+    confidence = probabilities.amax(dim=1).numpy()
+    right = (probabilities.argmax(dim=1) == labels).numpy()
+    bins = np.minimum((confidence * 15).astype(int), 14)
+    error = sum(
+        (bins == place).mean() * abs(confidence[bins == place].mean() - right[bins == place].mean())
+        for place in set(bins)
+    )
+    assert judge(*answers)["calibration_error"] == pytest.approx(error, rel=1e-4)
+
+
+def test_a_sure_model_is_calibrated_when_it_is_right_and_not_when_it_is_wrong():
+    sure = torch.eye(10)
+    assert calibration_error(sure, torch.arange(10)) == pytest.approx(0, abs=1e-6)
+    assert calibration_error(sure, torch.zeros(10, dtype=torch.long)) == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 10), (10, 10), (9904, 10_000), (3, 7)])
+def test_the_interval_agrees_with_scipys_wilson_interval(right, n):
+    expected = binomtest(right, n).proportion_ci(method="wilson")
+    low, high = wilson_interval(torch.tensor(right / n, dtype=torch.double), n)
+    assert (low.item(), high.item()) == pytest.approx((expected.low, expected.high))
+
+
+def test_a_digit_that_does_not_occur_has_no_share():
+    judgement = judge(torch.arange(2), torch.tensor([3, 3]), torch.eye(10)[[3, 5]])
+    assert judgement["accuracy_by_digit"] == [None] * 3 + [0.5] + [None] * 6
+    assert judgement["precision_by_digit"] == [None] * 3 + [1, None, 0] + [None] * 4
+    assert judgement["wrong"] == [1]
+
+
+def test_answers_that_are_not_numbers_give_figures_that_are_none():
+    judgement = judge(torch.arange(5), torch.arange(5), torch.full((5, 10), torch.nan))
+    for name in ("loss", "calibration_error", "brier_score"):
+        assert np.isnan(judgement[name])
+
+
+def test_answers_come_back_in_the_order_of_the_images():
+    answers = Answers()
+    logits = torch.randn(5, 10)
+    for places in ([3, 4], [0], [1, 2]):
+        answers.update(torch.tensor(places), torch.tensor(places), logits[places])
+    indices, labels, ordered = answers.compute()
+    assert indices.tolist() == labels.tolist() == [0, 1, 2, 3, 4]
+    assert torch.equal(ordered, logits)
