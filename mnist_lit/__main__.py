@@ -14,6 +14,8 @@ COMMANDS = {
     "validate": ("mnist_lit.cli", "judge a checkpoint on the validation images"),
     "test": ("mnist_lit.cli", "judge a checkpoint on the 10,000 test images"),
     "predict": ("mnist_lit.cli", "write a checkpoint's prediction for each test image"),
+    "runs": ("mnist_lit.comparison", "compare the runs on disk"),
+    "show": ("mnist_lit.show", "draw digits, and what a checkpoint reads in them"),
 }
 
 HELP = """\

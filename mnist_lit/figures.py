@@ -1,21 +1,24 @@
 """Pictures of what a model sees and how it judges: tensors in, matplotlib figures out."""
 
 import math
-from statistics import NormalDist
 from typing import Any
 
 import torch
 from matplotlib.axes import Axes
-from matplotlib.colors import CenteredNorm, LogNorm
+from matplotlib.colors import CenteredNorm, LogNorm, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_calibration_error
 from torchvision.utils import make_grid
+
+from mnist_lit.judging import calibration_error, wilson_interval
 
 # The colour-blind tell these apart (Okabe and Ito, "Color Universal Design", 2008).
 BLUE, VERMILION = "#0072B2", "#D55E00"
+CHECK, CROSS = "\N{CHECK MARK}", "\N{BALLOT X}"
 SMALL = 9  # points, legible at TensorBoard's 100 dots per inch
+CENTRED: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": SMALL}
+CELL = (36, 32)  # height and width of a digit with its frame and title, in its own pixels
 
 
 def confusion_figure(counts: Tensor) -> Figure:
@@ -32,27 +35,30 @@ def confusion_figure(counts: Tensor) -> Figure:
     _expect("counts", counts, (10, 10))
     counts = counts.detach().cpu()
     shares = counts / counts.sum(dim=1, keepdim=True)
-    figure = Figure((6.8, 6), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _figure(6, 6.2, left=0.6, bottom=0.8, top=0.4)
     norm = LogNorm(5e-4, 1)
     seen = shares.where(counts > 0, torch.nan)  # the rest stays white
-    image = axes.imshow(seen.numpy(), cmap="Blues", norm=norm)
-    centred: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": SMALL}
+    axes.imshow(seen.numpy(), cmap="Blues", norm=norm)
+    dark = norm(shares.numpy()) > 0.6
     for true, predicted in counts.nonzero().tolist():
-        color = "white" if norm(shares[true, predicted].item()) > 0.6 else "black"
-        axes.text(predicted, true, f"{counts[true, predicted]:,}", color=color, **centred)
+        color = "white" if dark[true, predicted] else "black"
+        count = f"{counts[true, predicted]:,}"
+        axes.text(predicted, true, count, color=color, **CENTRED)
     total, right = int(counts.sum()), int(counts.trace())
-    axes.set(title=f"{total - right:,} errors in {total:,} images")
-    axes.set(xlabel="predicted digit", ylabel="true digit", xticks=range(10), yticks=range(10))
-    bar = figure.colorbar(image, label="share of the true digit's images", shrink=0.8)
-    bar.set_ticks([0.001, 0.01, 0.1, 1], labels=["0.1%", "1%", "10%", "100%"])
+    axes.set_title(f"{total - right:,} errors in {total:,} images", y=1)
+    axes.set(xticks=[], yticks=[])
+    for digit in range(10):  # ticks would take four times as long to draw
+        axes.text(-0.7, digit, str(digit), **CENTRED)
+        axes.text(digit, 9.7, str(digit), **CENTRED)
+    axes.set_ylabel("true digit", labelpad=20)
+    axes.set_xlabel(
+        "predicted digit\n(the darker, the more of the true digit's images)", labelpad=20
+    )
     return figure
 
 
 def accuracy_by_digit_figure(counts: Tensor) -> Figure:
     """Draw the accuracy of each digit with its 95 % Wilson interval, and that of all digits.
-
-    Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
 
     Args:
         counts: ``(10, 10)`` integers; row is the true digit, column the predicted one.
@@ -65,10 +71,9 @@ def accuracy_by_digit_figure(counts: Tensor) -> Figure:
     images = counts.sum(dim=1)
     digits = images.nonzero().flatten()  # a digit without images has no accuracy
     accuracy = counts.diag()[digits] / images[digits]
-    low, high = _wilson_interval(accuracy, images[digits])
+    low, high = wilson_interval(accuracy, images[digits])
     overall = (counts.trace() / counts.sum()).item()
-    figure = Figure((8, 4), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _figure(8, 4, left=0.8, bottom=0.5, top=0.4)
     axes.axhline(overall, color="grey", linestyle="--", linewidth=1)
     ends = torch.stack([accuracy - low, high - accuracy]).clamp(min=0)  # may round to below 0
     axes.errorbar(digits.numpy(), accuracy.numpy(), ends.numpy(), fmt="o", color=BLUE, capsize=4)
@@ -81,8 +86,9 @@ def accuracy_by_digit_figure(counts: Tensor) -> Figure:
     axes.set(xlim=(-0.5, 10.1), ylim=(bottom, 1 + (1 - bottom) / 30), xticks=range(10))
     axes.yaxis.set_major_formatter(lambda tick, _: f"{100 * tick:g}%")
     axes.grid(axis="y", alpha=0.3)
+    axes.set(xlabel="digit", ylabel="accuracy")
     title = f"Accuracy of all digits {overall:.2%} (dashed), of each with 95% interval"
-    axes.set(title=title, xlabel="digit", ylabel="accuracy")
+    axes.set_title(title, y=1)
     return figure
 
 
@@ -105,12 +111,10 @@ def reliability_figure(probabilities: Tensor, labels: Tensor, bins: int = 15) ->
     probabilities, labels = probabilities.detach().cpu().float(), labels.detach().cpu()
     if not ((probabilities >= 0) & (probabilities <= 1)).all():
         raise ValueError("probabilities has values outside [0, 1].")
-    # torchmetrics would give the confidences of exactly 1 a bin of their own.
-    probabilities = probabilities.clamp(max=1 - torch.finfo(torch.float).eps)
-    error = multiclass_calibration_error(probabilities, labels, num_classes=10, n_bins=bins)
-    figure = Figure((6.4, 6.4), layout="constrained")
+    error = calibration_error(probabilities, labels, bins)
+    figure, below = _figure(6.4, 6.4, left=0.8, bottom=0.5, top=4.7)
+    above = figure.add_axes((0.125, 0.3, 0.84375, 0.6))
     figure.suptitle(f"Expected calibration error {error:.2%} ({len(labels):,} images, {bins} bins)")
-    above, below = figure.subplots(2, sharex=True, height_ratios=[3, 1])
     _draw_reliability(above, below, *probabilities.max(dim=1), labels, bins)
     return figure
 
@@ -125,12 +129,15 @@ def filters_figure(weights: Tensor) -> Figure:
         ValueError: If ``weights`` has another shape or is empty.
     """
     _expect("weights", weights, ("n", 1, "h", "w"))
-    figure = Figure((6, 5), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _figure(5, 5.5, top=0.8)
     image = _draw_grid(axes, weights, cmap="RdBu_r", norm=CenteredNorm())
-    figure.colorbar(image, label="weight", shrink=0.8)
     count, _, height, width = weights.shape
-    axes.set(title=f"{count} first-layer filters, {height} x {width}")
+    low, high = image.get_clim()
+    axes.set_title(
+        f"{count} first-layer filters, {height} x {width}\n"
+        f"from blue {low:.2f} over white 0 to red {high:.2f}",
+        y=1,
+    )
     return figure
 
 
@@ -144,45 +151,88 @@ def images_figure(images: Tensor) -> Figure:
         ValueError: If ``images`` has another shape or is empty.
     """
     _expect("images", images, ("n", 1, 28, 28))
-    figure = Figure((6, 6), layout="constrained")
-    _draw_grid(figure.subplots(), images, cmap="gray", vmin=0, vmax=1)
+    figure, axes = _figure(6, 6)
+    _draw_grid(axes, images, cmap="gray", vmin=0, vmax=1)
     return figure
 
 
 def digits_figure(
-    images: Tensor, labels: Tensor, probabilities: Tensor, losses: Tensor | None = None
+    images: Tensor,
+    labels: Tensor,
+    probabilities: Tensor | None = None,
+    losses: Tensor | None = None,
 ) -> Figure:
     """Draw digits with what a model reads in them: right in blue, wrong in vermilion.
+
+    Above a digit stand truth, prediction and its probability: ``4 → 9 (98.9%)``.
 
     Args:
         images: ``(n, 1, 28, 28)`` in [0, 1]; sixteen make a handy picture.
         labels: ``(n,)`` true digits.
-        probabilities: ``(n, 10)`` in [0, 1].
-        losses: ``(n,)``, written beside the digits if given.
+        probabilities: ``(n, 10)`` in [0, 1], if there is a model.
+        losses: ``(n,)``, written last if given.
 
     Raises:
         ValueError: If the shapes are others, or there is no image.
     """
     _expect("images", images, ("n", 1, 28, 28))
     _expect("labels", labels, (len(images),))
-    _expect("probabilities", probabilities, (len(images), 10))
-    notes = [""] * len(images)
+    legend = "truth"
+    titles, colors = [str(label) for label in labels.tolist()], ["black"] * len(images)
+    if probabilities is not None:
+        _expect("probabilities", probabilities, (len(images), 10))
+        legend += " → prediction (probability)"
+        titles, colors = _answers(labels, probabilities)
     if losses is not None:
         _expect("losses", losses, (len(images),))
-        notes = [f", loss {loss:.2f}" for loss in losses.tolist()]
-    probability, prediction = probabilities.max(dim=1)
-    answers = zip(labels.tolist(), prediction.tolist(), probability.tolist(), strict=True)
+        legend += ", loss"
+        pairs = zip(titles, losses.tolist(), strict=True)
+        titles = [f"{title}, {loss:.2f}" for title, loss in pairs]
     columns = _columns(len(images))
     rows = math.ceil(len(images) / columns)
-    figure = Figure((1.6 * columns, 1.9 * rows), layout="constrained")
-    for place, (label, digit, share) in enumerate(answers):
-        right = digit == label
-        color, sign = (BLUE, "\N{CHECK MARK}") if right else (VERMILION, "\N{BALLOT X}")
-        title = f"{sign} reads {digit} ({share:.1%})\ntruth {label}{notes[place]}"
-        axes = figure.add_subplot(rows, columns, place + 1)
-        axes.set_title(title, color=color, fontsize=SMALL)
-        _draw_grid(axes, images[place : place + 1], cmap="gray", vmin=0, vmax=1)
-        axes.spines[:].set(visible=True, color=color, linewidth=3)
+    inch = min(20, 8 * columns)  # in pixels of an image; a few are drawn large
+    height = CELL[0] * rows / inch + 0.3
+    figure, axes = _figure(CELL[1] * columns / inch, height, top=0.3)
+    figure.text(0.5, 1 - 0.18 / height, legend, **CENTRED)
+    canvas = torch.ones(CELL[0] * rows, CELL[1] * columns, 3)
+    for place, image in enumerate(images.detach().cpu().float()):
+        top, left = CELL[0] * (place // columns), CELL[1] * (place % columns)
+        canvas[top + 5 : top + 35, left + 1 : left + 31] = torch.tensor(to_rgb(colors[place]))
+        canvas[top + 6 : top + 34, left + 2 : left + 30] = image[0, ..., None]
+        x, y = left + CELL[1] / 2, top + 2.5
+        axes.text(x - 0.5, y - 0.5, titles[place], color=colors[place], **CENTRED)
+    axes.imshow(canvas.clamp(0, 1).numpy(), interpolation="nearest")
+    axes.set_axis_off()
+    return figure
+
+
+def digit_figure(image: Tensor, label: int, probabilities: Tensor, loss: float) -> Figure:
+    """Draw a digit beside what a model reads in it: the truth in blue, an error in vermilion.
+
+    Args:
+        image: ``(1, 28, 28)`` in [0, 1].
+        label: The true digit.
+        probabilities: ``(10,)`` in [0, 1].
+        loss: In nats.
+    """
+    _expect("image", image, (1, 28, 28))
+    _expect("probabilities", probabilities, (10,))
+    prediction, shares = int(probabilities.argmax()), probabilities.tolist()
+    color, sign = (BLUE, CHECK) if prediction == label else (VERMILION, CROSS)
+    figure = Figure((7, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.imshow(image[0].numpy(), cmap="gray", vmin=0, vmax=1)
+    left.set(title=f"label {label}", xticks=[], yticks=[])
+    bars = right.barh(range(10), shares, color="grey")
+    right.bar_label(bars, [f"{share:.1%}" for share in shares], padding=3)
+    right.set_title(f"{sign} reads {prediction}, loss {loss:.4f}", color=color)
+    right.set(yticks=range(10), ylabel="digit", ylim=(9.6, -0.6))  # 0 at the top
+    right.set(xlabel="probability", xlim=(0, 1.25))
+    right.set_xticks([0, 0.5, 1], labels=["0%", "50%", "100%"])
+    for digit, marked in ((prediction, color), (label, BLUE)):
+        bars[digit].set_color(marked)
+        right.get_yticklabels()[digit].set_color(marked)  # the bar may be too short to see
+    right.spines[["top", "right"]].set_visible(False)
     return figure
 
 
@@ -196,34 +246,46 @@ def _expect(name: str, tensor: Tensor, shape: tuple[int | str, ...]) -> None:
         raise ValueError(f"{name} has shape {tuple(tensor.shape)}, not {wanted}, or is empty.")
 
 
-def _wilson_interval(share: Tensor, n: Tensor) -> tuple[Tensor, Tensor]:
-    # Of 95 %; unlike the normal approximation it has a width even where all are right.
-    z = NormalDist().inv_cdf(0.975)
-    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z * (share * (1 - share) / n + z**2 / (4 * n**2)).sqrt() / (1 + z**2 / n)
-    return centre - half, centre + half
+def _figure(
+    width: float, height: float, *, left: float = 0, bottom: float = 0, top: float = 0
+) -> tuple[Figure, Axes]:
+    # Margins in inches: matplotlib's own layouts draw a figure twice.
+    figure = Figure((width, height))
+    right = 0.2 if left else 0
+    across, up = (width - left - right) / width, (height - bottom - top) / height
+    return figure, figure.add_axes((left / width, bottom / height, across, up))
+
+
+def _answers(labels: Tensor, probabilities: Tensor) -> tuple[list[str], list[str]]:
+    probability, prediction = probabilities.max(dim=1)
+    titles, colors = [], []
+    answers = zip(labels.tolist(), prediction.tolist(), probability.tolist(), strict=True)
+    for label, digit, share in answers:
+        color, sign = (BLUE, CHECK) if digit == label else (VERMILION, CROSS)
+        titles.append(f"{sign} {label} → {digit} ({share:.1%})")
+        colors.append(color)
+    return titles, colors
 
 
 def _draw_reliability(
     above: Axes, below: Axes, confidence: Tensor, prediction: Tensor, labels: Tensor, bins: int
 ) -> None:
     edges = torch.linspace(0, 1, bins + 1)
-    which = torch.bucketize(confidence, edges, right=True) - 1  # as torchmetrics does
+    which = (torch.bucketize(confidence, edges, right=True) - 1).clamp(max=bins - 1)
     images = which.bincount(minlength=bins)
     accuracy = which.bincount(prediction.eq(labels), minlength=bins) / images  # nan where empty
     mean = which.bincount(confidence, minlength=bins) / images
-    bars: dict[str, Any] = {"width": 1 / bins, "align": "edge", "edgecolor": "white"}
-    left = edges[:-1].numpy()
-    above.bar(left, accuracy.numpy(), color=BLUE, alpha=0.4, label="accuracy", **bars)
+    above.stairs(accuracy, edges, fill=True, color=BLUE, alpha=0.4, label="accuracy")
     above.plot([0, 1], [0, 1], color="grey", linestyle="--", label="perfectly calibrated")
     ends = mean.numpy(), mean.numpy(), accuracy.numpy()
     above.vlines(*ends, color=VERMILION, linewidth=3, label="gap")
-    above.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
+    above.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), xticks=[])
     above.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False)
-    below.bar(left, images.numpy(), color="grey", **bars)
-    below.set(yscale="log", ylim=(0.5, 2 * len(labels)))
-    below.minorticks_off()
-    below.yaxis.set_major_formatter(lambda tick, _: f"{tick:,.0f}")
+    below.stairs(images, edges, fill=True, color="grey")
+    below.set_yscale("symlog")
+    ticks = [10**power for power in range(len(str(2 * len(labels))))]
+    below.set_yticks(ticks, labels=[f"{tick:,}" for tick in ticks])
+    below.set(ylim=(0, 2 * len(labels)), xlim=(0, 1))
     below.set(xlabel="confidence: probability of the digit that the model reads", ylabel="images")
 
 
@@ -237,4 +299,4 @@ def _draw_grid(axes: Axes, tiles: Tensor, **look: Any) -> AxesImage:
     grid = make_grid(tiles, nrow=_columns(len(tiles)), padding=1, pad_value=torch.nan)[0]
     axes.set(xticks=[], yticks=[], facecolor="lightgrey")
     axes.spines[:].set_visible(False)
-    return axes.imshow(grid.numpy(), **look)
+    return axes.imshow(grid.numpy(), interpolation="nearest", **look)

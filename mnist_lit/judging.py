@@ -88,6 +88,18 @@ def judge(indices: Tensor, labels: Tensor, logits: Tensor) -> dict[str, Any]:
     }
 
 
+def worst_errors(labels: Tensor, logits: Tensor) -> Tensor:
+    """Give the places of the images that are read wrong, the highest loss first.
+
+    Args:
+        labels: ``int64 (n,)`` in 0..9.
+        logits: ``float32 (n, 10)``.
+    """
+    losses = cross_entropy(logits, labels, reduction="none")
+    wrong = (logits.argmax(dim=1) != labels).nonzero().flatten()
+    return wrong[losses[wrong].argsort(descending=True)]
+
+
 def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:
     """The expected calibration error: how far confidence and accuracy lie apart, on average.
 

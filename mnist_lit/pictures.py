@@ -16,7 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from mnist_lit import figures
 from mnist_lit.data import Batch, scaled
-from mnist_lit.judging import SCALARS
+from mnist_lit.judging import SCALARS, worst_errors
 from mnist_lit.module import DigitClassifier
 from mnist_lit.runs import whole, writers
 
@@ -111,8 +111,7 @@ def judgement_figures(model: DigitClassifier, dataset: Dataset[Batch]) -> dict[s
         "confusion_matrix": figures.confusion_figure(confusion),
         "accuracy_by_digit": figures.accuracy_by_digit_figure(confusion),
     }
-    wrong = (logits.argmax(dim=1) != labels).nonzero().flatten()
-    worst = wrong[losses[wrong].argsort(descending=True)][:SHOWN_DIGITS]
+    worst = worst_errors(labels, logits)[:SHOWN_DIGITS]
     if len(worst):
         drawn["worst_errors"] = draw(worst, losses[worst])
     if logits.isfinite().all():

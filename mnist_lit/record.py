@@ -23,13 +23,6 @@ from mnist_lit.runs import whole, writers
 
 PACKAGES = ("mnist-lit", "torch", "torchvision", "lightning", "torchmetrics")
 
-# The columns of TensorBoard's HPARAMS tab: of these classes these arguments, or all.
-SHOWN_ARGUMENTS = {
-    "network": None,
-    "augmentation": None,
-    "optimizer": ("lr", "momentum", "weight_decay"),
-    "scheduler": ("max_lr",),
-}
 SHOWN_STATUS = ("started", "command", "commit", "device", "parameters")
 SHOWN_METRICS = ("val/loss", "val/accuracy", "test/loss", "test/accuracy")
 
@@ -73,7 +66,7 @@ class RunRecord(Callback):
         if not self.path:
             return
         parameters = sum(parameter.numel() for parameter in pl_module.network.parameters())
-        values = hyperparameters(self.config) | {"parameters": parameters}
+        values = hyperparameters(self.config)
         for logger in trainer.loggers:
             logger.log_hyperparams(values)
         # The metrics are names only: HPARAMS shows what the run logs under them.
@@ -136,27 +129,37 @@ def environment(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def hyperparameters(config: dict[str, Any]) -> dict[str, Any]:
-    """The few settings by which runs are compared, flat.
+def hyperparameters(config: dict[str, Any]) -> dict[str, str | float]:
+    """The few settings by which runs are compared, flat, without those that are not used.
 
     Args:
         config: All settings of a run, in primitives.
     """
     trainer, model, data = (config[part] for part in ("trainer", "model", "data"))
+    arguments = {
+        part: (model[part] or {}).get("init_args", {})
+        for part in ("network", "augmentation", "optimizer", "scheduler")
+    }
     values = {
         "seed": config["seed_everything"],
         "max_epochs": trainer["max_epochs"],
-        "precision": trainer["precision"] or "32-true",
+        "precision": trainer["precision"],
         "batch_size": data["batch_size"],
         "label_smoothing": model["label_smoothing"],
+        "lr": arguments["optimizer"].get("lr"),
+        "weight_decay": arguments["optimizer"].get("weight_decay"),
+        "momentum": arguments["optimizer"].get("momentum"),
+        "max_lr": arguments["scheduler"].get("max_lr"),
     }
-    for part, shown in SHOWN_ARGUMENTS.items():
-        described = model[part] or {"class_path": "none"}
-        values[part] = described["class_path"].rpartition(".")[2]
-        for name, value in described.get("init_args", {}).items():
-            if (shown is None or name in shown) and isinstance(value, str | int | float):
-                values[f"{part}.{name}"] = value
-    return values
+    for part in arguments:
+        values[part] = (model[part] or {}).get("class_path", "").rpartition(".")[2]
+    for part in ("network", "augmentation"):  # a user's own
+        values |= {f"{part}.{name}": value for name, value in arguments[part].items()}
+    return {
+        name: value if isinstance(value, int | float) else str(value)
+        for name, value in values.items()
+        if value or name == "seed"
+    }
 
 
 def _markdown_table(status: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ import io
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +135,8 @@ def whole(path: Path) -> Iterator[Path]:
             "Make room or choose another directory; an earlier file is intact.",
         ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # there was no directory to write it in
+            partial.unlink(missing_ok=True)
 
 
 def loggers(run: Path, step: int = 0) -> list[Logger]:

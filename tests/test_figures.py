@@ -14,6 +14,7 @@ from torch import Tensor
 from mnist_lit.figures import (
     accuracy_by_digit_figure,
     confusion_figure,
+    digit_figure,
     digits_figure,
     filters_figure,
     images_figure,
@@ -53,7 +54,8 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "filters": lambda: filters_figure(torch.linspace(-1, 2, 16 * 25).view(16, 1, 5, 5)),
     "images": lambda: images_figure(judged(16)[0]),
     "digits": lambda: digits_figure(*judged(16), losses=torch.full((16,), 12.34)),
-    "one digit": lambda: digits_figure(*judged(1)),
+    "labels": lambda: digits_figure(*judged(3)[:2]),
+    "one digit": lambda: digit_figure(judged(1)[0][0], 7, torch.eye(10)[7], 0.0),
 }
 
 
@@ -78,10 +80,13 @@ def test_writing_is_large_enough_within_the_picture_and_does_not_overlap(
 
 def test_confusion_figure_writes_every_count_but_zeros_at_its_true_row_and_predicted_column():
     axes = confusion_figure(good_counts()).axes[0]
-    cells = {text.get_position()[::-1]: text.get_text() for text in axes.texts}
+    written = {text.get_position()[::-1]: text.get_text() for text in axes.texts}
+    cells = {place: text for place, text in written.items() if 0 <= min(place) <= max(place) <= 9}
     diagonal = {(digit, digit): "1,000" for digit in range(10)} | {(4, 4): "999", (7, 7): "999"}
     assert cells == diagonal | {(4, 9): "1", (7, 2): "1"}
-    assert axes.get_xlabel() == "predicted digit"
+    assert [written[digit, -0.7] for digit in range(10)] == list("0123456789")
+    assert [written[9.7, digit] for digit in range(10)] == list("0123456789")
+    assert axes.get_xlabel().startswith("predicted digit")
     assert axes.get_ylabel() == "true digit"
     assert axes.get_title() == "2 errors in 10,000 images"
 
@@ -140,26 +145,25 @@ def test_reliability_figure_agrees_with_a_computation_by_hand(bins: int):
     # An error and thirty right answers of which the model is certain.
     labels[:31] = torch.tensor([1] + 30 * [0])
     probabilities[:31] = torch.eye(10)[0]
-    above, below = (figure := reliability_figure(probabilities, labels, bins)).axes
+    below, above = (figure := reliability_figure(probabilities, labels, bins)).axes
 
     confidence = probabilities.numpy().max(axis=1)
     right = probabilities.numpy().argmax(axis=1) == labels.numpy()
     error = 0.0
     for place in range(bins):
         inside = np.minimum((confidence * bins).astype(int), bins - 1) == place
-        assert below.patches[place].get_height() == inside.sum()
+        assert below.patches[0].get_data().values[place] == inside.sum()
         if not inside.any():
             continue
         accuracy, mean = right[inside].mean(), confidence[inside].mean()
         error += inside.mean() * abs(accuracy - mean)
-        bar, (gap,) = above.patches[place], above.collections
-        assert bar.get_x() == pytest.approx(place / bins)
-        assert bar.get_height() == pytest.approx(accuracy)
+        bars, (gap,) = above.patches[0].get_data(), above.collections
+        assert bars.edges[place] == pytest.approx(place / bins)
+        assert bars.values[place] == pytest.approx(accuracy)
         assert [mean, mean, mean, accuracy] == pytest.approx(gap.get_segments()[place].flatten())
     assert figure.get_suptitle() == (
         f"Expected calibration error {error:.2%} (1,000 images, {bins} bins)"
     )
-    assert below.get_yscale() == "log"
 
 
 def test_filters_figure_draws_each_filter_and_white_is_zero():
@@ -170,7 +174,7 @@ def test_filters_figure_draws_each_filter_and_white_is_zero():
     np.testing.assert_array_equal(image.get_array()[1:4, 1:4], weights[0, 0])
     assert image.norm(0) == 0.5
     assert image.norm(3) == 1
-    assert len(figure.axes) == 2  # one colour bar for all
+    assert "from blue -3.00 over white 0 to red 3.00" in figure.axes[0].get_title()
 
 
 def test_images_figure_draws_each_image_ink_white_on_black():
@@ -187,23 +191,48 @@ def test_digits_figure_tells_right_from_wrong_by_colour_and_by_sign():
     probabilities = torch.full((3, 10), 0.01)
     probabilities[[0, 1, 2], [7, 9, 4]] = 0.91
     figure = digits_figure(images, torch.tensor([7, 4, 4]), probabilities)
-    assert [axes.get_title() for axes in figure.axes] == [
-        "✓ reads 7 (91.0%)\ntruth 7",
-        "✗ reads 9 (91.0%)\ntruth 4",
-        "✓ reads 4 (91.0%)\ntruth 4",
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.texts] == [
+        "✓ 7 → 7 (91.0%)",
+        "✗ 4 → 9 (91.0%)",
+        "✓ 4 → 4 (91.0%)",
     ]
-    for axes, color in zip(figure.axes, [BLUE, VERMILION, BLUE], strict=True):
-        assert to_hex(axes.title.get_color()) == color
-        assert to_hex(axes.spines["left"].get_edgecolor()) == color
-        assert axes.spines["left"].get_visible()
-    for axes, image in zip(figure.axes, images, strict=True):
-        np.testing.assert_array_equal(axes.images[0].get_array(), image[0])
+    canvas = axes.images[0].get_array()
+    for place, color in enumerate([BLUE, VERMILION, BLUE]):
+        assert to_hex(axes.texts[place].get_color()) == color
+        x, y = axes.texts[place].get_position()
+        tile = canvas[int(y) + 4 : int(y) + 32, int(x) - 13 : int(x) + 15]
+        np.testing.assert_allclose(tile, images[place, 0][..., None].expand(28, 28, 3))
+        assert to_hex(canvas[int(y) + 3, int(x)]) == color
+    assert figure.texts[0].get_text() == "truth → prediction (probability)"
 
 
 def test_digits_figure_writes_the_losses_it_is_given():
     figure = digits_figure(*judged(16), losses=torch.arange(16) / 8)
-    assert len(figure.axes) == 16
-    assert [axes.get_title()[-4:] for axes in figure.axes[:3]] == ["0.00", "0.12", "0.25"]
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert [text[-4:] for text in texts[:3]] == ["0.00", "0.12", "0.25"]
+    assert figure.texts[0].get_text().endswith(", loss")
+
+
+def test_digits_figure_without_a_model_writes_the_labels():
+    figure = digits_figure(*judged(3)[:2])
+    labels = judged(3)[1].tolist()
+    assert [text.get_text() for text in figure.axes[0].texts] == list(map(str, labels))
+
+
+def test_the_figure_of_a_digit_marks_truth_and_error():
+    probabilities = torch.tensor([0.0, 0.1, 0, 0, 0.7, 0, 0, 0, 0, 0.2])
+    left, right = digit_figure(torch.rand(1, 28, 28), 9, probabilities, 1.6094).axes
+    assert left.get_title() == "label 9"
+    assert right.get_title() == "\N{BALLOT X} reads 4, loss 1.6094"
+    widths = [bar.get_width() for bar in right.patches]
+    assert widths == pytest.approx(probabilities.tolist())
+    colors = [to_hex(bar.get_facecolor()) for bar in right.patches]
+    assert colors == ["#808080"] * 4 + [VERMILION] + ["#808080"] * 4 + [BLUE]
+    _, right = digit_figure(torch.rand(1, 28, 28), 4, probabilities, 0.3567).axes
+    assert right.get_title() == "\N{CHECK MARK} reads 4, loss 0.3567"
+    assert to_hex(right.patches[4].get_facecolor()) == BLUE
+    assert to_hex(right.title.get_color()) == BLUE
 
 
 def test_tensors_that_training_has_are_drawn_too():

@@ -11,7 +11,7 @@ from sklearn.metrics import (
     recall_score,
 )
 
-from mnist_lit.judging import Answers, calibration_error, judge, wilson_interval
+from mnist_lit.judging import Answers, calibration_error, judge, wilson_interval, worst_errors
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +80,15 @@ def test_answers_that_are_not_numbers_give_figures_that_are_none():
     judgement = judge(torch.arange(5), torch.arange(5), torch.full((5, 10), torch.nan))
     for name in ("loss", "calibration_error", "brier_score"):
         assert np.isnan(judgement[name])
+
+
+def test_worst_errors_of_a_faultless_model_are_none():
+    labels = torch.arange(10)
+    assert worst_errors(labels, 9 * torch.eye(10)).tolist() == []
+    swapped = torch.eye(10)[[0, 1, 3, 2, 4, 5, 6, 7, 9, 8]]
+    swapped[8] *= 2
+    assert worst_errors(labels, swapped).tolist()[:1] == [8]
+    assert set(worst_errors(labels, swapped).tolist()) == {2, 3, 8, 9}
 
 
 def test_answers_come_back_in_the_order_of_the_images():

@@ -1,0 +1,286 @@
+import math
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import torch
+from matplotlib import pyplot
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torchvision.datasets import MNIST
+
+from mnist_lit.data import MNISTDataModule
+from mnist_lit.module import DigitClassifier
+
+SVG = "{http://www.w3.org/2000/svg}"
+BLUE, VERMILION = "#0072b2", "#d55e00"
+NO_WINDOW = "No display here: --output FILE.png writes the picture."
+
+
+@pytest.fixture(autouse=True)
+def no_display(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the tests from opening windows on the screen of whoever runs them."""
+    pyplot.switch_backend("agg")
+
+
+def logits_of(checkpoint: Path, images: Tensor) -> Tensor:
+    model = DigitClassifier.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
+    with torch.no_grad():
+        return model.eval()(images.view(-1, 1, 28, 28) / 255)
+
+
+def change(checkpoint: Path, **parts: object) -> None:
+    state = torch.load(checkpoint, weights_only=True)
+    for name, values in parts.items():
+        state[name] = state[name] | values
+    torch.save(state, checkpoint)
+
+
+def table(out: str, columns: int) -> list[list[str]]:
+    """The rows of numbers, but for a mark at their ends."""
+    rows = [line.split() for line in out.splitlines()]
+    return [
+        row[:columns] for row in rows if len(row) in (columns, columns + 1) and row[0].isdigit()
+    ]
+
+
+def test_one_image_is_said_with_label_output_probabilities_and_loss(mnist_lit, run, data_dir):
+    mnist = MNIST(data_dir, train=False)
+    label = int(mnist.targets[8])
+    (logits,) = logits_of(run / "checkpoints" / "best.ckpt", mnist.data[8])
+    probabilities = logits.softmax(dim=0)
+    loss = cross_entropy(logits, mnist.targets[8])
+
+    outcome = mnist_lit("show", "--split=test", "--index=8", "--ckpt_path=best")
+
+    assert outcome.status == 0
+    prediction = int(logits.argmax())
+    answer = [str(prediction), f"{probabilities[prediction]:.2%}", f"{loss:.4f}"]
+    wrong = [] if prediction == label else ["wrong"]
+    lines = [line.split() for line in outcome.out.splitlines()]
+    assert ["8", str(label), *answer, *wrong] in lines
+    for digit in range(10):
+        mark = ["label"] if digit == label else []
+        row = [str(digit), f"{logits[digit]:.4f}", f"{probabilities[digit]:.2%}", *mark]
+        assert row in lines
+    assert f"-log(probability of {label}) = {loss:.4f} nats" in outcome.out
+    assert math.isclose(loss, -math.log(probabilities[label]), rel_tol=1e-4)
+    assert outcome.out.splitlines()[-1] == NO_WINDOW
+
+
+def test_a_range_has_a_line_for_each_image_and_marks_the_wrong_ones(mnist_lit, run, data_dir):
+    mnist = MNIST(data_dir, train=False)
+    labels = mnist.targets[10:40]
+    logits = logits_of(run / "checkpoints" / "last.ckpt", mnist.data[10:40])
+    losses = cross_entropy(logits, labels, reduction="none")
+    probabilities, predictions = logits.softmax(dim=1).max(dim=1)
+
+    outcome = mnist_lit("show", "--split=test", "--index=10:40", "--ckpt_path=last")
+
+    lines = [line.split() for line in outcome.out.splitlines()[2:-1]]
+    assert [line[:3] for line in lines] == [
+        [str(10 + i), str(int(labels[i])), str(int(predictions[i]))] for i in range(30)
+    ]
+    assert [line[3:5] for line in lines] == [
+        [f"{probabilities[i]:.2%}", f"{losses[i]:.4f}"] for i in range(30)
+    ]
+    assert [line[5:] == ["wrong"] for line in lines] == (predictions != labels).tolist()
+    assert any(line[5:] for line in lines)
+
+
+def test_without_a_checkpoint_the_first_training_image_and_its_label(mnist_lit, data_dir):
+    outcome = mnist_lit("show", f"--data_dir={data_dir}")
+    assert outcome.status == 0
+    assert outcome.out == f"train image  label\n          0      5\n{NO_WINDOW}\n"
+
+
+def misread(checkpoint: Path, images: Tensor, labels: Tensor) -> list[int]:
+    """The places of the errors, by falling loss."""
+    logits = logits_of(checkpoint, images)
+    losses = cross_entropy(logits, labels, reduction="none")
+    wrong = (logits.argmax(dim=1) != labels).nonzero().flatten().tolist()
+    return sorted(wrong, key=lambda index: -losses[index])
+
+
+def test_the_worst_errors_are_the_misread_test_images_by_falling_loss(mnist_lit, run, data_dir):
+    mnist = MNIST(data_dir, train=False)
+    worst = misread(run / "checkpoints" / "best.ckpt", mnist.data, mnist.targets)
+    outcome = mnist_lit("show", "--wrong", "--ckpt_path=best")
+    count = f"{len(worst):,} of 10,000 test images are read wrong"
+    assert f"\n{count}; here the worst 16.\n" in outcome.out
+    rows = table(outcome.out, 5)
+    assert [int(row[0]) for row in rows] == worst[:16]
+    again = mnist_lit("show", "--split=test", f"--index={worst[2]}", "--ckpt_path=best")
+    assert rows[2] in table(again.out, 5)  # its index finds the image
+
+
+def test_index_counts_the_errors(mnist_lit, run, data_dir):
+    checkpoint = run / "checkpoints" / "best.ckpt"
+    settings = {"data_dir": str(data_dir), "val_size": 200, "split_seed": 8}
+    change(checkpoint, config={"data": settings})
+    data = MNISTDataModule(**settings)
+    data.setup("validate")
+    images, labels = (torch.stack(part) for part in zip(*data.val_set, strict=True))
+    worst = misread(checkpoint, images, labels)
+    all_of_them = len(worst)
+    assert all_of_them > 10
+    for index, shown, words in (
+        (f"0:{all_of_them}", worst, f"here the worst {all_of_them}"),
+        ("2:5", worst[2:5], "here the next 3 after the worst 2"),
+        (f"4:{all_of_them + 50}", worst[4:], f"here the next {all_of_them - 4} after the worst 4"),
+        (f"{all_of_them}", [], f"none to show from --index {all_of_them} on"),
+    ):
+        options = ["--wrong", "--split=val", f"--index={index}", f"--ckpt_path={checkpoint}"]
+        outcome = mnist_lit("show", *options)
+        assert outcome.status == 0
+        assert f"\n{all_of_them} of 200 val images are read wrong; {words}.\n" in outcome.out
+        assert [int(row[0]) for row in table(outcome.out, 5)] == shown
+
+
+def test_val_is_the_split_of_the_checkpoints_run(mnist_lit, run, data_dir):
+    checkpoint = run / "checkpoints" / "best.ckpt"
+    settings = {"data_dir": str(data_dir), "val_size": 30, "split_seed": 5}
+    state = torch.load(checkpoint, weights_only=True)
+    change(checkpoint, config={"data": state["config"]["data"] | settings})
+    data = MNISTDataModule(**settings)
+    data.setup("fit")
+    labels = [str(int(label)) for _, label in data.val_set]
+
+    outcome = mnist_lit("show", "--split=val", "--index=0:30", f"--ckpt_path={checkpoint}")
+    assert [row[1] for row in table(outcome.out, 5)] == labels
+    outcome = mnist_lit("show", "--split=val", "--index=30", f"--ckpt_path={checkpoint}")
+    assert outcome.err == "error: There is no val image 30.\nIts --index is one of 0 to 29.\n"
+    outcome = mnist_lit("show", "--split=val", "--wrong", f"--ckpt_path={checkpoint}")
+    assert "of 30 val images are read wrong" in outcome.out
+
+    change(checkpoint, config={"data": settings | {"val_size": 0}})
+    for wrong in ([], ["--wrong"]):
+        outcome = mnist_lit("show", "--split=val", *wrong, f"--ckpt_path={checkpoint}")
+        assert outcome.status == 2
+        assert outcome.err == "error: There are no val images.\nChoose another --split.\n"
+
+
+@pytest.mark.parametrize("index", ["0", "0:3"])
+@pytest.mark.parametrize("checkpoint", [[], ["--ckpt_path=best"]])
+def test_png_and_svg_are_written(mnist_lit, run, data_dir, tmp_path, index, checkpoint):
+    for name in ("a.PNG", "new/a.svg"):
+        options = [f"--index={index}", *checkpoint, f"--data_dir={data_dir}", f"--output={name}"]
+        outcome = mnist_lit("show", *options)
+        assert outcome.status == 0, outcome.err
+        assert outcome.out.splitlines()[-1] == f"Picture: {name}"
+        first = (tmp_path / name).read_bytes()
+        mnist_lit("show", *options)
+        assert (tmp_path / name).read_bytes() == first
+    with Image.open(tmp_path / "a.PNG") as image:
+        image.load()
+        assert image.format == "PNG"
+        assert min(image.size) >= 180
+    svg = ElementTree.parse(tmp_path / "new" / "a.svg")
+    texts = "".join("".join(each.itertext()) for each in svg.iter(f"{SVG}text"))
+    if checkpoint:
+        assert "loss" in texts
+    else:
+        assert "truth" in texts
+        assert "5" in texts
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    ("options", "what", "what_to_do"),
+    [
+        (["--output=a.jpg"], "--output a.jpg is no kind of picture.", "End it in .png or .svg."),
+        (["--output=a"], "--output a is no kind of picture.", "End it in .png or .svg."),
+        (["--output=folder.png"], "folder.png cannot be written", "another directory"),
+        (["--index=-1"], "--index -1 is no place.", "or a range: 0:16."),
+        (["--index=3:"], "--index 3: is no place.", "or a range: 0:16."),
+        (["--index=9:3"], "--index 9:3 names 0 images.", "Give a range of 1 to 100"),
+        (["--index=0:101"], "--index 0:101 names 101 images.", "Give a range of 1 to 100"),
+        (["--index=55000"], "There is no train image 55000.", "one of 0 to 54999."),
+        (
+            ["--split=test", "--index=9990:10001"],
+            "There is no test image 10000.",
+            "one of 0 to 9999.",
+        ),
+        (["--split=all"], "invalid choice: 'all'", "show --help"),
+        (["--wrong"], "--wrong needs a checkpoint", "--ckpt_path best"),
+        (["--ckpt_path=no.ckpt"], "There is no checkpoint no.ckpt.", "There are none"),
+        (["--ckpt_path=best"], "No run in lightning_logs has a best checkpoint.", "Train one"),
+        (["--ckpt_path=file"], "file is not a checkpoint of this program", "Give one that fit"),
+        (["--colour"], "Unrecognized arguments: --colour.", "show --help"),
+    ],
+)
+def test_mistakes_are_told_in_two_lines(mnist_lit, data_dir, tmp_path, options, what, what_to_do):
+    (tmp_path / "file").write_text("no checkpoint")
+    (tmp_path / "folder.png").mkdir()
+    outcome = mnist_lit("show", f"--data_dir={data_dir}", *options)
+    assert outcome.status == 2
+    first, second = outcome.err.splitlines()
+    assert first.startswith("error: ")
+    assert what in first
+    assert what_to_do in second
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "folder.png"}
+
+
+def test_a_network_in_a_file_of_the_users_own(mnist_lit, run, tmp_path, monkeypatch):
+    code = (
+        "from torch import nn\nclass Net(nn.Sequential):\n    def __init__(self, width: int = 10):"
+    )
+    code += "\n        super().__init__(nn.Flatten(), nn.Linear(784, width))\n"
+    checkpoint = run / "checkpoints" / "best.ckpt"
+    state = torch.load(checkpoint, weights_only=True)
+    state["hyper_parameters"]["network"] = {"class_path": "shown_net.Net"}
+    state["state_dict"] = {
+        "network.1.weight": torch.zeros(10, 784),
+        "network.1.bias": torch.arange(10.0),
+    }
+    torch.save(state, checkpoint)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    where = "The file of its network, as it was trained, has to lie here or on PYTHONPATH."
+
+    outcome = mnist_lit("show", f"--ckpt_path={checkpoint}")
+    assert outcome.status == 2
+    first, second = outcome.err.splitlines()
+    assert first.endswith("No module named 'shown_net'.")
+    assert second == where
+
+    (tmp_path / "shown_net.py").write_text(code)
+    outcome = mnist_lit("show", f"--ckpt_path={checkpoint}")
+    assert outcome.status == 0, outcome.err
+    assert "9    9.0000       63.21%" in outcome.out
+
+    change(
+        checkpoint,
+        hyper_parameters={"network": {"class_path": "shown_net.Net", "init_args": {"width": 9}}},
+    )
+    outcome = mnist_lit("show", f"--ckpt_path={checkpoint}")
+    assert outcome.status == 2
+    first, second = outcome.err.splitlines()
+    assert "size mismatch for network.1.weight" in first
+    assert second == where
+
+
+def test_where_there_is_a_display_a_window_shows_the_picture(mnist_lit, data_dir, monkeypatch):
+    shown = []
+    monkeypatch.setattr(FigureCanvasAgg, "required_interactive_framework", "tk")
+    monkeypatch.setattr(
+        pyplot, "show", lambda: shown.extend(map(pyplot.figure, pyplot.get_fignums()))
+    )
+    outcome = mnist_lit("show", "--index=0:3", f"--data_dir={data_dir}")
+    assert outcome.status == 0
+    assert "No display" not in outcome.out
+    (figure,) = shown
+    assert [text.get_text() for text in figure.axes[0].texts] == ["5", "0", "4"]
+    assert not pyplot.get_fignums()
+
+
+def test_a_toolkit_that_cannot_start_is_no_display(mnist_lit, data_dir, monkeypatch):
+    def fail(**_: object) -> None:
+        raise RuntimeError("no toolkit")
+
+    monkeypatch.setattr(pyplot, "figure", fail)
+    outcome = mnist_lit("show", f"--data_dir={data_dir}")
+    assert outcome.status == 0
+    assert outcome.out.splitlines()[-1] == NO_WINDOW
