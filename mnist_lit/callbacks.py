@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import (
     LearningRateMonitor,
     ModelCheckpoint,
 )
+from lightning.pytorch.loops.loop import _Loop
 from torch import Tensor
 
 from mnist_lit.data import Batch
@@ -38,7 +39,7 @@ def fit_callbacks(
         checkpoints: Whether checkpoints are kept: the last, after every epoch, and the best.
         validates: Whether there is a validation loss, which the best checkpoint needs.
     """
-    callbacks: list[Callback] = [RunRecord(config), EpochLines()]
+    callbacks: list[Callback] = [RunRecord(config), WholeEpochs(), EpochLines()]
     if logs:
         callbacks += [LearningRateMonitor("step"), Throughput(), FitPictures()]
     if checkpoints and validates:
@@ -50,6 +51,31 @@ def fit_callbacks(
         )
         callbacks.append(last)
     return callbacks
+
+
+class WholeEpochs(Callback):
+    """Lets a resumed run go on with the start of an epoch, and says with which.
+
+    An epoch that the checkpoint has only a part of is run again, with the weights as they are.
+    """
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        loop = checkpoint["loops"]["fit_loop"]
+        progress = loop["epoch_progress"]
+        part = not loop["epoch_loop.batch_progress"]["is_last_batch"]
+        finished = progress["current"]["ready"] - part
+        for counts in progress.values():
+            counts.update(dict.fromkeys(counts, finished))
+        loop["epoch_loop.state_dict"]["_batches_that_stepped"] = checkpoint["global_step"]
+        why = ", as the checkpoint lies in the middle of it" if part else ""
+        pl_module.print(f"Goes on with the start of epoch {finished + 1}{why}")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # With max_steps Lightning always means to go on in the middle of an epoch.
+        _Loop.restarting.fset(trainer.fit_loop, False)  # type: ignore[attr-defined]
+        trainer.fit_loop.reset_restart_stage()
 
 
 class Throughput(Callback):
@@ -87,10 +113,19 @@ class EpochLines(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._print_finished(trainer, pl_module)
         self._epoch = trainer.current_epoch + 1
+        self._validated = False
         self._start = time.monotonic()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._validated = True
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._print_finished(trainer, pl_module)
+        if trainer.global_step == trainer.max_steps:
+            pl_module.print(f"Stopped by max_steps {trainer.max_steps}")
+        for callback in trainer.early_stopping_callbacks:
+            if callback.stopped_epoch:
+                pl_module.print(f"Stopped early: {callback.monitor} has no longer improved")
 
     def _print_finished(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self._epoch:
@@ -99,7 +134,7 @@ class EpochLines(Callback):
         parts = [
             f"{name.removesuffix('_epoch')} {figures[name]:.4f}"
             for name in self.FIGURES
-            if name in figures
+            if name in figures and (self._validated or not name.startswith("val"))
         ]
         seconds = f"{time.monotonic() - self._start:.1f} s"
         pl_module.print("  ".join([f"epoch {self._epoch}/{trainer.max_epochs}", *parts, seconds]))

@@ -1,0 +1,450 @@
+"""The command runs, mostly on run directories made of text files alone."""
+
+import copy
+import csv
+import io
+import json
+import math
+import os
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import Command
+
+COLUMNS = "name when status seed epochs val_loss val_accuracy test_accuracy test_loss duration"
+CONFIG: dict[str, Any] = {
+    "seed_everything": 1,
+    "trainer": {"max_epochs": 3, "callbacks": None, "default_root_dir": None},
+    "model": {
+        "network": {"class_path": "mnist_lit.networks.TutorialCNN"},
+        "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.001, "eps": 1e-8}},
+        "scheduler": None,
+        "class_weights": None,
+    },
+    "data": {"data_dir": "data", "batch_size": 64, "eval_batch_size": 500, "split_seed": 1998},
+    "name": "",
+    "ckpt_path": None,
+}
+SGD = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1, "momentum": 0.9}}
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Write what fit and test would leave, in ``lightning_logs/NAME``, a minute later each time."""
+    made = iter(range(60))
+
+    def write(
+        name: str,
+        settings: dict[str, Any] | None = None,
+        *,
+        losses: tuple[float, ...] = (0.3, 0.1, 0.2),
+        test: dict[str, Any] | None = None,
+        **status: Any,
+    ) -> Path:
+        path = tmp_path / "lightning_logs" / name
+        path.mkdir(parents=True)
+        config = copy.deepcopy(CONFIG)
+        for key, value in (settings or {}).items():
+            *parents, last = key.split(".")
+            place = config
+            for parent in parents:
+                place = place[parent]
+            place[last] = value
+        (path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+        lines = ["epoch,lr-Adam,step,train/loss_epoch,val/accuracy,val/loss"]
+        for epoch, loss in enumerate(losses):
+            step = 10 * epoch + 9
+            lines += [f",0.001,{step},,,", f"{epoch},,{step},,{1 - loss / 10},{loss}"]
+            lines += [f"{epoch},,{step},0.5,,"]
+        (path / "metrics.csv").write_text("\r\n".join([*lines, ""]), newline="")
+        started = datetime(2026, 11, 25, 14, next(made), tzinfo=UTC).isoformat()
+        known = {"status": "finished", "started": started, "updated": started, "seconds": 83.4}
+        known |= {"epochs": len(losses), "pid": os.getpid(), "host": socket.gethostname()}
+        (path / "status.json").write_text(json.dumps(known | status))
+        if test:
+            (path / "test.json").write_text(json.dumps({"date": started} | test))
+        return path
+
+    return write
+
+
+def lines(table: str) -> list[list[str]]:
+    """The cells of a table, and of what comes below it."""
+    return [re.split(r"  +", line) for line in table.splitlines()]
+
+
+def column(table: str, heading: str) -> list[str]:
+    head, *rows = lines(table.partition("\n\n")[0])
+    return [row[head.index(heading)] for row in rows]
+
+
+@pytest.fixture
+def _in_tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "JST-9")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("_in_tokyo")
+def test_a_run_is_a_line_with_start_best_epoch_test_and_duration(mnist_lit, make):
+    make("version_0", test={"accuracy": 0.99035, "loss": 0.030149})
+    outcome = mnist_lit("runs")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert lines(outcome.out) == [
+        COLUMNS.split(),
+        [
+            *("version_0", "2026-11-25 23:00", "finished", "1", "3"),
+            *("0.1000", "99.00 %", "99.03 %", "0.0301", "0:01:23"),
+        ],
+    ]
+
+
+def test_numbers_stand_below_each_other_at_the_right(mnist_lit, make):
+    make("version_0", {"seed_everything": 12345}, seconds=36061)
+    make("a_name/version_1")
+    head, *rows = mnist_lit("runs").out.splitlines()[:3]
+    assert rows[0].endswith(" 10:01:01")
+    assert {len(line) for line in (head, *rows)} == {len(head)}
+    end = head.index("seed") + 4
+    assert [row[:end].split()[-1] for row in rows] == ["12345", "1"]
+
+
+def test_what_an_untested_run_does_not_have_is_a_dash(mnist_lit, make):
+    make("version_0", losses=())
+    out = mnist_lit("runs").out
+    assert column(out, "status") == ["finished"]
+    assert lines(out)[1][4:] == ["0", "-", "-", "-", "-", "0:01:23"]
+
+
+def test_a_run_that_diverged_has_the_best_of_its_numbers(mnist_lit, make):
+    make("version_0", losses=(0.4, math.nan, math.nan))
+    make("version_1", losses=(math.nan, math.inf))
+    out = mnist_lit("runs").out
+    assert column(out, "val_loss") == ["0.4000", "-"]
+    assert column(out, "status") == ["finished", "finished"]
+
+
+def test_runs_are_found_at_any_depth_and_one_alone_by_its_own_directory(mnist_lit, make):
+    for name in ("version_0", "wide/version_0", "studies/wide/version_10"):
+        path = make(name)
+    (path / "files").mkdir()
+    (path / "files" / "config.yaml").write_text("another: program's")
+    names = ["version_0", "wide/version_0", "studies/wide/version_10"]
+    assert column(mnist_lit("runs").out, "name") == names
+    assert column(mnist_lit("runs", "lightning_logs/studies").out, "name") == ["wide/version_10"]
+    assert column(mnist_lit("runs", path).out, "name") == ["version_10"]
+
+
+def test_a_setting_has_a_column_if_runs_differ_in_it(mnist_lit, make):
+    make("version_0")
+    elsewhere = {"name": "x", "data.data_dir": "y", "trainer.default_root_dir": "z"}
+    make("version_1", {"seed_everything": 2, "ckpt_path": "a", **elsewhere})
+    assert lines(mnist_lit("runs").out)[0] == COLUMNS.split()
+    make("version_2", {"data.batch_size": 128, "model.optimizer.init_args.lr": 0.01})
+    out = mnist_lit("runs").out
+    assert lines(out)[0][3:7] == ["seed", "lr", "batch_size", "epochs"]
+    assert column(out, "lr") == ["0.001", "0.001", "0.01"]
+    assert column(out, "batch_size") == ["64", "64", "128"]
+
+
+def test_a_heading_is_as_long_as_it_takes_to_tell_it_from_others(mnist_lit, make):
+    network = {"class_path": "own.Net", "init_args": {"lr": 1, "seed": 5, "n": 1}}
+    make("version_0", {"model.network": network})
+    other = {"class_path": "own.Net", "init_args": {"lr": 2, "seed": 6, "n": 2}}
+    make("version_1", {"model.network": other, "model.optimizer.init_args.lr": 0.5})
+    headings = ["network.lr", "network.seed", "network.n", "optimizer.lr"]
+    assert lines(mnist_lit("runs").out)[0][4:8] == headings
+
+
+def test_another_class_is_one_column_and_not_one_for_each_of_its_arguments(mnist_lit, make):
+    make("version_0")
+    scheduler = {"class_path": "torch.optim.lr_scheduler.StepLR", "init_args": {"step_size": 1}}
+    make("version_1", {"model.optimizer": SGD, "model.scheduler": scheduler})
+    out = mnist_lit("runs").out
+    assert lines(out)[0][4:8] == ["optimizer", "lr", "scheduler", "epochs"]
+    assert column(out, "optimizer") == ["Adam", "SGD"]
+    assert column(out, "scheduler") == ["-", "StepLR"]
+    faster = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1, "momentum": 0.5}}
+    make("version_2", {"model.optimizer": faster, "model.scheduler": scheduler})
+    assert column(mnist_lit("runs").out, "momentum") == ["-", "0.9", "0.5"]
+
+
+def test_classes_of_one_name_are_told_apart(mnist_lit, make):
+    make("version_0", {"model.network": {"class_path": "mine.networks.CNN"}})
+    make("version_1", {"model.network": {"class_path": "yours.CNN"}})
+    assert column(mnist_lit("runs").out, "network") == ["networks.CNN", "yours.CNN"]
+
+
+def test_a_setting_that_one_run_does_not_know_is_a_dash(mnist_lit, make):
+    make("version_0")
+    make("version_1", {"model.label_smoothing": 0.1})
+    assert column(mnist_lit("runs").out, "label_smoothing") == ["-", "0.1"]
+
+
+def test_one_and_all_are_different_limits(mnist_lit, make):
+    make("version_0", {"trainer.limit_train_batches": 1})
+    make("version_1", {"trainer.limit_train_batches": 1.0})
+    assert column(mnist_lit("runs").out, "limit_train_batches") == ["1", "1.0"]
+
+
+def test_a_long_setting_is_cut_in_the_table_only(mnist_lit, make):
+    stop = {"class_path": "lightning.EarlyStopping", "init_args": {"monitor": "val/loss"}}
+    make("version_0", {"model.class_weights": [1.0] * 10, "trainer.callbacks": [stop]})
+    make("version_1", {"model.class_weights": "two\nlines"})
+    out = mnist_lit("runs").out
+    assert column(out, "class_weights") == ["[1.0,1.0,1.0,1.0,1.0,...", '"two\\nlines"']
+    assert column(out, "callbacks") == ["[EarlyStopping{monito...", "-"]
+    runs = json.loads(mnist_lit("runs", "--format=json").out)["runs"]
+    assert runs[0]["class_weights"] == [1.0] * 10
+    assert runs[0]["callbacks"] == [stop]
+
+
+def test_runs_that_differ_only_in_the_seed_are_summed_up(mnist_lit, make):
+    losses, accuracies = (0.051, 0.043, 0.047), (0.9891, 0.9904, 0.9899)
+    for seed, (loss, accuracy) in enumerate(zip(losses, accuracies, strict=True)):
+        test = {"accuracy": accuracy, "loss": 0.1}
+        make(f"version_{seed}", {"seed_everything": seed}, losses=(loss,), test=test)
+    _, blank, title, head, group = lines(mnist_lit("runs").out)[3:]
+    assert blank == [""]
+    assert title == ["The same with n seeds, mean ± sample standard deviation:"]
+    assert head == ["name", "n", "val_loss", "val_accuracy", "test_accuracy"]
+    mean, sd = statistics.mean(accuracies), statistics.stdev(accuracies)
+    assert group[:3] == ["all runs", "3", "0.0470 ± 0.0040"]
+    assert group[4] == f"{100 * mean:.2f} ± {100 * sd:.2f} %"
+    (exact,) = json.loads(mnist_lit("runs", "--format=json").out)["groups"]
+    assert exact["val_loss"]["mean"] == pytest.approx(statistics.mean(losses))
+    assert exact["val_loss"]["sd"] == pytest.approx(statistics.stdev(losses))
+    assert exact["test_accuracy"] == {
+        "mean": pytest.approx(mean),
+        "sd": pytest.approx(sd),
+        "n": 3,
+    }
+    assert exact["n"] == 3
+
+
+def test_a_group_is_named_by_its_settings_and_one_run_is_no_group(mnist_lit, make):
+    for seed in (1, 2):
+        make(f"adam/version_{seed}", {"seed_everything": seed})
+        make(f"sgd/version_{seed}", {"seed_everything": seed, "model.optimizer": SGD})
+    make("version_0", {"data.batch_size": 8})
+    head, *groups = lines(mnist_lit("runs").out)[8:]
+    assert head[:4] == ["optimizer", "lr", "batch_size", "n"]
+    assert [group[:4] for group in groups] == [
+        ["Adam", "0.001", "64", "2"],
+        ["SGD", "0.1", "64", "2"],
+    ]
+
+
+def test_a_mean_is_over_finished_runs_and_says_so_if_they_are_fewer(mnist_lit, make):
+    test = {"accuracy": 0.5, "loss": 1.0}
+    make("version_0", {"seed_everything": 0}, losses=(0.2,))
+    make("version_1", {"seed_everything": 1}, losses=(0.4,), test=test)
+    make("version_2", {"seed_everything": 2}, losses=(9.0,), status="running")
+    make("version_3", {"seed_everything": 3}, losses=(9.0,), status="stopped")
+    broken = make("version_4", {"seed_everything": 4}, losses=(9.0,))
+    (broken / "test.json").write_text("{")
+    group = lines(mnist_lit("runs").out)[-1]
+    assert group[:3] == ["all runs", "5", "0.3000 ± 0.1414 (n=2)"]
+    assert group[4] == "50.00 % (n=1)"
+
+
+def test_a_seed_that_ran_twice_counts_once_with_its_newest_run(mnist_lit, make):
+    make("version_0", losses=(0.9,))
+    make("version_1", losses=(0.2,))
+    assert "The same" not in mnist_lit("runs").out
+    make("version_2", {"seed_everything": 2}, losses=(0.4,))
+    for order in ("when", "-when"):
+        out = mnist_lit("runs", f"--sort={order}").out
+        assert lines(out)[-1][:3] == ["all runs", "2", "0.3000 ± 0.1414"]
+
+
+@pytest.mark.parametrize(
+    ("order", "names"),
+    [
+        ("when", ["version_10", "version_9", "version_8", "version_7"]),
+        ("-when", ["version_8", "version_9", "version_10", "version_7"]),
+        ("name", ["version_7", "version_8", "version_9", "version_10"]),
+        ("-test_accuracy", ["version_8", "version_10", "version_9", "version_7"]),
+        ("test_accuracy", ["version_10", "version_8", "version_9", "version_7"]),
+        ("lr", ["version_9", "version_10", "version_8", "version_7"]),
+    ],
+)
+def test_runs_are_sorted_by_any_column_with_the_missing_last(mnist_lit, make, order, names):
+    make("version_10", test={"accuracy": 0.98, "loss": 0.1})
+    make("version_9", {"model.optimizer.init_args.lr": 0.0001})
+    make("version_8", {"model.optimizer": SGD}, test={"accuracy": 0.99, "loss": 0.1})
+    shutil.rmtree(make("version_7"))
+    Path("lightning_logs/version_7").mkdir()
+    assert column(mnist_lit("runs", f"--sort={order}").out, "name") == names
+
+
+def test_an_unknown_column_is_an_error_that_lists_the_known(mnist_lit, make):
+    make("version_0")
+    outcome = mnist_lit("runs", "--sort=-accuracy")
+    assert (outcome.status, outcome.out) == (2, "")
+    assert outcome.err == (
+        f"error: There is no column accuracy.\nThe columns: {', '.join(COLUMNS.split())}.\n"
+    )
+
+
+def test_csv_and_json_give_the_same_columns_with_every_digit(mnist_lit, make):
+    make("version_0", {"model.class_weights": [1, 2]}, losses=(1 / 3,))
+    make("version_1", {"data.batch_size": 8}, test={"accuracy": 2 / 3, "loss": 1 / 7})
+    table = lines(mnist_lit("runs").out)[0]
+    head, *rows = csv.reader(io.StringIO(mnist_lit("runs", "--format=csv").out))
+    runs = json.loads(mnist_lit("runs", "--format=json").out)["runs"]
+    assert table == head == list(runs[0]) == list(runs[1])
+    first, second = (dict(zip(head, row, strict=True)) for row in rows)
+    assert first["when"] == runs[0]["when"] == "2026-11-25T14:00:00+00:00"
+    assert float(first["val_loss"]) == runs[0]["val_loss"] == 1 / 3
+    assert float(second["test_accuracy"]) == runs[1]["test_accuracy"] == 2 / 3
+    assert float(first["duration"]) == runs[0]["duration"] == 83.4
+    assert (first["test_loss"], runs[0]["test_loss"]) == ("", None)
+    assert json.loads(first["class_weights"]) == runs[0]["class_weights"] == [1, 2]
+
+
+def test_a_running_run_whose_process_is_gone_was_killed(mnist_lit, make):
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        pass
+    make("version_0", status="running")
+    make("version_1", status="running", pid=gone.pid)
+    make("version_2", status="running", pid=gone.pid, host="elsewhere")
+    make("version_3", status="stopped", pid=gone.pid)
+    statuses = ["running", "killed", "running", "stopped"]
+    assert column(mnist_lit("runs").out, "status") == statuses
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, b"", b"\xff\x00\x01junk", b"{", b"[1, 2]", b"null", b"&a [*a]", b'{"status": 1}'],
+)
+@pytest.mark.parametrize("file", ["status.json", "config.yaml", "metrics.csv", "test.json"])
+def test_a_damaged_file_makes_a_broken_run_and_no_harm_to_others(mnist_lit, make, file, content):
+    make("version_0", {"data.batch_size": 32})
+    damaged = make("version_1", {"seed_everything": 2}, test={"accuracy": 0.5, "loss": 1.0})
+    (damaged / file).unlink()
+    if content is not None:
+        (damaged / file).write_bytes(content)
+    outcome = mnist_lit("runs", "--sort=name")
+    assert (outcome.status, outcome.err) == (0, "")
+    may_be_missing = content is None and file in ("metrics.csv", "test.json")
+    assert column(outcome.out, "status") == ["finished", "finished" if may_be_missing else "broken"]
+    readable = {
+        "seed": ("config.yaml", "2"),
+        "epochs": ("status.json", "3"),
+        "val_loss": ("metrics.csv", "0.1000"),
+        "test_accuracy": ("test.json", "50.00 %"),
+    }
+    for heading, (source, shown) in readable.items():
+        assert column(outcome.out, heading)[1] == ("-" if source == file else shown)
+
+
+@pytest.mark.parametrize("wrong", ['"much"', "true", "NaN", "[]", "Infinity", f"1{'0' * 400}"])
+@pytest.mark.parametrize(
+    ("file", "key", "heading"),
+    [
+        ("test.json", "accuracy", "test_accuracy"),
+        ("test.json", "loss", "test_loss"),
+        ("status.json", "seconds", "duration"),
+        ("status.json", "epochs", "epochs"),
+    ],
+)
+def test_a_figure_that_is_no_number_is_not_shown(mnist_lit, make, file, key, heading, wrong):
+    run = make("version_0", test={"accuracy": 0.5, "loss": 1.0})
+    text = re.sub(rf'"{key}": [\d.]+', f'"{key}": {wrong}', (run / file).read_text())
+    (run / file).write_text(text)
+    out = mnist_lit("runs").out
+    assert column(out, "status") == ["broken"]
+    assert column(out, heading) == ["-"]
+    assert column(out, "val_loss") == ["0.1000"]
+
+
+@pytest.mark.parametrize(
+    ("status", "shown"), [("finished", "broken"), ("stopped", "stopped"), ("running", "running")]
+)
+def test_half_a_line_is_damage_only_at_the_end_of_a_finished_run(mnist_lit, make, status, shown):
+    run = make("version_0", status=status)
+    with (run / "metrics.csv").open("a") as file:
+        file.write("3,,39,,0.99,0.0")
+    out = mnist_lit("runs").out
+    assert column(out, "status") == [shown]
+    assert column(out, "val_loss") == ["0.1000"]
+
+
+def test_a_version_without_any_file_is_broken_and_another_directory_no_run(mnist_lit, make):
+    make("version_0")
+    Path("lightning_logs/version_1").mkdir()
+    Path("lightning_logs/notes").mkdir()
+    out = mnist_lit("runs").out
+    assert column(out, "name") == ["version_0", "version_1"]
+    assert lines(out)[2] == ["version_1", "-", "broken", *7 * ["-"]]
+
+
+@pytest.mark.parametrize("directory", ["lightning_logs", "nowhere"])
+def test_no_runs_is_an_error_that_says_how_to_get_one(mnist_lit, tmp_path, directory):
+    (tmp_path / "lightning_logs").mkdir()
+    outcome = mnist_lit("runs", *([] if directory == "lightning_logs" else [directory]))
+    assert (outcome.status, outcome.out) == (2, "")
+    assert outcome.err == (
+        f"error: There are no runs in {directory}.\n"
+        "Train one: python -m mnist_lit fit --config configs/default.yaml\n"
+    )
+
+
+def test_the_test_of_a_run_that_was_trained_further_since_is_not_shown(make, mnist_lit):
+    make("version_0", test={"accuracy": 0.5, "loss": 1.0, "date": "2026-11-25T13:00:00+00:00"})
+    assert column(mnist_lit("runs").out, "test_accuracy") == ["-"]
+
+
+def test_a_real_run_tells_what_it_printed(mnist_lit: Command, run: Path):
+    mnist_lit("test", "--ckpt_path=best")
+    (record,) = json.loads(mnist_lit("runs", "--format=json").out)["runs"]
+    results = json.loads((run / "test.json").read_text())
+    with (run / "metrics.csv").open(newline="") as file:
+        judged = [row for row in csv.DictReader(file) if row["val/loss"]]
+    best = min(judged, key=lambda row: float(row["val/loss"]))
+    status = json.loads((run / "status.json").read_text())
+    assert record == {
+        "name": "version_0",
+        "when": status["started"],
+        "status": "finished",
+        "seed": 7,
+        "epochs": 2,
+        "val_loss": float(best["val/loss"]),
+        "val_accuracy": float(best["val/accuracy"]),
+        "test_accuracy": results["accuracy"],
+        "test_loss": results["loss"],
+        "duration": status["seconds"],
+    }
+
+
+def test_it_answers_without_torch_and_into_a_closed_pipe(make, tmp_path):
+    make("version_0")
+    code = (
+        "import sys; from mnist_lit.__main__ import main; status = main(['runs']);"
+        "assert not {'torch', 'lightning', 'torchmetrics', 'numpy'} & sys.modules.keys();"
+        "sys.exit(status)"
+    )
+    read, write = os.pipe()
+    os.close(read)
+    process = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, check=True
+    )
+    os.close(write)
+    assert process.stderr == b""
