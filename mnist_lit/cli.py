@@ -1,9 +1,11 @@
 """The commands fit, validate, test and predict, on LightningCLI."""
 
+import errno
 import logging
 import os
 import secrets
 import sys
+import threading
 import warnings
 from argparse import ArgumentError
 from collections.abc import Iterator
@@ -66,11 +68,19 @@ def main(args: list[str]) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # for a class_path in a file of the user's own
+    threading.excepthook = _of_thread
     try:
         DigitsCLI(args)
     except MisconfigurationException as error:
         what, *_ = str(error).strip().splitlines()
         raise InputError(what, f"All options: {PROGRAM} {args[0]} --help") from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise InputError(
+            f"A log cannot be written: {error.strerror}.",
+            "Make room; the checkpoints are intact.",
+        ) from error
 
 
 class DigitsCLI(LightningCLI):
@@ -252,7 +262,8 @@ class DigitsCLI(LightningCLI):
         try:
             trainer.fit(**kwargs)
         except BaseException as error:
-            if trainer.is_global_zero and not isinstance(error, InputError):
+            begun = self._kept("last") or not isinstance(error, InputError)
+            if trainer.is_global_zero and begun:
                 print(self._how_to_go_on(), file=sys.stderr)
             raise
         if trainer.is_global_zero and (best := self._kept("best") or self._kept("last")):
@@ -299,6 +310,11 @@ class DigitsCLI(LightningCLI):
                 path = Path(os.path.relpath(callback.best_model_path or "-"))
                 return path if path.is_file() else None
         return None
+
+
+def _of_thread(args: threading.ExceptHookArgs) -> None:
+    if not isinstance(args.exc_value, OSError):  # TensorBoard's raises that in ours again
+        threading.__excepthook__(args)
 
 
 def _try_whole_numbers_first() -> None:

@@ -67,7 +67,7 @@ def judge(indices: Tensor, labels: Tensor, logits: Tensor) -> dict[str, Any]:
         ``precision_by_digit``, ``None`` where there is nothing to divide by; ``confusion``, counts
         with a row for each true digit; ``wrong``, the indices of the errors.
     """
-    indices, labels, logits = indices.cpu(), labels.cpu(), logits.cpu().double()
+    logits = logits.double()
     probabilities, predictions = logits.softmax(dim=1), logits.argmax(dim=1)
     confusion = multiclass_confusion_matrix(predictions, labels, 10)
     images, right = len(labels), confusion.diag()

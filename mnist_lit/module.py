@@ -86,8 +86,10 @@ class DigitClassifier(LightningModule):
             prefix="train/",
             postfix="_epoch",
         )
-        self.answers = Answers()  # of the latest validation or test
-        self.judgement: dict[str, Any] = {}  # of these answers, as judge gives it
+        # Indices, labels and logits of the latest validation or test, and what they are worth.
+        self.answers: tuple[Tensor, ...] = ()
+        self.judgement: dict[str, Any] = {}
+        self._answers = Answers()
         self._unlogged: list[Batch] = []  # logits and labels of the steps since the last log
         self._seed = 0
 
@@ -165,7 +167,7 @@ class DigitClassifier(LightningModule):
         self.log_dict(self.train_metrics)
 
     def on_validation_epoch_start(self) -> None:
-        self.answers.reset()
+        self._answers.reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._answer(batch)
@@ -174,7 +176,7 @@ class DigitClassifier(LightningModule):
         self._judge("val")
 
     def on_test_epoch_start(self) -> None:
-        self.answers.reset()
+        self._answers.reset()
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         self._answer(batch)
@@ -250,14 +252,17 @@ class DigitClassifier(LightningModule):
         images, labels = batch
         logits = self(images)
         # The devices take the images in turn (UnrepeatedDistributedSampler).
-        seen = sum(map(len, self.answers.labels))
+        seen = sum(map(len, self._answers.labels))
         places = torch.arange(seen, seen + len(labels), device=labels.device)
         indices = places * self.trainer.world_size + self.trainer.global_rank
-        self.answers.update(indices, labels, logits)
+        self._answers.update(indices, labels, logits)
 
     def _judge(self, split: str) -> None:
         # All processes have all answers, so their figures need no averaging.
-        self.judgement = judge(*self.answers.compute())
+        indices, labels, logits = self._answers.compute()
+        # torchmetrics squeezes what has one element.
+        self.answers = (indices.reshape(-1).cpu(), labels.reshape(-1).cpu(), logits.cpu())
+        self.judgement = judge(*self.answers)
         self.log_dict({f"{split}/{name}": self.judgement[name] for name in SCALARS})
 
 

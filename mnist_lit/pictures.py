@@ -97,7 +97,7 @@ def judgement_figures(model: DigitClassifier, dataset: Dataset[Batch]) -> dict[s
         ``filters``, one without errors no ``worst_errors``, and one whose answers are not numbers
         no ``reliability``.
     """
-    indices, labels, logits = (part.cpu() for part in model.answers.compute())
+    indices, labels, logits = model.answers
     probabilities = logits.softmax(dim=1)
     losses = cross_entropy(logits, labels, reduction="none")
     confusion = torch.tensor(model.judgement["confusion"])
@@ -154,7 +154,7 @@ def _draw_next_inputs(writer: SummaryWriter, network: nn.Module, step: int) -> N
 def _add_precision_recall(
     writer: SummaryWriter, split: str, model: DigitClassifier, step: int
 ) -> None:
-    _, labels, logits = model.answers.compute()
+    _, labels, logits = model.answers
     probabilities = logits.softmax(dim=1).nan_to_num(0)
     for digit in range(10):
         tag = f"{split}/precision_recall/{digit}"
@@ -163,7 +163,7 @@ def _add_precision_recall(
 
 def _add_embedding(writer: SummaryWriter, model: DigitClassifier, dataset: Dataset[Batch]) -> None:
     """For the projector: what the last layer sees of test digits, in its principal components."""
-    indices, labels, logits = (part[:EMBEDDED_DIGITS].cpu() for part in model.answers.compute())
+    indices, labels, logits = (part[:EMBEDDED_DIGITS] for part in model.answers)
     images = _images(dataset, indices)
     features = _last_features(model.network, images.to(model.device)).cpu()
     left, scale, _ = torch.linalg.svd(features - features.mean(dim=0), full_matrices=False)

@@ -146,15 +146,17 @@ def loggers(run: Path, step: int = 0) -> list[Logger]:
         run: An existing directory.
         step: Where a resumed run goes on; what it logged from there before is dropped.
     """
+    for partial in run.rglob(".*.partial"):
+        partial.unlink()  # of a killed run
     place: dict[str, Any] = {"save_dir": run.parent, "name": "", "version": run.name}
     tensorboard = TensorBoardLogger(**place, default_hp_metric=False, purge_step=step or None)
     table = CSVLogger(**place)
     metrics = run / "metrics.csv"
     if metrics.exists():
         with metrics.open(newline="") as file:
-            rows = list(csv.DictReader(file))
+            rows = list(csv.DictReader(file, restval=""))  # a killed run ends within a line
         for row in rows:  # Lightning empties the file, so what stays is logged again
-            if int(row["step"]) < step:
+            if row["step"].isdecimal() and int(row["step"]) < step:
                 kept = {name: value for name, value in row.items() if value and name != "step"}
                 table.experiment.log_metrics(kept, int(row["step"]))
         table.save()

@@ -1,5 +1,6 @@
 """What the tests share: unpacked data, the commands called in-process, a small finished run."""
 
+import csv
 import os
 import shutil
 import subprocess
@@ -28,6 +29,19 @@ SMALL = [
     "--trainer.limit_val_batches=2",
     "--trainer.log_every_n_steps=8",
 ]
+
+
+OWN_NETWORK = """
+from torch import nn
+
+class OwnNetwork(nn.Sequential):
+    def __init__(self, width: int = 8):
+        super().__init__(nn.Flatten(), nn.Dropout(0.5), nn.Linear(784, width), nn.Linear(width, 10))
+
+class Noise(nn.Module):
+    def forward(self, images):
+        return images + 0.1 * images.new_empty(images.shape).normal_()
+"""
 
 
 @dataclass
@@ -93,3 +107,14 @@ def start(*args: str, cwd: Path) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = torch.load(checkpoint, weights_only=True)["state_dict"]
+    return state
+
+
+def scalars(run: Path) -> list[dict[str, str]]:
+    """What a run has logged, but for its speed."""
+    with (run / "metrics.csv").open(newline="") as file:
+        return [{**row, "train/images_per_second": ""} for row in csv.DictReader(file)]

@@ -15,28 +15,11 @@ from mnist_lit.data import MNISTDataModule
 from mnist_lit.judging import SCALARS
 from mnist_lit.module import DigitClassifier
 from mnist_lit.networks import TutorialCNN
-from tests.conftest import CONFIGS, SMALL
-
-OWN_NETWORK = """
-from torch import nn
-
-class OwnNetwork(nn.Sequential):
-    def __init__(self, width: int = 8):
-        super().__init__(nn.Flatten(), nn.Dropout(0.5), nn.Linear(784, width), nn.Linear(width, 10))
-
-class Noise(nn.Module):
-    def forward(self, images):
-        return images + 0.1 * images.new_empty(images.shape).normal_()
-"""
+from tests.conftest import CONFIGS, OWN_NETWORK, SMALL, weights
 
 
 class Bystander(Callback):
     """A callback of a user's own."""
-
-
-def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
-    state: dict[str, torch.Tensor] = torch.load(checkpoint, weights_only=True)["state_dict"]
-    return state
 
 
 PICTURES = (
@@ -56,22 +39,9 @@ TEST_FILES = {
 }
 
 
-def assert_equal_weights(first: Path, second: Path) -> None:
-    ours, theirs = weights(first), weights(second)
-    assert ours.keys() == theirs.keys()
-    for name, weight in ours.items():
-        assert torch.equal(weight, theirs[name]), name
-
-
 def files(directory: Path) -> set[str]:
     names = {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
     return {re.sub(r"tfevents.*", "tfevents", name) for name in names}
-
-
-def scalars(run: Path) -> list[dict[str, str]]:
-    """What a run has logged, but for its speed."""
-    with (run / "metrics.csv").open(newline="") as file:
-        return [{**row, "train/images_per_second": ""} for row in csv.DictReader(file)]
 
 
 # ---- fit ----
@@ -130,14 +100,6 @@ def test_a_checkpoint_holds_model_optimiser_epoch_and_settings(finished):
     assert checkpoint["config"]["seed_everything"] == 7
     assert checkpoint["config"]["data"]["batch_size"] == 64
     assert isinstance(DigitClassifier.load_from_checkpoint(last).network, TutorialCNN)  # [14]
-
-
-def test_the_saved_config_repeats_the_run_exactly(mnist_lit, run):  # [20] [16]
-    assert mnist_lit("fit", f"--config={run / 'config.yaml'}").status == 0
-    again = run.parent / "version_1"
-    assert_equal_weights(run / "checkpoints/last.ckpt", again / "checkpoints/last.ckpt")
-    assert scalars(again) == scalars(run)
-    assert (again / "config.yaml").read_text() == (run / "config.yaml").read_text()
 
 
 def test_best_is_the_epoch_with_the_lowest_validation_loss(mnist_lit, tmp_path, data_dir):
@@ -228,38 +190,6 @@ def test_lightnings_own_switches_work(mnist_lit, data_dir, options):
 
 
 # ---- resuming ----
-
-
-@pytest.mark.parametrize("own", [[], ["own_network"]])
-def test_a_resumed_run_equals_an_uninterrupted_one(mnist_lit, tmp_path, data_dir, own):
-    (tmp_path / "own_network.py").write_text(OWN_NETWORK)
-    arguments = [
-        *SMALL,
-        f"--data.data_dir={data_dir}",
-        "--seed_everything=5",
-        "--model.scheduler=OneCycleLR",
-        "--model.scheduler.max_lr=0.01",
-        "--model.scheduler.total_steps=60",
-        "--model.scheduler_interval=step",
-    ]
-    if own:  # dropout and random augmentation
-        arguments += [
-            "--model.network=own_network.OwnNetwork",
-            "--model.augmentation=own_network.Noise",
-        ]
-    mnist_lit("fit", *arguments, "--trainer.max_epochs=3", "-n", "straight")
-    mnist_lit("fit", *arguments, "--trainer.max_epochs=1", "-n", "resumed")
-    logs = tmp_path / "lightning_logs"
-    straight, resumed = logs / "straight/version_0", logs / "resumed/version_0"
-    last = resumed / "checkpoints" / "last.ckpt"
-    outcome = mnist_lit("fit", "--ckpt_path", last, "--trainer.max_epochs=3")
-    assert (outcome.status, outcome.err) == (0, "")
-    for name in ("best.ckpt", "last.ckpt"):
-        assert_equal_weights(straight / "checkpoints" / name, resumed / "checkpoints" / name)
-    states = [torch.load(run / "checkpoints/last.ckpt") for run in (straight, resumed)]
-    moments = [state["optimizer_states"][0]["state"][0]["exp_avg"] for state in states]
-    assert torch.equal(*moments)
-    assert scalars(straight) == scalars(resumed)
 
 
 def test_a_finished_run_says_so_and_how_to_extend_it(mnist_lit, run):  # [22]
@@ -480,18 +410,3 @@ def test_a_mistake_is_one_line_what_and_one_line_what_to_do(
     assert len(lines) == 2
     assert lines[0].startswith(f"error: {what}")
     assert what_to_do in lines[1]
-
-
-def test_a_full_disk_is_a_clear_error_and_the_earlier_checkpoint_stays(mnist_lit, run, monkeypatch):
-    last = run / "checkpoints" / "last.ckpt"
-    before = last.read_bytes()
-
-    def full(self: Path, data: bytes) -> int:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    outcome = mnist_lit("fit", "--ckpt_path=last", "--trainer.max_epochs=3")
-    assert outcome.status == 2
-    assert "cannot be written: No space left on device." in outcome.err
-    assert last.read_bytes() == before
-    assert not list(run.rglob("*.partial"))

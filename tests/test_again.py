@@ -1,0 +1,180 @@
+"""The same run again: resumed, killed, repeated; numbers in brackets: lines of users' reports."""
+
+import json
+import random
+import re
+import resource
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from mnist_lit.runs import load_checkpoint
+from tests.conftest import (
+    CONFIGS,
+    OWN_NETWORK,
+    SMALL,
+    Command,
+    scalars,
+    start,
+)
+
+# Dropout, random augmentation, averaged weights and a schedule by the step.
+EVERYTHING = [
+    "--model.network=own_network.OwnNetwork",
+    "--model.augmentation=own_network.Noise",
+    "--trainer.callbacks+=EMAWeightAveraging",
+    "--trainer.callbacks.decay=0.9",
+    "--model.scheduler=OneCycleLR",
+    "--model.scheduler.max_lr=0.01",
+    "--model.scheduler.total_steps=60",
+    "--model.scheduler_interval=step",
+]
+BY_EPOCH = ["--model.scheduler=StepLR", "--model.scheduler.step_size=1"]
+
+
+# With seed 0; processors and versions of torch differ in the fifth digit.
+FIRST_LOSSES = [
+    *(2.28994, 2.27183, 2.24776, 2.25644, 2.19118, 2.22276, 2.02963, 2.09761, 2.09070, 1.96457),
+    *(1.94615, 1.88046, 1.94439, 1.85105, 1.84664, 1.73743, 1.64789, 1.61054, 1.47628, 1.41052),
+]
+
+
+def assert_equal_states(one: Path, other: Path) -> None:
+    """Weights, averages, optimiser and schedule of two checkpoints are equal bit for bit."""
+    states = [torch.load(path, weights_only=True) for path in (one, other)]
+    for part in ("state_dict", "current_model_state", "optimizer_states", "lr_schedulers"):
+        values = [state.get(part) for state in states]
+        flat = [torch.utils._pytree.tree_flatten(value) for value in values]
+        assert flat[0][1] == flat[1][1], part
+        for a, b in zip(flat[0][0], flat[1][0], strict=True):
+            assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b, part
+
+
+def event_scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
+    events = EventAccumulator(str(run), {"scalars": 0}).Reload()
+    return {
+        tag: [(event.step, event.value) for event in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+        if tag != "train/images_per_second"
+    }
+
+
+@pytest.mark.parametrize("options", [[], BY_EPOCH, EVERYTHING], ids=["", "by epoch", "everything"])
+def test_a_resumed_run_equals_an_uninterrupted_one(mnist_lit, tmp_path, data_dir, options):
+    (tmp_path / "own_network.py").write_text(OWN_NETWORK)
+    arguments = [*SMALL, f"--data.data_dir={data_dir}", "--seed_everything=5", *options]
+    mnist_lit("fit", *arguments, "--trainer.max_epochs=3", "-n", "straight")
+    mnist_lit("fit", *arguments, "--trainer.max_epochs=1", "-n", "resumed")
+    logs = tmp_path / "lightning_logs"
+    straight, resumed = logs / "straight/version_0", logs / "resumed/version_0"
+    last = resumed / "checkpoints" / "last.ckpt"
+    outcome = mnist_lit("fit", "--ckpt_path", last, "--trainer.max_epochs=3")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert "Goes on with the start of epoch 2\n" in outcome.out  # [25]
+    for name in ("best.ckpt", "last.ckpt"):
+        assert_equal_states(straight / "checkpoints" / name, resumed / "checkpoints" / name)
+    averages = options == EVERYTHING
+    assert ("current_model_state" in load_checkpoint(last)) == averages
+    assert scalars(straight) == scalars(resumed)
+    assert event_scalars(straight) == event_scalars(resumed)
+
+
+def test_a_run_ended_in_the_middle_of_an_epoch_begins_this_epoch_again(
+    mnist_lit, run, data_dir
+):  # [25]
+    steps = ["--trainer.max_epochs=9", "--trainer.max_steps=30"]
+    first = mnist_lit("fit", f"--config={run / 'config.yaml'}", *steps, "-n", "cut")
+    assert "Stopped by max_steps 30\n" in first.out
+    assert "epoch 2/9  train/loss" in first.out
+    assert first.out.count("val/loss") == 1  # epoch 2 was not validated
+    outcome = mnist_lit("fit", "--ckpt_path=last", "--trainer.max_steps=70")
+    assert (outcome.status, outcome.err) == (0, "")
+    again = "Goes on with the start of epoch 2, as the checkpoint lies in the middle of it\n"
+    assert again in outcome.out
+    assert re.findall(r"^epoch (\d)/9", outcome.out, re.MULTILINE) == ["2", "3"]
+    last = load_checkpoint(run.parent / "cut/version_0/checkpoints/last.ckpt")
+    assert last["global_step"] == 70
+
+
+def test_the_saved_config_repeats_the_run_exactly(mnist_lit, run):  # [20] [16]
+    assert mnist_lit("fit", f"--config={run / 'config.yaml'}").status == 0
+    again = run.parent / "version_1"
+    assert_equal_states(run / "checkpoints/last.ckpt", again / "checkpoints/last.ckpt")
+    assert scalars(again) == scalars(run)
+    assert event_scalars(again) == event_scalars(run)
+    assert (again / "config.yaml").read_text() == (run / "config.yaml").read_text()
+
+
+def killed(run: Path, arguments: list[str], cwd: Path, seconds: float) -> None:
+    """Fit, and kill -9 it some time after it has made its directory."""
+    process = start("fit", *arguments, cwd=cwd)
+    status = run / "status.json"
+    while not status.exists() or json.loads(status.read_text())["pid"] != process.pid:
+        time.sleep(0.01)
+        assert process.poll() is None, process.communicate()
+    time.sleep(seconds)
+    process.kill()
+    process.communicate()
+
+
+def kill_and_resume(
+    kills: int, longest: float, tmp_path: Path, data_dir: Path, mnist_lit: Command
+) -> None:
+    (tmp_path / "own_network.py").write_text(OWN_NETWORK)
+    large = ["--model.network.width=1000"]  # so that the checkpoints take time to write
+    arguments = [*SMALL, f"--data.data_dir={data_dir}", "--seed_everything=6", *EVERYTHING[:4]]
+    arguments += [*large, "--trainer.limit_train_batches=5", "--trainer.max_epochs=1000"]
+    run = tmp_path / "lightning_logs" / "killed" / "version_0"
+    last = run / "checkpoints" / "last.ckpt"
+    moments = random.Random(kills)
+    killed(run, [*arguments, "-n", "killed"], tmp_path, 6)
+    for _ in range(kills - 1):
+        killed(run, [f"--ckpt_path={last}"], tmp_path, moments.uniform(0, longest))
+        load_checkpoint(last)
+        load_checkpoint(last.with_name("best.ckpt"))
+    epochs = load_checkpoint(last)["epoch"] + 3
+    outcome = mnist_lit("fit", f"--ckpt_path={last}", f"--trainer.max_epochs={epochs}")
+    assert outcome.status == 0, outcome.err
+    assert not list(run.rglob("*.partial"))
+    mnist_lit("fit", *arguments, f"--trainer.max_epochs={epochs}", "-n", "straight")
+    assert_equal_states(last, tmp_path / "lightning_logs/straight/version_0/checkpoints/last.ckpt")
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path, data_dir, mnist_lit):
+    kill_and_resume(2, 2, tmp_path, data_dir, mnist_lit)
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments_change_nothing(tmp_path, data_dir, mnist_lit):
+    kill_and_resume(20, 2, tmp_path, data_dir, mnist_lit)
+
+
+@pytest.mark.parametrize("limit", [100_000, 300_000], ids=["log", "checkpoint"])
+def test_a_full_disk_is_a_clear_error_and_the_earlier_checkpoint_stays(run, tmp_path, limit):
+    last = run / "checkpoints" / "last.ckpt"
+    before = last.read_bytes()
+    process = start("fit", "--ckpt_path=last", "--trainer.max_epochs=3", cwd=tmp_path)
+    # The system refuses to let any file of the process grow larger, as a full disk would.
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 2
+    what, what_to_do = err.splitlines()[-2:]
+    assert re.match(r"error: (A log|.*\.ckpt) cannot be written: File too large\.", what)
+    assert what_to_do.startswith("Make room")
+    assert "Traceback" not in err
+    assert last.read_bytes() == before
+    assert not list(run.rglob("*.partial"))
+
+
+def test_the_first_losses_of_the_default_configuration_are_the_known_ones(
+    mnist_lit, tmp_path, data_dir
+):
+    arguments = ["--seed_everything=0", "--trainer.max_epochs=1", f"--data.data_dir={data_dir}"]
+    arguments += ["--trainer.limit_train_batches=20", "--trainer.log_every_n_steps=1"]
+    mnist_lit("fit", f"--config={CONFIGS / 'default.yaml'}", *arguments)
+    rows = scalars(tmp_path / "lightning_logs" / "version_0")
+    losses = [float(row["train/loss"]) for row in rows if row["train/loss"]]
+    assert losses == pytest.approx(FIRST_LOSSES, rel=1e-3)

@@ -1,0 +1,173 @@
+"""What TensorBoard gets of a run, read back; numbers in brackets: lines of users' reports."""
+
+import json
+from collections import Counter
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+from mnist_lit.judging import SCALARS
+from tests.conftest import SMALL
+
+PICTURES = (
+    *("digits", "confusion_matrix", "accuracy_by_digit", "worst_errors", "reliability"),
+    "filters",
+)
+
+
+def summaries(run: Path) -> list[tuple[int, Summary.Value]]:
+    """Everything in the run's event files: step and value."""
+    events = [
+        event for path in sorted(run.glob("events*")) for event in EventFileLoader(str(path)).Load()
+    ]
+    assert sum(event.HasField("graph_def") for event in events) == 1
+    return [(event.step, value) for event in events for value in event.summary.value]
+
+
+def counts(run: Path) -> dict[str, int]:
+    return Counter(value.tag for _, value in summaries(run))
+
+
+FIT = {
+    **dict.fromkeys(("train/loss", "train/accuracy", "train/gradient_norm"), 6),
+    **dict.fromkeys(("train/loss_epoch", "train/accuracy_epoch", "train/images_per_second"), 2),
+    **dict.fromkeys((f"val/{name}" for name in SCALARS), 2),
+    "lr-Adam": 5,
+    "train/inputs": 1,
+    **dict.fromkeys((f"val/{name}" for name in PICTURES), 2),  # [31]
+    **dict.fromkeys((f"val/precision_recall/{digit}" for digit in range(10)), 2),
+    **dict.fromkeys(("__run_graph__", "step1"), 1),
+    "configuration/text_summary": 1,
+    "environment/text_summary": 1,
+    "_hparams_/experiment": 1,
+    "_hparams_/session_start_info": 1,
+    "_hparams_/session_end_info": 1,
+}
+TEST = {
+    **dict.fromkeys((f"test/{name}" for name in SCALARS), 1),
+    **dict.fromkeys((f"test/{name}" for name in PICTURES), 1),
+    **dict.fromkeys((f"test/precision_recall/{digit}" for digit in range(10)), 1),
+}
+
+
+def test_a_fit_has_these_tags_so_often(finished):
+    found = counts(finished / "lightning_logs" / "version_0")
+    assert found.pop("epoch") > 2  # beside each step that is logged  [30]
+    assert found == FIT
+
+
+def test_pictures_of_validation_lie_at_the_ends_of_epochs(finished):  # [31]
+    values = summaries(finished / "lightning_logs" / "version_0")
+    for tag in ("val/confusion_matrix", "val/digits", "val/precision_recall/3", "val/loss"):
+        assert [step for step, value in values if value.tag == tag] == [19, 39]
+
+
+def test_a_test_adds_its_own_to_the_run_and_leaves_png_files(mnist_lit, run, data_dir):
+    before = counts(run)
+    for _ in range(2):  # the second takes the place of the first
+        outcome = mnist_lit("test", "--ckpt_path=last")
+        assert f"Pictures: {run.relative_to(Path.cwd())}/test_*.png\n" in outcome.out
+    assert counts(run) == {**before, **TEST}
+    assert {step for step, value in summaries(run) if value.tag in TEST} == {39}
+    assert {path.name for path in run.glob("*.png")} == {f"test_{name}.png" for name in PICTURES}
+    for path in run.glob("*.png"):
+        with Image.open(path) as image:
+            image.load()
+            assert min(image.size) >= 400
+    [loss] = [value for _, value in summaries(run) if value.tag == "test/loss"]
+    expected = json.loads((run / "test.json").read_text())["loss"]
+    assert loss.tensor.float_val[0] == pytest.approx(expected)
+
+
+def test_the_projector_gets_a_thousand_digits_with_their_pictures(mnist_lit, run, data_dir):
+    mnist_lit("test", "--ckpt_path=best")
+    assert 'tensor_path: "00000/test/tensors.tsv"' in (run / "projector_config.pbtxt").read_text()
+    table = (run / "00000/test/metadata.tsv").read_text().splitlines()
+    assert table[0] == "digit\tprediction\twrong"
+    assert [row.split("\t")[0] for row in table[1:6]] == list("72104")
+    assert len(table) == 1001
+    wrong = json.loads((run / "test.json").read_text())["wrong"]
+    marked = [place for place, row in enumerate(table[1:]) if row.endswith("1")]
+    assert marked == [place for place in wrong if place < 1000]
+    assert len((run / "00000/test/tensors.tsv").read_text().splitlines()) == 1000
+    with Image.open(run / "00000/test/sprite.png") as sprite:
+        assert sprite.size == (32 * 28, 32 * 28)
+
+
+def test_hparams_has_few_flat_values_and_metrics_that_the_run_has_logged(mnist_lit, run, data_dir):
+    mnist_lit("test", "--ckpt_path=best")
+    logged = {value.tag for _, value in summaries(run)}
+    plugin = {
+        value.tag: HParamsPluginData.FromString(value.metadata.plugin_data.content)
+        for _, value in summaries(run)
+        if value.tag.startswith("_hparams_")
+    }
+    metrics = plugin["_hparams_/experiment"].experiment.metric_infos
+    assert {metric.name.tag for metric in metrics} < logged  # [30]
+    values = plugin["_hparams_/session_start_info"].session_start_info.hparams
+    assert {name: value.string_value or value.number_value for name, value in values.items()} == {
+        "seed": 7,
+        "max_epochs": 2,
+        "batch_size": 64,
+        "lr": 0.001,
+        "network": "TutorialCNN",
+        "optimizer": "Adam",
+    }
+
+
+def test_the_text_holds_configuration_and_environment(finished):
+    run = finished / "lightning_logs" / "version_0"
+    texts = {
+        value.tag: value.tensor.string_val[0].decode()
+        for _, value in summaries(run)
+        if value.tag.endswith("text_summary")
+    }
+    configuration = texts["configuration/text_summary"]
+    assert configuration == f"```yaml\n{(run / 'config.yaml').read_text()}```"
+    environment = texts["environment/text_summary"]
+    assert f"| torch | {version('torch')} |" in environment
+    assert "| parameters | 28,938 |" in environment
+    for name in ("command", "commit", "device", "python", "lightning"):
+        assert f"| {name} | " in environment
+
+
+def test_the_pictures_change_nothing_of_the_training(mnist_lit, run, tmp_path, data_dir):
+    config = ["fit", f"--config={run / 'config.yaml'}", "--trainer.logger=false"]
+    mnist_lit(*config, f"--trainer.default_root_dir={tmp_path / 'plain'}")
+    [plain] = (tmp_path / "plain").rglob("last.ckpt")
+    weights = [torch.load(path)["state_dict"] for path in (plain, run / "checkpoints/last.ckpt")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_a_network_that_cannot_be_traced_has_no_graph_but_trains(
+    mnist_lit, tmp_path, data_dir, caplog
+):
+    (tmp_path / "odd.py").write_text(
+        "from torch import nn\n"
+        "class Odd(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.layer = nn.Linear(784, 10)\n"
+        "    def forward(self, images):\n"
+        "        if not self.training and len(images) == 1: raise ValueError('odd')\n"
+        "        return self.layer(images.flatten(1))\n"
+    )
+    arguments = [*SMALL, f"--data.data_dir={data_dir}", "--model.network=odd.Odd"]
+    outcome = mnist_lit("fit", *arguments)
+    assert outcome.status == 0
+    assert caplog.messages == ["TensorBoard gets no graph of Odd: odd"]
+
+
+def test_a_faultless_model_has_no_picture_of_errors(mnist_lit, run, data_dir):
+    (run / "test_worst_errors.png").write_text("of an earlier test")
+    one = ["--data.eval_batch_size=1", "--trainer.limit_test_batches=1"]
+    outcome = mnist_lit("test", "--ckpt_path=best", *one)
+    assert json.loads((run / "test.json").read_text())["wrong"] == []
+    assert outcome.status == 0, outcome.err
+    assert not (run / "test_worst_errors.png").exists()
