@@ -155,15 +155,17 @@ class DigitClassifier(LightningModule):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Log the gradients' norm before they are clipped, as often as the training loss."""
-        gradients = [each.grad for each in self.parameters() if each.grad is not None]
-        self._gradient_norm = get_total_norm(gradients)
+        if self._logs_this_step() or self.trainer.is_last_batch:
+            gradients = [each.grad for each in self.parameters() if each.grad is not None]
+            self._gradient_norm = get_total_norm(gradients)
         if self._logs_this_step():
             self.log("train/gradient_norm", self._gradient_norm)
 
     def on_train_epoch_end(self) -> None:
         if self._unlogged:
             self._log_training(on_step=False, on_epoch=True)
-            self.log("train/gradient_norm", self._gradient_norm)
+            if self.trainer.is_last_batch:
+                self.log("train/gradient_norm", self._gradient_norm)
         self.log_dict(self.train_metrics)
 
     def on_validation_epoch_start(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -43,8 +44,9 @@ class FitPictures(Callback):
             return
         for writer in writers(trainer):
             dataset = trainer.datamodule.val_set  # type: ignore[attr-defined]
-            for name, figure in judgement_figures(pl_module, dataset).items():
-                writer.add_figure(f"val/{name}", figure, _step(trainer))
+            with rc_context({"text.hinting": "none"}):  # it takes a sixth of the time
+                for name, figure in judgement_figures(pl_module, dataset).items():
+                    writer.add_figure(f"val/{name}", figure, _step(trainer))
             _add_precision_recall(writer, "val", pl_module, _step(trainer))
 
 

@@ -53,7 +53,9 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "reliability": lambda: reliability_figure(*judged(200)[:0:-1]),
     "filters": lambda: filters_figure(torch.linspace(-1, 2, 16 * 25).view(16, 1, 5, 5)),
     "images": lambda: images_figure(judged(16)[0]),
-    "digits": lambda: digits_figure(*judged(16), losses=torch.full((16,), 12.34)),
+    "digits": lambda: digits_figure(
+        *judged(10)[:2], probabilities=torch.eye(10), losses=torch.full((10,), 123.45)
+    ),
     "labels": lambda: digits_figure(*judged(3)[:2]),
     "one digit": lambda: digit_figure(judged(1)[0][0], 7, torch.eye(10)[7], 0.0),
 }
@@ -174,7 +176,7 @@ def test_filters_figure_draws_each_filter_and_white_is_zero():
     np.testing.assert_array_equal(image.get_array()[1:4, 1:4], weights[0, 0])
     assert image.norm(0) == 0.5
     assert image.norm(3) == 1
-    assert "from blue -3.00 over white 0 to red 3.00" in figure.axes[0].get_title()
+    assert "from blue -3 over white 0 to red 3" in figure.axes[0].get_title()
 
 
 def test_images_figure_draws_each_image_ink_white_on_black():
@@ -202,7 +204,7 @@ def test_digits_figure_tells_right_from_wrong_by_colour_and_by_sign():
         assert to_hex(axes.texts[place].get_color()) == color
         x, y = axes.texts[place].get_position()
         tile = canvas[int(y) + 4 : int(y) + 32, int(x) - 13 : int(x) + 15]
-        np.testing.assert_allclose(tile, images[place, 0][..., None].expand(28, 28, 3))
+        np.testing.assert_allclose(tile[..., :3], images[place, 0][..., None].expand(28, 28, 3))
         assert to_hex(canvas[int(y) + 3, int(x)]) == color
     assert figure.texts[0].get_text() == "truth → prediction (probability)"
 
