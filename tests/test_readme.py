@@ -42,7 +42,7 @@ def test_the_readme_names_every_command_and_every_file_that_it_links():
 
 
 def test_the_readme_is_short():
-    assert len(README.split()) <= 800
+    assert len(README.split()) <= 950
 
 
 @pytest.mark.parametrize("document", ["CHANGELOG.md", "docs/experiments.md", "LICENSE"])
