@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
@@ -68,6 +69,8 @@ def main(args: list[str]) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # for a class_path in a file of the user's own
+    if not torch.cuda.is_available():  # Lightning's setting lets each step look for one anew
+        os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
     threading.excepthook = _of_thread
     try:
         DigitsCLI(args)
