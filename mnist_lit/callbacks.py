@@ -124,8 +124,9 @@ class EpochLines(Callback):
         if trainer.global_step == trainer.max_steps:
             pl_module.print(f"Stopped by max_steps {trainer.max_steps}")
         for callback in trainer.early_stopping_callbacks:
-            if callback.stopped_epoch:
-                pl_module.print(f"Stopped early: {callback.monitor} has no longer improved")
+            if callback.stopping_reason_message:
+                why = " ".join(callback.stopping_reason_message.split())
+                pl_module.print(f"Stopped early: {why}")
 
     def _print_finished(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self._epoch:
@@ -198,7 +199,7 @@ def results_table(results: dict[str, Any]) -> str:
         "digit": "".join(f"{digit:8}" for digit in range(10)),
         "recall": "".join(_or_dash(x, "8.1%") for x in results["accuracy_by_digit"]),
         "precision": "".join(_or_dash(x, "8.1%") for x in results["precision_by_digit"]),
-        "wrong images": wrong + (", ... (all in test.json)" if results["wrong"][10:] else ""),
+        "wrong images": wrong + (", ..." if results["wrong"][10:] else ""),
     }
     return "\n".join(f"{name:19}{figure}" for name, figure in figures.items())
 

@@ -27,6 +27,7 @@ from mnist_lit.data import MNISTDataModule
 from mnist_lit.errors import InputError
 from mnist_lit.module import SCHEDULE_LENGTHS, DigitClassifier
 from mnist_lit.pictures import TestPictures
+from mnist_lit.run_files import in_training
 from mnist_lit.usage import explain
 
 PROGRAM = "python -m mnist_lit"
@@ -35,6 +36,9 @@ PROGRAM = "python -m mnist_lit"
 # learns.
 BOUND_WHEN_RESUMED = ("model.", "data.", "seed_everything", "name")
 FREE_WHEN_RESUMED = ("data.data_dir", "data.eval_batch_size", "data.num_workers")
+
+# Errors by which a system refuses to write: no room, no right.
+REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
 
 # What Lightning and torch warn of on every normal run, each with the reason why it is no news.
 QUIET = (
@@ -78,11 +82,19 @@ def main(args: list[str]) -> None:
         what, *_ = str(error).strip().splitlines()
         raise InputError(what, f"All options: {PROGRAM} {args[0]} --help") from error
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno not in REFUSALS:
+            raise
+        place = error.filename or "A log"
+        raise InputError(
+            f"{place} cannot be written: {error.strerror}.",
+            "Make room or get the right to write there; the checkpoints are intact.",
+        ) from error
+    except RuntimeError as error:
+        if "Early stopping conditioned on metric" not in str(error):
             raise
         raise InputError(
-            f"A log cannot be written: {error.strerror}.",
-            "Make room; the checkpoints are intact.",
+            " ".join(str(error).split()),
+            "Mend the monitor of EarlyStopping; the names are those in TensorBoard.",
         ) from error
 
 
@@ -96,7 +108,6 @@ class DigitsCLI(LightningCLI):
     def __init__(self, args: list[str]) -> None:
         self.command = args[0]
         self.checkpoint: Path | None = None
-        self.resumed: dict[str, Any] = {}
         super().__init__(
             DigitClassifier,
             MNISTDataModule,
@@ -240,6 +251,11 @@ class DigitsCLI(LightningCLI):
 
     def validate(self, **kwargs: Any) -> None:
         """Validate; Results prints what Lightning's table would."""
+        if not self.datamodule.val_size:
+            raise InputError(
+                "data.val_size is 0: there are no validation images.",
+                "Test the checkpoint, or give another --data.val_size.",
+            )
         self.trainer.validate(verbose=False, **kwargs)
 
     def test(self, **kwargs: Any) -> None:
@@ -302,6 +318,11 @@ class DigitsCLI(LightningCLI):
         if not self.trainer.is_global_zero:
             return runs.loggers(self._log_dir() / "of_rank_zero")  # nothing is written there
         run = runs.resumable(self.checkpoint, self.state) if self.checkpoint else None
+        if run and in_training(run):
+            raise InputError(
+                f"{run} is being trained by another process.",
+                "Wait for its end or stop it; if there is none, delete status.json there.",
+            )
         if run:
             return runs.loggers(run, self.state["global_step"])
         return runs.loggers(runs.new_run(self._log_dir(), self.config.fit.name))

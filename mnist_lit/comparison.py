@@ -42,11 +42,12 @@ SPREAD = ("val_loss", "val_accuracy", "test_accuracy")  # the figures given for 
 WIDEST = 24  # characters of a setting in the table
 
 NOTES = """\
-val_loss is the lowest of all epochs, val_accuracy that of the same epoch. The table's duration is
-in hours:minutes:seconds; csv and json have seconds. A run is running, finished, stopped, killed
-(its process is gone) or broken (a file of it is missing or damaged). A setting has a column if the
-runs differ in it. Runs that differ only in their seed are summed up below, and in json: mean and
-sample standard deviation of those that are finished, of each seed the newest."""
+val_loss is the lowest of all epochs, val_accuracy that of the same epoch; test_accuracy and
+test_loss are those of the checkpoint tested last. The table's duration is in hours:minutes:seconds;
+csv and json have seconds. A run is running, finished, stopped, killed (its process is gone) or
+broken (a file of it is missing or damaged). A setting has a column if the runs differ in it. Runs
+that differ only in their seed are summed up below, and in json: mean and sample standard deviation
+of those that are finished, of each seed the newest."""
 
 
 def main(args: list[str]) -> None:

@@ -187,7 +187,7 @@ def digits_figure(
         _expect("losses", losses, (len(images),))
         legend += ", loss"
         pairs = zip(titles, losses.tolist(), strict=True)
-        titles = [f"{title}, {loss:.2f}" for title, loss in pairs]
+        titles = [f"{title}, {loss:{'.2f' if loss < 1000 else '.0e'}}" for title, loss in pairs]
     columns = _columns(len(images))
     rows = math.ceil(len(images) / columns)
     inch = min(20, 8 * columns)  # in pixels of an image; a few are drawn large

@@ -84,7 +84,8 @@ class TestPictures(Callback):
             for name, figure in drawn.items():
                 writer.add_figure(f"test/{name}", figure, self.step)
             _add_precision_recall(writer, "test", pl_module, self.step)
-            _add_embedding(writer, pl_module, dataset)
+            if pl_module.answers[2].isfinite().all():
+                _add_embedding(writer, pl_module, dataset)
 
 
 def judgement_figures(model: DigitClassifier, dataset: Dataset[Batch]) -> dict[str, Figure]:

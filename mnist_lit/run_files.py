@@ -75,6 +75,26 @@ def read_run(path: Path, name: str) -> Run:
     return run
 
 
+def in_training(path: Path) -> bool:
+    """Whether another process of this machine is training the run in directory ``path``."""
+    try:
+        status = _json((path / "status.json").read_text("utf-8"))
+        here = status["host"] == socket.gethostname() and status["pid"] != os.getpid()
+        return bool(status["status"] == "running" and here and _lives(status["pid"]))
+    except Exception:  # a damaged file tells nothing
+        return False
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)  # sends nothing
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it is another user's
+    return True
+
+
 def _read_status(run: Run, path: Path) -> None:
     status = _json((path / "status.json").read_text("utf-8"))
     started = datetime.fromisoformat(status["started"]).astimezone()  # local, as it will be shown
@@ -83,13 +103,9 @@ def _read_status(run: Run, path: Path) -> None:
     run.status = status["status"]
     if run.status not in ("running", "finished", "stopped"):
         raise ValueError(run.status)
-    if run.status == "running" and status["host"] == socket.gethostname():
-        try:
-            os.kill(status["pid"], 0)  # sends nothing
-        except ProcessLookupError:
-            run.status = "killed"
-        except PermissionError:
-            pass  # it lives, and is another user's
+    here = status["host"] == socket.gethostname()
+    if run.status == "running" and here and not _lives(status["pid"]):
+        run.status = "killed"
     run.take(epochs=status["epochs"], duration=status["seconds"])
 
 

@@ -89,9 +89,12 @@ def find_checkpoint(which: str, log_dir: Path) -> Path:
         )
     found = checkpoints(log_dir, which)
     if not found:
+        others = checkpoints(log_dir)
         raise InputError(
             f"No run in {log_dir} has a {which} checkpoint.",
-            "Train one: python -m mnist_lit fit --config configs/default.yaml",
+            f"The newest checkpoint is {others[0]}."
+            if others
+            else "Train one: python -m mnist_lit fit --config configs/default.yaml",
         )
     return found[0]
 
@@ -132,7 +135,8 @@ def whole(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise InputError(
             f"{path} cannot be written: {error.strerror or error}.",
-            "Make room or choose another directory; an earlier file is intact.",
+            "Make room, get the right to write, or choose another directory; "
+            "an earlier file is intact.",
         ) from error
     finally:
         with suppress(OSError):  # there was no directory to write it in

@@ -99,6 +99,20 @@ def test_a_run_ended_in_the_middle_of_an_epoch_begins_this_epoch_again(
     assert last["global_step"] == 70
 
 
+def test_a_run_stopped_early_says_why(mnist_lit, run, data_dir):
+    stopping = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/accuracy"]
+    stopping += ["--trainer.callbacks.mode=max", "--trainer.callbacks.stopping_threshold=0.1"]
+    config = ["fit", f"--config={run / 'config.yaml'}"]
+    outcome = mnist_lit(*config, *stopping)
+    assert re.search(r"^Stopped early: .*threshold", outcome.out, re.MULTILINE)
+    assert outcome.out.count("epoch 1/2") == 1
+    stopping[1] = "--trainer.callbacks.monitor=val_accuracy"
+    outcome = mnist_lit(*config, *stopping)
+    assert outcome.status == 2
+    assert "conditioned on metric `val_accuracy` which is not available" in outcome.err
+    assert "Traceback" not in outcome.err
+
+
 def test_the_saved_config_repeats_the_run_exactly(mnist_lit, run):  # [20] [16]
     assert mnist_lit("fit", f"--config={run / 'config.yaml'}").status == 0
     again = run.parent / "version_1"
@@ -145,6 +159,20 @@ def kill_and_resume(
 
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path, data_dir, mnist_lit):
     kill_and_resume(2, 2, tmp_path, data_dir, mnist_lit)
+
+
+def test_a_run_that_is_still_in_training_is_not_resumed_beside(tmp_path, data_dir, mnist_lit):
+    arguments = [*SMALL, f"--data.data_dir={data_dir}", "--trainer.max_epochs=1000"]
+    process = start("fit", *arguments, cwd=tmp_path)
+    last = tmp_path / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt"
+    while not last.exists():
+        time.sleep(0.05)
+        assert process.poll() is None
+    outcome = mnist_lit("fit", f"--ckpt_path={last}")
+    process.kill()
+    process.communicate()
+    assert outcome.status == 2
+    assert "version_0 is being trained by another process.\n" in outcome.err
 
 
 @pytest.mark.slow

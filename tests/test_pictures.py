@@ -171,3 +171,14 @@ def test_a_faultless_model_has_no_picture_of_errors(mnist_lit, run, data_dir):
     assert json.loads((run / "test.json").read_text())["wrong"] == []
     assert outcome.status == 0, outcome.err
     assert not (run / "test_worst_errors.png").exists()
+
+
+def test_a_run_that_diverged_can_be_tested(mnist_lit, tmp_path, data_dir):
+    diverging = ["--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=1e30"]
+    fit = mnist_lit("fit", *SMALL, f"--data.data_dir={data_dir}", *diverging)
+    outcome = mnist_lit("test", "--ckpt_path=last")
+    assert (fit.status, outcome.status, outcome.err) == (0, 0, "")
+    run = tmp_path / "lightning_logs" / "version_0"
+    results = json.loads((run / "test.json").read_text())
+    assert results["loss"] is results["calibration_error"] is None
+    assert not (run / "test_reliability.png").exists()
