@@ -177,17 +177,11 @@ def digits_figure(
     """
     _expect("images", images, ("n", 1, 28, 28))
     _expect("labels", labels, (len(images),))
-    legend = "truth"
-    titles, colors = [str(label) for label in labels.tolist()], ["black"] * len(images)
     if probabilities is not None:
         _expect("probabilities", probabilities, (len(images), 10))
-        legend += " → prediction (probability)"
-        titles, colors = _answers(labels, probabilities)
     if losses is not None:
         _expect("losses", losses, (len(images),))
-        legend += ", loss"
-        pairs = zip(titles, losses.tolist(), strict=True)
-        titles = [f"{title}, {loss:{'.2f' if loss < 1000 else '.0e'}}" for title, loss in pairs]
+    legend, titles, colors = _titles(labels, probabilities, losses)
     columns = _columns(len(images))
     rows = math.ceil(len(images) / columns)
     inch = min(20, 8 * columns)  # in pixels of an image; a few are drawn large
@@ -256,15 +250,23 @@ def _figure(
     return figure, figure.add_axes((left / width, bottom / height, across, up))
 
 
-def _answers(labels: Tensor, probabilities: Tensor) -> tuple[list[str], list[str]]:
-    probability, prediction = probabilities.max(dim=1)
-    titles, colors = [], []
-    answers = zip(labels.tolist(), prediction.tolist(), probability.tolist(), strict=True)
-    for label, digit, share in answers:
-        color, sign = (BLUE, CHECK) if digit == label else (VERMILION, CROSS)
-        titles.append(f"{sign} {label} → {digit} ({share:.1%})")
-        colors.append(color)
-    return titles, colors
+def _titles(
+    labels: Tensor, probabilities: Tensor | None, losses: Tensor | None
+) -> tuple[str, list[str], list[str]]:
+    """What the titles of digits say, the titles and their colours."""
+    legend, titles = "truth", [str(label) for label in labels.tolist()]
+    colors = ["black"] * len(titles)
+    if probabilities is not None:
+        legend += " → prediction (probability)"
+        for place, (share, digit) in enumerate(zip(*probabilities.max(dim=1), strict=True)):
+            right = digit == labels[place]
+            colors[place], sign = (BLUE, CHECK) if right else (VERMILION, CROSS)
+            titles[place] = f"{sign} {labels[place]} → {digit} ({share:.1%})"
+    if losses is not None:
+        legend += ", loss"
+        for place, loss in enumerate(losses.tolist()):
+            titles[place] += f", {loss:{'.2f' if loss < 1000 else '.0e'}}"
+    return legend, titles, colors
 
 
 def _draw_reliability(
