@@ -2,10 +2,11 @@
 
 Every seed is a real ``python -m mnist_lit fit`` in a process of its own, with ``--name accuracy``,
 followed by ``python -m mnist_lit test`` of the checkpoint that this run names: ``best.ckpt``, of
-the epoch with the least validation loss (``last.ckpt`` where nothing is held out). The test images
-choose nothing. A row gives the epoch the checkpoint comes from, test accuracy and errors out of
-10,000, mean test loss in nats, and the minutes of the ``fit`` from command to end; beneath stand
-the mean and the sample standard deviation (n - 1) over the seeds.
+the epoch with the least validation loss (``last.ckpt`` where nothing is held out, or with
+``--last``). The test images choose nothing. A row gives the epoch the checkpoint comes from, test
+accuracy and errors out of 10,000, mean test loss in nats, calibration error, and the minutes of
+the ``fit`` from command to end; beneath stand the mean and the sample standard deviation (n - 1)
+over the seeds.
 
 Options after ``--`` go to ``fit``, as in ``accuracy.py -- --trainer.max_epochs 2``.
 
@@ -28,7 +29,7 @@ from common import ROOT, footer, machine, table
 
 from mnist_lit.runs import load_checkpoint, run_of
 
-HEAD = ["seed", "best epoch", "test accuracy", "errors", "test loss", "minutes"]
+HEAD = ["seed", "epoch", "test accuracy", "errors", "test loss", "calibration error", "minutes"]
 
 
 def command(*args: str) -> str:
@@ -40,19 +41,21 @@ def command(*args: str) -> str:
     return done.stdout
 
 
-def train_and_test(seed: int, fit: list[str], directory: Path) -> dict[str, Any]:
+def train_and_test(seed: int, fit: list[str], directory: Path, last: bool) -> dict[str, Any]:
     """Train with one seed and test its checkpoint."""
     start = time.perf_counter()
     root = ["--trainer.default_root_dir", str(directory)]
     said = command("fit", *fit, *root, "--name", "accuracy", "--seed_everything", str(seed))
     minutes = (time.perf_counter() - start) / 60
     checkpoint = ROOT / re.findall(r"^Checkpoint: (.+)$", said, re.MULTILINE)[-1]
+    if last:
+        checkpoint = checkpoint.with_name("last.ckpt")
     command("test", "--ckpt_path", str(checkpoint), *root)
     results = json.loads((run_of(checkpoint) / "test.json").read_text())
     return {
         "seed": seed,
-        "best_epoch": load_checkpoint(checkpoint)["epoch"] + 1,
-        **{name: results[name] for name in ("accuracy", "errors", "loss")},
+        "epoch": load_checkpoint(checkpoint)["epoch"] + 1,
+        **{name: results[name] for name in ("accuracy", "errors", "loss", "calibration_error")},
         "minutes": minutes,
         "checkpoint": str(checkpoint.resolve()),
         "sha256": results["sha256"],
@@ -63,10 +66,11 @@ def cells(name: str, figures: dict[str, Any], digits: int = 0) -> list[str]:
     """A row of the table; counts with so many decimal places."""
     return [
         name,
-        f"{figures['best_epoch']:.{digits}f}",
+        f"{figures['epoch']:.{digits}f}",
         f"{figures['accuracy']:.{2 + digits}%}",
         f"{figures['errors']:.{digits}f}",
         f"{figures['loss']:.4f}",
+        f"{figures['calibration_error']:.4f}",
         f"{figures['minutes']:.1f}",
     ]
 
@@ -84,6 +88,9 @@ def main() -> None:
         metavar="FILE",
         help="default: configs/default.yaml",
     )
+    parser.add_argument(
+        "--last", action="store_true", help="test the last checkpoint, not the best"
+    )
     parser.add_argument("--dir", type=Path, help="where the runs stay (default: a temporary one)")
     parser.add_argument("--output", type=Path, help="also write the figures here, as JSON")
     parser.add_argument("extra", nargs="*", help="after --: options of fit")
@@ -96,9 +103,9 @@ def main() -> None:
 
     rows = []
     for seed in options.seeds:
-        rows.append(train_and_test(seed, fit, directory))
+        rows.append(train_and_test(seed, fit, directory, options.last))
         print(f"seed {seed}: {rows[-1]['errors']} errors", file=sys.stderr, flush=True)
-    figures = ("best_epoch", "accuracy", "errors", "loss", "minutes")
+    figures = ("epoch", "accuracy", "errors", "loss", "calibration_error", "minutes")
     columns = {name: [row[name] for row in rows] for name in figures}
     summary = {"mean": {name: statistics.mean(column) for name, column in columns.items()}}
     if len(rows) > 1:

@@ -35,7 +35,9 @@ class DigitClassifier(LightningModule):
     Args:
         network: From ``float32 (n, 1, 28, 28)`` in [0, 1] to ``(n, 10)`` logits; the tutorial's
             network if none is given.
-        augmentation: Applied to the training images on the device, same shape in and out.
+        augmentation: From a training batch on the device, images and labels, to images and
+            targets, which are labels or probabilities, as torchvision's v2 transforms do. Pictures
+            that are no digits may follow the digits.
         optimizer: Called with the parameters.
         scheduler: Called with the optimiser. Its total_steps, T_max or total_iters, if null or -1,
             becomes the length of the training.
@@ -73,7 +75,7 @@ class DigitClassifier(LightningModule):
         )
         # Channels last: the faster layout for the convolutions of CPUs and GPUs alike.
         self.network = network.to(memory_format=torch.channels_last)
-        self.augmentation = nn.Identity() if augmentation is None else augmentation
+        self.augmentation = augmentation
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.scheduler_interval = scheduler_interval
@@ -90,7 +92,7 @@ class DigitClassifier(LightningModule):
         self.answers: tuple[Tensor, ...] = ()
         self.judgement: dict[str, Any] = {}
         self._answers = Answers()
-        self._unlogged: list[Batch] = []  # logits and labels of the steps since the last log
+        self._unlogged: list[tuple[Tensor, Tensor, Tensor]] = []  # of the steps since the last log
         self._seed = 0
 
     def describe(self, **hyperparameters: Any) -> None:
@@ -145,12 +147,15 @@ class DigitClassifier(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, labels = batch
-        logits = self(self.augmentation(images))
+        targets = labels
+        if self.augmentation is not None:
+            images, targets = self.augmentation(images, labels)
+        logits = self(images)
         # Logging and metrics cost more than a tenth of a step: they take many steps at once.
-        self._unlogged.append((logits.detach(), labels))
+        self._unlogged.append((logits.detach(), targets, labels))
         if self._logs_this_step():
             self._log_training(on_step=True, on_epoch=False)
-        loss: Tensor = self.loss(logits, labels)
+        loss: Tensor = self.loss(logits, targets)
         return loss
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
@@ -242,11 +247,12 @@ class DigitClassifier(LightningModule):
         return (self.global_step + 1) % interval == 0
 
     def _log_training(self, *, on_step: bool, on_epoch: bool) -> None:
-        logits, labels = (torch.cat(parts) for parts in zip(*self._unlogged, strict=True))
+        logits, targets, labels = (torch.cat(parts) for parts in zip(*self._unlogged, strict=True))
+        digits = torch.cat([steps_logits[: len(of)] for steps_logits, _, of in self._unlogged])
         self._unlogged.clear()
-        loss = self.loss(logits, labels)
-        losses = loss.expand(len(labels))  # each image counts, whatever the size of the batch
-        latest = self.train_metrics(preds=logits, target=labels, value=losses)
+        loss = self.loss(logits, targets)
+        losses = loss.expand(len(targets))  # each image counts, whatever the size of the batch
+        latest = self.train_metrics(preds=digits, target=labels, value=losses)
         scalars = {name.removesuffix("_epoch"): value for name, value in latest.items()}
         self.log_dict(scalars, on_step=on_step, on_epoch=on_epoch, prog_bar=True)
 

@@ -22,3 +22,34 @@ class TutorialCNN(nn.Sequential):
             nn.Flatten(),  # (n, 1568)
             nn.Linear(32 * 7 * 7, 10),
         )
+
+
+class StrongCNN(nn.Sequential):
+    """Six 3x3 convolutions without padding, which MNIST's empty margin makes needless.
+
+    In the manner of An et al., "An ensemble of simple convolutional neural network models for
+    MNIST digit recognition" (2020), at a fraction of the size. 252,010 parameters. Input ``float32
+    (n, 1, 28, 28)`` in [0, 1], output ``(n, 10)`` logits.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            *_convolution(1, 32),  # (n, 32, 26, 26)
+            *_convolution(32, 32),  # (n, 32, 24, 24)
+            nn.MaxPool2d(2),  # (n, 32, 12, 12)
+            *_convolution(32, 64),  # (n, 64, 10, 10)
+            *_convolution(64, 64),  # (n, 64, 8, 8)
+            *_convolution(64, 96),  # (n, 96, 6, 6)
+            *_convolution(96, 128),  # (n, 128, 4, 4)
+            nn.Flatten(),  # (n, 2048)
+            nn.Dropout(0.3),
+            nn.Linear(128 * 4 * 4, 10),
+        )
+
+
+def _convolution(channels_in: int, channels_out: int) -> tuple[nn.Module, ...]:
+    return (
+        nn.Conv2d(channels_in, channels_out, kernel_size=3, bias=False),
+        nn.BatchNorm2d(channels_out),
+        nn.ReLU(),
+    )

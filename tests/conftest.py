@@ -39,8 +39,8 @@ class OwnNetwork(nn.Sequential):
         super().__init__(nn.Flatten(), nn.Dropout(0.5), nn.Linear(784, width), nn.Linear(width, 10))
 
 class Noise(nn.Module):
-    def forward(self, images):
-        return images + 0.1 * images.new_empty(images.shape).normal_()
+    def forward(self, images, labels):
+        return images + 0.1 * images.new_empty(images.shape).normal_(), labels
 """
 
 
@@ -88,6 +88,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
         assert main(["fit", *SMALL, f"--data.data_dir={data_dir}", "--seed_everything=7"]) == 0
     finally:
         os.chdir(before)
+    return path
+
+
+@pytest.fixture(scope="session")
+def exported(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The best checkpoint of the finished run as an ONNX file."""
+    path = tmp_path_factory.mktemp("exported") / "digits.onnx"
+    checkpoint = finished / "lightning_logs/version_0/checkpoints/best.ckpt"
+    assert main(["export", f"--ckpt_path={checkpoint}", f"--output={path}"]) == 0
     return path
 
 

@@ -161,7 +161,7 @@ def test_a_network_and_augmentation_from_a_users_own_file(mnist_lit, tmp_path, d
     assert DigitClassifier.load_from_checkpoint(best).network[2].out_features == 16
 
 
-@pytest.mark.parametrize("overlay", ["debug.yaml", "fast.yaml", "tutorial.yaml"])
+@pytest.mark.parametrize("overlay", ["debug.yaml", "fast.yaml", "strong.yaml", "tutorial.yaml"])
 def test_every_config_fits(mnist_lit, data_dir, overlay):
     arguments = [f"--config={CONFIGS / overlay}", f"--data.data_dir={data_dir}"]
     outcome = mnist_lit("fit", *SMALL, *arguments, "--trainer.limit_train_batches=2")
@@ -206,7 +206,7 @@ def test_resuming_with_other_settings_names_key_and_both_values(mnist_lit, run):
         ("--data.batch_size=32", "data.batch_size", "64 in the checkpoint and 32"),
         ("--model.optimizer.lr=0.1", "model.optimizer.init_args.lr", "0.001 in the checkpoint"),
         ("--seed_everything=8", "seed_everything", "7 in the checkpoint and 8"),
-        ("--model.augmentation=torch.nn.Identity", "model.augmentation", "None in the check"),
+        ("--model.augmentation=torchvision.transforms.v2.Identity", "model.augmentation", "None in the check"),
     ):
         outcome = mnist_lit("fit", "--ckpt_path=last", "--trainer.max_epochs=3", option)
         assert outcome.status == 2

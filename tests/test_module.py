@@ -1,14 +1,16 @@
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
 from torch import nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, one_hot
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau, StepLR
+from torchvision.transforms.v2 import MixUp, RandomRotation
 
-from mnist_lit.data import MNISTDataModule, scaled
+from mnist_lit.data import Batch, MNISTDataModule, scaled
 from mnist_lit.errors import InputError
 from mnist_lit.judging import judge
 from mnist_lit.module import DigitClassifier
@@ -27,9 +29,11 @@ class Recorder(nn.Module):
 
     images = 0
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, images: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         Recorder.images += len(images)
-        return torch.zeros_like(images)
+        return torch.zeros_like(images), labels
 
 
 def trainer(path: Path, **settings: object) -> Trainer:
@@ -125,6 +129,42 @@ def test_augmentation_reaches_training_images_only(digits, tmp_path):
     run.test(model, digits, verbose=False)
     run.predict(model, digits, return_predictions=False)
     assert Recorder.images == 4 * 64
+
+
+class Doubter(nn.Module):
+    """An augmentation that adds as many pictures again, any digit equally likely."""
+
+    def forward(
+        self, images: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        targets = torch.cat([one_hot(labels, 10).float(), torch.full((len(labels), 10), 0.1)])
+        return torch.cat([images, torch.ones_like(images)]), targets
+
+
+def test_pictures_that_are_no_digits_count_in_the_loss_and_not_in_the_accuracy(digits, tmp_path):
+    seed_everything(0, verbose=False)
+    model = DigitClassifier(augmentation=Doubter(), optimizer=partial(torch.optim.SGD, lr=0.0))
+    run = trainer(tmp_path)
+    run.fit(model, digits)
+    images, labels = (torch.cat(part) for part in zip(*_first_batches(digits, 4), strict=True))
+    with torch.no_grad():
+        logits, blank = model(scaled(images)), model(torch.ones(1, 1, 28, 28))
+    doubt = -blank.log_softmax(1).mean()
+    loss = (cross_entropy(logits, labels) + doubt) / 2
+    accuracy = logits.argmax(1).eq(labels).float().mean()
+    assert run.callback_metrics["train/loss_epoch"].item() == pytest.approx(loss.item(), rel=1e-5)
+    assert run.callback_metrics["train/accuracy_epoch"] == accuracy
+
+
+def _first_batches(digits: MNISTDataModule, count: int) -> list[Batch]:
+    return list(islice(digits.train_dataloader(), count))
+
+
+def test_augmentations_of_torchvision_fit(digits, tmp_path):
+    for augmentation in (RandomRotation(10), MixUp(num_classes=10)):
+        run = trainer(tmp_path)
+        run.fit(DigitClassifier(augmentation=augmentation), digits)
+        assert run.callback_metrics["train/loss_epoch"] < 3
 
 
 def test_an_epochs_figures_do_not_depend_on_how_often_a_step_is_logged(digits, tmp_path):

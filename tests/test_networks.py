@@ -1,11 +1,14 @@
+import pytest
 import torch
 from torch import nn
 
-from mnist_lit.networks import TutorialCNN
+from mnist_lit.networks import StrongCNN, TutorialCNN
 
 
-def test_tutorial_cnn_has_28_938_parameters():
-    assert sum(parameter.numel() for parameter in TutorialCNN().parameters()) == 28_938
+@pytest.mark.parametrize(("network", "count"), [(TutorialCNN, 28_938), (StrongCNN, 252_010)])
+def test_the_networks_have_as_many_parameters_as_they_say(network, count):
+    assert sum(parameter.numel() for parameter in network().parameters()) == count
+    assert f"{count:,} parameters" in network.__doc__
 
 
 def test_tutorial_cnn_is_the_tutorials_network():
@@ -24,5 +27,6 @@ def test_tutorial_cnn_is_the_tutorials_network():
     ]
 
 
-def test_tutorial_cnn_gives_ten_logits_an_image():
-    assert TutorialCNN()(torch.zeros(3, 1, 28, 28)).shape == (3, 10)
+@pytest.mark.parametrize("network", [TutorialCNN, StrongCNN])
+def test_the_networks_give_ten_logits_an_image(network):
+    assert network()(torch.zeros(3, 1, 28, 28)).shape == (3, 10)

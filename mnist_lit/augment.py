@@ -1,0 +1,217 @@
+"""Augmentation: training digits as other hands, pens and scanners would have made them.
+
+Everything here works on a batch ``float32 (n, 1, 28, 28)``, ink 1.0 on 0.0, on its own device, and
+draws new random numbers for every image. As with torchvision's ``MixUp``, images and labels go in,
+images and targets come out.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import affine_grid, grid_sample, interpolate, one_hot, pad
+
+from mnist_lit.no_digits import no_digits
+from mnist_lit.strokes import CENTRE, SIZE, between, columns, pixels, strokes
+
+HALF = SIZE / 2
+
+
+class Handwriting(nn.Module):
+    """European forms, distortions of the hand, the pen and the scanner, and what is no digit.
+
+    Rotation, shear and scale are those of Simard et al., "Best practices for convolutional neural
+    networks applied to visual document analysis" (2003), with their elastic bending; pictures that
+    are no digits, with the uniform distribution as target, teach the network to doubt (Hendrycks
+    et al., "Deep anomaly detection with outlier exposure", 2019).
+
+    Args:
+        european: In [0, 1]: share of the 1s that get a flag, of the 7s that get a bar, and of the
+            4s that are opened.
+        rotation: Largest angle in degrees, either way.
+        shear: Largest horizontal shear, as a tangent, either way.
+        scale: Largest change of width and of height, each for itself, as a share.
+        shift: Largest shift in pixels, along either axis.
+        bend: Standard deviation of the elastic displacements in pixels.
+        pen: In [0, 1]: how much the stroke's thickness, contrast and texture change.
+        others: Share of pictures that are no digits, added to the batch.
+    """
+
+    def __init__(
+        self,
+        european: float = 0.5,
+        rotation: float = 15.0,
+        shear: float = 0.25,
+        scale: float = 0.15,
+        shift: float = 1.5,
+        bend: float = 0.7,
+        pen: float = 0.6,
+        others: float = 0.0625,
+    ) -> None:
+        super().__init__()
+        self.european = european
+        self.rotation = math.radians(rotation)
+        self.shear = shear
+        self.scale = scale
+        self.shift = shift
+        self.bend = bend
+        self.pen = pen
+        self.others = others
+
+    @torch.no_grad()
+    def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Augment a batch.
+
+        Args:
+            images: ``float32 (n, 1, 28, 28)`` in [0, 1].
+            labels: ``int64 (n,)`` in 0..9.
+
+        Returns:
+            ``float32 (m, 1, 28, 28)`` in [0, 1] and their targets, ``float32 (m, 10)``
+            probabilities: first the n digits in their order, then those that are no digits.
+        """
+        with torch.autocast(images.device.type, enabled=False):  # coordinates need float32
+            images = european_forms(images, labels, self.european)
+            others = no_digits(images, round(self.others * len(images)))
+            images = self._by_another_pen(self._by_another_hand(torch.cat([images, others])))
+        targets = images.new_full((len(images), 10), 0.1)
+        targets[: len(labels)] = one_hot(labels, 10).to(targets.dtype)
+        return images, targets
+
+    def _by_another_hand(self, images: Tensor) -> Tensor:
+        """Rotate, shear, scale, shift and bend, about the centre of mass, in one resampling."""
+        n = len(images)
+        angle, shear = (most * _spread(n, images) for most in (self.rotation, self.shear))
+        width, height = (1 + self.scale * _spread(n, images) for _ in range(2))
+        cos, sin = angle.cos(), angle.sin()
+        rows = torch.stack([cos / width, shear - sin, sin, cos / height], 1)
+        matrix = rows.view(n, 2, 2)
+        shift = self.shift / HALF * torch.stack([_spread(n, images), _spread(n, images)], 1)
+        middle = matrix.new_full((2,), (CENTRE + 0.5) / HALF - 1)
+        offset = (_centre_of_mass(images) + 0.5) / HALF - 1 + shift - matrix @ middle
+        theta = torch.cat([matrix, offset.unsqueeze(2)], 2)  # (n, 2, 3)
+        grid = affine_grid(theta, list(images.shape), align_corners=False)  # (n, 28, 28, 2)
+        coarse = self.bend / HALF * torch.randn(n, 2, 5, 5, device=images.device)
+        bending = interpolate(coarse, (SIZE, SIZE), mode="bicubic", align_corners=True)
+        return grid_sample(images, grid + bending.movedim(1, 3), align_corners=False)
+
+    def _by_another_pen(self, images: Tensor) -> Tensor:
+        """Make strokes thicker or thinner, softer or harder, and uneven."""
+        n = len(images)
+        thickness = self.pen * _spread(n, images).view(n, 1, 1, 1)
+        thicker, thinner = _thickened(images), 1 - _thickened(1 - images)
+        images = torch.where(
+            thickness > 0, images.lerp(thicker, thickness), images.lerp(thinner, -0.6 * thickness)
+        )
+        hardness = self.pen * _spread(n, images).view(n, 1, 1, 1)
+        hard = ((images - 0.5) * (3 * hardness).exp2() + 0.5).clamp(0, 1)
+        soft = images.lerp(_blurred(images), (-1.6 * hardness).clamp(0, 1))
+        images = torch.where(hardness > 0, hard, soft)
+        coarse = torch.rand(n, 1, 9, 9, device=images.device)
+        unevenness = interpolate(coarse, (SIZE, SIZE), mode="bilinear", align_corners=True)
+        strength = 0.5 * self.pen * torch.rand(n, 1, 1, 1, device=images.device).square()
+        return images * (1 - strength * unevenness)
+
+
+def _thickened(images: Tensor) -> Tensor:
+    """The maximum over 3x3 pixels; ``max_pool2d`` takes ten times as long for one channel."""
+    for dim in (2, 3):
+        before, here, after = _neighbours(images, dim)
+        images = before.maximum(here).maximum(after)
+    return images
+
+
+def _blurred(images: Tensor) -> Tensor:
+    """The mean over 3x3 pixels, weighted 1, 2, 1 along either axis."""
+    for dim in (2, 3):
+        before, here, after = _neighbours(images, dim)
+        images = (before + 2 * here + after) / 4
+    return images
+
+
+def _neighbours(images: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
+    padded = pad(images, (0, 0, 1, 1) if dim == 2 else (1, 1))
+    before, here, after = (padded.narrow(dim, start, SIZE) for start in range(3))
+    return before, here, after
+
+
+def european_forms(images: Tensor, labels: Tensor, share: float) -> Tensor:
+    """Give some 1s a flag and perhaps a foot, some 7s a bar, and open some 4s at the top.
+
+    Args:
+        images: ``float32 (n, 1, 28, 28)`` in [0, 1].
+        labels: ``int64 (n,)`` in 0..9.
+        share: In [0, 1]: how many of these digits are changed.
+    """
+    images = images.clone()
+    chosen = torch.rand(len(labels), device=labels.device) < share
+    for digit, change in ((1, _flagged), (7, _barred), (4, _opened)):
+        where = (chosen & (labels == digit)).nonzero().squeeze(1)
+        if len(where):
+            images[where] = change(images[where])
+    return images
+
+
+def _flagged(ones: Tensor) -> Tensor:
+    top, bottom, width = _stem(ones)
+    height = bottom[:, 1] - top[:, 1]
+    angle = torch.deg2rad(between(25, 65, height))
+    length = height * between(0.2, 0.6, height)
+    tip = top + torch.stack([-length * angle.cos(), length * angle.sin()], 1)
+    foot = height * between(0.1, 0.3, height) * (torch.rand_like(height) < 0.3)
+    feet = torch.stack([foot, foot * 0.1 * _spread(len(foot), foot)], 1)
+    ends = torch.stack([top, tip, bottom - feet, bottom + feet], 1)
+    return ones.maximum(strokes(ends.view(-1, 2, 2, 2), width))
+
+
+def _barred(sevens: Tensor) -> Tensor:
+    top, bottom, width = _stem(sevens)
+    height = bottom[:, 1] - top[:, 1]
+    y = top[:, 1] + height * between(0.42, 0.62, height)
+    row = y.round().long().clamp(0, SIZE - 1)
+    ink = sevens[torch.arange(len(row), device=row.device), 0, row]  # (n, 28)
+    x = (ink * columns(ink)).sum(1) / ink.sum(1).clamp(min=1e-3)
+    half = height * between(0.12, 0.3, height)
+    slope = torch.deg2rad(between(-25, 15, height))
+    reach = half.unsqueeze(1) * torch.stack([slope.cos(), slope.sin()], 1)
+    middle = torch.stack([x, y], 1)
+    bar = torch.stack([middle - reach, middle + reach], 1).unsqueeze(1)
+    return sevens.maximum(strokes(bar, width))
+
+
+def _opened(fours: Tensor) -> Tensor:
+    top, bottom, _ = _stem(fours)
+    gap = (bottom[:, 1] - top[:, 1]) * between(0.08, 0.2, fours)
+    distance = (pixels(fours) - top.unsqueeze(1)).norm(dim=2)  # (n, 784)
+    kept: Tensor = (distance - gap.unsqueeze(1)).clamp(0, 1)
+    return fours * kept.view_as(fours)
+
+
+def _stem(digits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Topmost and lowest point of the ink, (x, y) ``(n, 2)``, and the stroke's width ``(n,)``."""
+    ink = digits.squeeze(1)
+    inky = (ink.amax(2) > 0.4).float()  # (n, 28): the rows with ink
+    first = inky.argmax(1)
+    last = SIZE - 1 - inky.flip(1).argmax(1)
+    ends = []
+    for row in (first, last):
+        line = ink[torch.arange(len(row), device=row.device), row]  # (n, 28)
+        x = (line * columns(line)).sum(1) / line.sum(1).clamp(min=1e-3)
+        ends.append(torch.stack([x, row.float()], 1))
+    top, bottom = ends
+    length = (bottom - top).norm(dim=1)
+    width = (ink.sum((1, 2)) / length.clamp(min=1)).clamp(1.5, 4)
+    return top, bottom, width
+
+
+def _centre_of_mass(images: Tensor) -> Tensor:
+    """(x, y) in pixels, ``(n, 2)``."""
+    total = images.sum((1, 2, 3)).clamp(min=1e-3)
+    place = columns(images)
+    x, y = (images * place).sum((1, 2, 3)), (images.mT * place).sum((1, 2, 3))
+    return torch.stack([x, y], 1) / total.unsqueeze(1)
+
+
+def _spread(n: int, like: Tensor) -> Tensor:
+    """Draw n numbers evenly from -1 to 1."""
+    return 2 * torch.rand(n, device=like.device) - 1

@@ -1,0 +1,116 @@
+import pytest
+import torch
+
+from mnist_lit.augment import Handwriting, european_forms
+from mnist_lit.data import MNISTDataModule, scaled
+from mnist_lit.no_digits import no_digits
+from mnist_lit.strokes import strokes
+
+
+@pytest.fixture(scope="module")
+def batch(data_dir):
+    data = MNISTDataModule(data_dir=str(data_dir))
+    data.setup("fit")
+    images, labels = data.train_set.__getitems__(list(range(256)))
+    return scaled(images), labels
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def still(**settings: float) -> Handwriting:
+    """An augmentation that does nothing but what the settings ask for."""
+    nothing = dict.fromkeys(
+        ("european", "rotation", "shear", "scale", "shift", "bend", "pen", "others"), 0.0
+    )
+    return Handwriting(**nothing | settings)
+
+
+def centre_of_mass(images: torch.Tensor) -> torch.Tensor:
+    """Of each image, ``(n, 2)``: row and column."""
+    places = torch.arange(28.0)
+    rows, columns = images.sum(3).squeeze(1), images.sum(2).squeeze(1)
+    return torch.stack([(rows * places).sum(1), (columns * places).sum(1)], 1) / rows.sum(
+        1, keepdim=True
+    )
+
+
+def test_digits_keep_their_places_and_labels_and_others_follow_in_doubt(batch):
+    images, labels = batch
+    augmented, targets = Handwriting(others=0.25)(images, labels)
+    assert augmented.shape == (320, 1, 28, 28)
+    assert (augmented.min() >= 0) & (augmented.max() <= 1)
+    assert augmented.amax((1, 2, 3)).min() > 0.2  # nothing has vanished
+    assert torch.equal(targets[:256].argmax(1), labels)
+    assert targets[:256].amax(1).eq(1).all()
+    assert targets[256:].eq(0.1).all()
+
+
+def test_without_distortions_digits_stay_as_they_are_but_for_the_centring(batch):
+    images, labels = batch
+    augmented, _ = still()(images, labels)
+    assert torch.allclose(centre_of_mass(augmented), torch.tensor(14.0), atol=0.05)
+    assert (augmented - images).abs().mean() < 0.03
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"rotation": 15}, {"shear": 0.2}, {"scale": 0.2}, {"shift": 2}, {"bend": 1}, {"pen": 1}],
+)
+def test_every_image_is_distorted_in_its_own_way(batch, settings):
+    images, labels = (part[:1].expand(16, *part.shape[1:]) for part in batch)
+    plain, _ = still()(images, labels)
+    augmented, _ = still(**settings)(images, labels)
+    assert len(augmented.flatten(1).unique(dim=0)) == 16
+    assert ((augmented - plain).abs().amax((1, 2, 3)) > 0.02).sum() >= 14
+
+
+def test_a_batch_is_a_function_of_the_random_state(batch):
+    torch.manual_seed(3)
+    once, _ = Handwriting()(*batch)
+    torch.manual_seed(3)
+    again, _ = Handwriting()(*batch)
+    assert torch.equal(once, again)
+
+
+def test_european_forms_change_ones_sevens_and_fours_only(batch):
+    images, labels = batch
+    drawn = european_forms(images, labels, share=1)
+    changed = (drawn - images).abs().amax((1, 2, 3)) > 0
+    assert set(labels[changed].tolist()) == {1, 4, 7}
+    for digit in (1, 4, 7):  # a few had it already
+        assert changed[labels == digit].float().mean() > 0.9
+    assert torch.equal(european_forms(images, labels, share=0), images)
+
+
+def test_ones_get_a_flag_to_the_left_of_their_top_and_fours_lose_it(batch):
+    images, labels = batch
+    drawn = european_forms(images, labels, share=1)
+    for image, one in zip(images[labels == 1], drawn[labels == 1], strict=True):
+        added = (one - image).clamp(min=0).squeeze(0)
+        assert added.sum() > 1
+        top = image.squeeze(0).amax(1).gt(0.4).float().argmax()
+        stem = image[0, top].argmax()
+        assert added[:14, : stem + 2].sum() > 0.8 * added[:14].sum()  # above the foot
+    assert (drawn <= images)[labels == 4].all()
+    assert (drawn >= images)[labels == 7].all()
+
+
+@pytest.mark.parametrize("count", [0, 1, 16, 200])
+def test_what_is_no_digit_has_ink_inside_the_picture(batch, count):
+    pictures = no_digits(batch[0], count)
+    assert pictures.shape == (count, 1, 28, 28)
+    if count:
+        assert (pictures.sum((1, 2, 3)) > 5).all()
+        assert (pictures.min() >= 0) & (pictures.max() <= 1)
+
+
+def test_a_stroke_is_as_long_and_wide_as_asked_for():
+    segments = torch.tensor([[[[4.0, 10.0], [24.0, 10.0]]], [[[4.0, 4.0], [18.0, 18.0]]]])
+    drawn = strokes(segments, torch.tensor([3.0, 2.0]))
+    assert drawn[0, 0, :, 14].sum().item() == pytest.approx(3, abs=0.01)
+    assert drawn[0, 0, 10].sum().item() == pytest.approx(20 + 3, abs=0.5)
+    length = 14 * 2**0.5
+    assert drawn[1].sum().item() == pytest.approx(2 * length + torch.pi, rel=0.05)
