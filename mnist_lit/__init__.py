@@ -1,3 +1,18 @@
 """Handwritten digits, trained, judged and used: a PyTorch Lightning experiment on MNIST."""
 
+TYPE_CHECKING = False  # that of typing, whose import takes as long as all the rest
+if TYPE_CHECKING:
+    from mnist_lit.reader import Reader
+
+__all__ = ["Reader", "__version__"]
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """Import ``Reader`` when it is asked for: most commands have no use for it."""
+    if name == "Reader":
+        from mnist_lit.reader import Reader
+
+        return Reader
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,6 +16,8 @@ COMMANDS = {
     "predict": ("mnist_lit.cli", "write a checkpoint's prediction for each test image"),
     "runs": ("mnist_lit.comparison", "compare the runs on disk"),
     "show": ("mnist_lit.show", "draw digits, and what a checkpoint reads in them"),
+    "export": ("mnist_lit.export", "turn a checkpoint into one ONNX file"),
+    "read": ("mnist_lit.read", "read the digits in pictures"),
 }
 
 HELP = """\
@@ -45,7 +47,8 @@ def main(args: list[str] | None = None) -> int:
         args: The command and its options; those of the process if None.
 
     Returns:
-        The exit status: 0, 2 for a mistake in the input, 130 after SIGINT, 143 after SIGTERM.
+        The exit status: the command's own or 0, 2 for a mistake in the input, 130 after SIGINT, 143
+        after SIGTERM.
     """
     args = sys.argv[1:] if args is None else args
     command = args[0] if args else "--help"
@@ -67,7 +70,7 @@ def main(args: list[str] | None = None) -> int:
         module = import_module(COMMANDS[command][0])
         gc.freeze()
         gc.enable()
-        module.main(args)
+        return module.main(args) or 0
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -77,7 +80,6 @@ def main(args: list[str] | None = None) -> int:
     finally:
         for signum, handler in handlers.items():
             signal.signal(signum, handler)
-    return 0
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:

@@ -1,7 +1,6 @@
 """What a run writes besides scalars: its configuration, its progress, results and predictions."""
 
 import csv
-import hashlib
 import json
 import math
 import sys
@@ -22,10 +21,13 @@ from lightning.pytorch.loops.loop import _Loop
 from torch import Tensor
 
 from mnist_lit.data import Batch
+from mnist_lit.files import sha256, whole
 from mnist_lit.module import DigitClassifier
 from mnist_lit.pictures import FitPictures
 from mnist_lit.record import RunRecord, versions
-from mnist_lit.runs import run_of, whole
+from mnist_lit.runs import run_of
+
+PLACE = ("file", "line", "left", "top", "right", "bottom")  # of a digit in a folder of pictures
 
 
 def fit_callbacks(
@@ -167,15 +169,13 @@ class Results(Callback):
 
     def _results(self, pl_module: LightningModule) -> dict[str, Any]:
         assert isinstance(pl_module, DigitClassifier)
-        with self.checkpoint.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         judgement = {  # JSON has no infinity, and nothing that is not a number
             name: None if isinstance(value, float) and not math.isfinite(value) else value
             for name, value in pl_module.judgement.items()
         }
         return judgement | {
             "checkpoint": str(self.checkpoint),
-            "sha256": sha256,
+            "sha256": sha256(self.checkpoint),
             "versions": versions(),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
         }
@@ -212,6 +212,9 @@ def _or_dash(value: float | None, form: str) -> str:
 class Predictions(BasePredictionWriter):
     """Writes ``predictions.csv``: index, label, prediction, probability and loss of each image.
 
+    Digits in a folder's pictures have no labels: their file, line and box stand there, and
+    prediction and probability.
+
     Args:
         path: The file to write.
     """
@@ -239,9 +242,17 @@ class Predictions(BasePredictionWriter):
             rows = [row for part in parts for row in part]
         if not trainer.is_global_zero:
             return
+        rows.sort()
+        if places := trainer.datamodule.places:  # type: ignore[attr-defined]  # set late
+            heading = [*PLACE, "prediction", "probability"]
+            rows = [(*places[index], *answer) for index, _, *answer, _ in rows]
+            about = f"of the digits in {len({file for file, *_ in places}):,} pictures"
+        else:
+            heading = ["index", *columns]
+            wrong = sum(label != prediction for _, label, prediction, *_ in rows)
+            about = f"{wrong:,} of them wrong"
         with whole(self.path) as partial, partial.open("w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(["index", *columns])
-            writer.writerows(sorted(rows))
-        wrong = sum(label != prediction for _, label, prediction, *_ in rows)
-        pl_module.print(f"{len(rows):,} predictions, {wrong:,} of them wrong: {self.path}")
+            writer.writerow(heading)
+            writer.writerows(rows)
+        pl_module.print(f"{len(rows):,} predictions, {about}: {self.path}")

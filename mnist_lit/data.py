@@ -32,13 +32,18 @@ RAW_MD5 = {
 
 Batch = tuple[Tensor, Tensor]
 
+# Where a digit stands in a folder: its file, its line from 1 on, and its box.
+Place = tuple[str, int, int, int, int, int]
+
+UNLABELLED = -100  # the label that torch's cross-entropy leaves out
+
 
 class DigitDataset(Dataset[Batch]):
     """Images and labels as whole tensors, of which a loader fetches a batch at a time.
 
     Args:
-        images: ``uint8 (n, 28, 28)``, ink 255, background 0.
-        labels: ``int64 (n,)`` in 0..9.
+        images: ``(n, 28, 28)``, ink 255, background 0; MNIST's are ``uint8``.
+        labels: ``int64 (n,)`` in 0..9, or ``UNLABELLED``.
     """
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
@@ -68,6 +73,8 @@ class MNISTDataModule(LightningDataModule):
         val_size: Number of the 60,000 images held out for validation; 0 trains on all of them.
         split_seed: Seed of the validation split, which the global seed never moves.
         num_workers: Processes that fetch batches. 0 is fastest: a fetch is one indexing operation.
+        predict_dir: Folder with the pictures whose digits ``predict`` reads; null for the test
+            images.
 
     Raises:
         InputError: If a number is out of range, or the data is neither complete nor restorable.
@@ -81,6 +88,7 @@ class MNISTDataModule(LightningDataModule):
         val_size: int = 5000,
         split_seed: int = 1998,
         num_workers: int = 0,
+        predict_dir: str | None = None,
     ) -> None:
         super().__init__()
         for name, value, low, high in (
@@ -100,6 +108,8 @@ class MNISTDataModule(LightningDataModule):
         self.val_size = val_size
         self.split_seed = split_seed
         self.num_workers = num_workers
+        self.predict_dir = predict_dir
+        self.places: list[Place] = []  # of the digits in predict_dir
         self.seed = 0
 
     def prepare_data(self) -> None:
@@ -111,7 +121,14 @@ class MNISTDataModule(LightningDataModule):
 
         Args:
             stage: ``fit``, ``validate``, ``test`` or ``predict``.
+
+        Raises:
+            InputError: If ``predict_dir`` has no digits, or is given to another stage.
         """
+        if self.predict_dir and stage != "predict":
+            raise InputError(
+                "data.predict_dir only has an effect in predict.", "Leave it out of this command."
+            )
         if self.trainer is not None:
             self.seed = self.trainer.strategy.broadcast(torch.initial_seed())
         if stage in ("fit", "validate") and not hasattr(self, "train_set"):
@@ -121,7 +138,18 @@ class MNISTDataModule(LightningDataModule):
             order = torch.randperm(len(digits), generator=generator).tolist()
             self.val_set = Subset(digits, sorted(order[: self.val_size]))
             self.train_set = Subset(digits, sorted(order[self.val_size :]))
-        if stage in ("test", "predict") and not hasattr(self, "test_set"):
+        if self.predict_dir:
+            from mnist_lit.glyphs import find_glyphs  # the other commands have no need of it
+
+            images, self.places = find_glyphs(Path(self.predict_dir))
+            processes, _ = self._world()
+            if len(images) < processes:
+                raise InputError(
+                    f"There are fewer digits than processes: {len(images)} for {processes}.",
+                    "Take one: --trainer.devices 1",
+                )
+            self.predict_set = DigitDataset(images, torch.full((len(images),), UNLABELLED))
+        elif stage in ("test", "predict") and not hasattr(self, "test_set"):
             mnist = MNIST(self.data_dir, train=False)
             self.test_set = DigitDataset(mnist.data, mnist.targets)
 
@@ -144,8 +172,8 @@ class MNISTDataModule(LightningDataModule):
         return self._eval_loader(self.test_set)
 
     def predict_dataloader(self) -> DataLoader[Batch]:
-        """The same as :meth:`test_dataloader`."""
-        return self._eval_loader(self.test_set)
+        """The digits in ``predict_dir``; without it the same as :meth:`test_dataloader`."""
+        return self._eval_loader(self.predict_set if self.predict_dir else self.test_set)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Scale the images, on the device."""
@@ -175,8 +203,8 @@ class MNISTDataModule(LightningDataModule):
 
 
 def scaled(images: Tensor) -> Tensor:
-    """Turn ``uint8 (n, 28, 28)`` into a network's ``float32 (n, 1, 28, 28)`` in [0, 1]."""
-    return images.unsqueeze(1).float().div_(255)
+    """Turn ``(n, 28, 28)`` from 0 to 255 into a network's ``float32 (n, 1, 28, 28)`` in [0, 1]."""
+    return images.unsqueeze(1).to(torch.float32, copy=True).div_(255)
 
 
 def unpack(data_dir: Path) -> None:

@@ -17,9 +17,10 @@ from torch.utils.tensorboard import SummaryWriter
 
 from mnist_lit import figures
 from mnist_lit.data import Batch, scaled
+from mnist_lit.files import whole
 from mnist_lit.judging import SCALARS, worst_errors
 from mnist_lit.module import DigitClassifier
-from mnist_lit.runs import whole, writers
+from mnist_lit.runs import writers
 
 log = logging.getLogger(__name__)
 

@@ -20,8 +20,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.tensorboard.summary import hparams
 
 from mnist_lit.errors import InputError
+from mnist_lit.files import whole
 from mnist_lit.module import DigitClassifier
-from mnist_lit.runs import whole, writers
+from mnist_lit.runs import writers
 
 PACKAGES = ("mnist-lit", "torch", "torchvision", "lightning", "torchmetrics")
 

@@ -1,11 +1,8 @@
-"""Run directories: how they are named, what lies in them, and how files get there whole."""
+"""Run directories: how they are named, and what lies in them."""
 
 import csv
 import io
-import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 
 from mnist_lit.errors import InputError
+from mnist_lit.files import whole
 
 LOG_DIR = "lightning_logs"
 
@@ -116,31 +114,6 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         f"{path} is not a checkpoint of this program: {reason}.",
         "Give one that fit has written, or best or last for the newest.",
     )
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """Give a path beside ``path`` to write to, and move it there once it is complete.
-
-    Raises:
-        InputError: If the disk refuses; an earlier file stays as it was.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be written: {error.strerror or error}.",
-            "Make room, get the right to write, or choose another directory; "
-            "an earlier file is intact.",
-        ) from error
-    finally:
-        with suppress(OSError):  # there was no directory to write it in
-            partial.unlink(missing_ok=True)
 
 
 def loggers(run: Path, step: int = 0) -> list[Logger]:

@@ -1,26 +1,22 @@
 """The command show: digits in a picture and in words, and what a checkpoint reads in them."""
 
-import os
 import re
-import sys
-from argparse import ArgumentError, Namespace
+from argparse import Namespace
 from pathlib import Path
-from typing import Any
 
 import matplotlib
-import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import Subset
 
-from mnist_lit import runs
-from mnist_lit.data import Batch, MNISTDataModule, scaled
+from mnist_lit.data import MNISTDataModule, scaled
 from mnist_lit.errors import InputError
 from mnist_lit.figures import digit_figure, digits_figure
+from mnist_lit.files import whole
 from mnist_lit.judging import worst_errors
-from mnist_lit.module import DigitClassifier
-from mnist_lit.usage import CommandParser, explain
+from mnist_lit.trained import answers, batches, load_trained, logits_of
+from mnist_lit.usage import CommandParser
 
 MOST = 100  # more digits in one picture would be too small to look at
 
@@ -35,7 +31,9 @@ def main(args: list[str]) -> None:
         InputError: If something is wrong with them, or with the files they name.
     """
     options = _options(args[1:])
-    model, settings = _load(options.ckpt_path) if options.ckpt_path else (None, {})
+    trained = load_trained(options.ckpt_path) if options.ckpt_path else None
+    model = trained.model if trained else None
+    settings = trained.config.get("data", {}) if trained else {}
     if options.data_dir:
         settings["data_dir"] = options.data_dir
     data = MNISTDataModule(**settings)
@@ -46,13 +44,13 @@ def main(args: list[str]) -> None:
         raise InputError(f"There are no {options.split} images.", "Choose another --split.")
     if options.wrong:
         assert model is not None
-        indices = _wrong(options, *_answers(model, dataset, data.eval_batch_size))
+        indices = _wrong(options, *answers(model, dataset, data.eval_batch_size))
     else:
         indices = _within(options, len(dataset))
     if not indices:
         return
-    images, labels = next(iter(_loader(Subset(dataset, indices), MOST)))
-    logits = None if model is None else _logits(model, images)
+    images, labels = next(iter(batches(Subset(dataset, indices), MOST)))
+    logits = None if model is None else logits_of(model, images)
     print(words(options.split, indices, labels, logits), flush=True)
     figure = picture(scaled(images), labels, logits)
     if options.output:
@@ -169,46 +167,6 @@ def _picture_path(text: str) -> Path:
     return Path(text)
 
 
-def _load(which: str) -> tuple[DigitClassifier, dict[str, Any]]:
-    """The model of a checkpoint, and the data settings of its run."""
-    path = runs.find_checkpoint(which, Path(runs.LOG_DIR))
-    settings = runs.load_checkpoint(path).get("config", {}).get("data", {})
-    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # of Lightning's calls
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # for a network in a file of the user's own
-    try:
-        model = DigitClassifier.load_from_checkpoint(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the network's code may be missing, changed, or raise anything
-        lines = [line.strip() for line in str(error).splitlines()]
-        what = " ".join(lines[:2])  # of a long list of weights that do not fit, the first
-        if isinstance(error, ArgumentError):
-            what, _ = explain(str(error), (), "")
-        raise InputError(
-            f"{path} cannot be loaded: {what}",
-            "The file of its network, as it was trained, has to lie here or on PYTHONPATH.",
-        ) from error
-    print(f"Checkpoint: {path}")
-    return model.eval(), settings
-
-
-def _loader(dataset: Dataset[Batch], batch_size: int) -> DataLoader[Batch]:
-    return DataLoader(dataset, batch_size, collate_fn=tuple)  # a fetch is a batch already
-
-
-@torch.inference_mode()
-def _logits(model: DigitClassifier, images: Tensor) -> Tensor:
-    logits: Tensor = model(scaled(images))
-    return logits
-
-
-def _answers(
-    model: DigitClassifier, dataset: Dataset[Batch], batch_size: int
-) -> tuple[Tensor, Tensor]:
-    parts = [(labels, _logits(model, images)) for images, labels in _loader(dataset, batch_size)]
-    labels, logits = (torch.cat(part) for part in zip(*parts, strict=True))
-    return labels, logits
-
-
 def _within(options: Namespace, count: int) -> list[int]:
     if options.index[-1] >= count:
         raise InputError(
@@ -234,7 +192,7 @@ def _wrong(options: Namespace, labels: Tensor, logits: Tensor) -> list[int]:
 
 def _write(figure: Figure, path: Path) -> None:
     look = matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "show"})
-    with look, runs.whole(path) as partial:  # text stays text; the same picture, the same file
+    with look, whole(path) as partial:  # text stays text; the same picture, the same file
         figure.savefig(partial, format=path.suffix[1:].lower(), metadata={"Date": None})
     print(f"Picture: {path}")
 

@@ -206,7 +206,11 @@ def test_resuming_with_other_settings_names_key_and_both_values(mnist_lit, run):
         ("--data.batch_size=32", "data.batch_size", "64 in the checkpoint and 32"),
         ("--model.optimizer.lr=0.1", "model.optimizer.init_args.lr", "0.001 in the checkpoint"),
         ("--seed_everything=8", "seed_everything", "7 in the checkpoint and 8"),
-        ("--model.augmentation=torchvision.transforms.v2.Identity", "model.augmentation", "None in the check"),
+        (
+            "--model.augmentation=torchvision.transforms.v2.Identity",
+            "model.augmentation",
+            "None in the check",
+        ),
     ):
         outcome = mnist_lit("fit", "--ckpt_path=last", "--trainer.max_epochs=3", option)
         assert outcome.status == 2

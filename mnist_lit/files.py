@@ -1,0 +1,68 @@
+"""Files: how they get to their place whole, their checksum, and which are pictures."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from mnist_lit.errors import InputError
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Give a path beside ``path`` to write to, and move it there once it is complete.
+
+    Raises:
+        InputError: If the disk refuses; an earlier file stays as it was.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written: {error.strerror or error}.",
+            "Make room, get the right to write, or choose another directory; "
+            "an earlier file is intact.",
+        ) from error
+    finally:
+        with suppress(OSError):  # there was no directory to write it in
+            partial.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures in a folder, by the endings of their names, which sort them.
+
+    Files in folders below it do not count, nor do hidden ones.
+
+    Raises:
+        InputError: If there are none, or the folder cannot be read.
+    """
+    from PIL import Image  # the commands that train have no need of it
+
+    endings = {
+        ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN
+    }
+    try:
+        found = [path for path in folder.iterdir() if path.suffix.lower() in endings]
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be read: {error.strerror}.", "Name a folder with pictures."
+        ) from error
+    pictures = sorted(path for path in found if path.is_file() and path.name[0] != ".")
+    if not pictures:
+        raise InputError(
+            f"There are no pictures in the folder {folder}.",
+            "Its own files count, by their endings (.png, .jpg and so on), not those below it.",
+        )
+    return pictures

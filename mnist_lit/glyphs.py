@@ -1,0 +1,41 @@
+"""The digits in a folder's pictures, as tensors."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+
+from mnist_lit.data import Place
+from mnist_lit.errors import InputError
+from mnist_lit.files import pictures_in
+from mnist_lit.ink import find_lines, open_picture
+
+
+def find_glyphs(folder: Path) -> tuple[Tensor, list[Place]]:
+    """Find the digits in a folder's pictures; says which pictures cannot be read, and skips them.
+
+    Returns:
+        Images, ``float32 (n, 28, 28)`` from 0 to 255 in MNIST's form, and their n places.
+
+    Raises:
+        InputError: If there is no digit at all.
+    """
+    images, places = [], []
+    for path in pictures_in(folder):
+        try:
+            lines = find_lines(open_picture(path))
+        except InputError as error:
+            message = " ".join(str(error).splitlines())
+            rank_zero_only(print)(f"Skipped: {message}", file=sys.stderr)
+            continue
+        for number, line in enumerate(lines, start=1):
+            images += [glyph.image for glyph in line]
+            places += [(path.name, number, *glyph.box) for glyph in line]
+    if not images:
+        raise InputError(
+            f"There is no digit in the pictures of {folder}.", "Name a folder with handwriting."
+        )
+    return torch.from_numpy(np.stack(images)).mul_(255), places

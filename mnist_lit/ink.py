@@ -1,0 +1,219 @@
+"""A picture becomes glyphs in MNIST's own form: opened, its ink found, cut out, scaled, centred."""
+
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from mnist_lit import layout
+from mnist_lit.errors import InputError
+from mnist_lit.paper import ink_on_paper, shrunk, stroke_width
+
+Box = tuple[int, int, int, int]
+Floats = NDArray[np.float32]
+Picture = NDArray[np.uint8]
+Source = str | Path | bytes | BinaryIO | Image.Image | NDArray[Any]
+
+MOST_PIXELS = 100_000_000  # that a file may promise: a third of a gigabyte when decoded
+WORKING_PIXELS = 2_000_000  # in which digits are looked for
+
+SIDE, BOX = 28, 20  # MNIST's picture, and the box that a digit fits into
+CENTRE = 14  # the pixel, counted from 0, in whose middle the centre of mass lies
+THINNEST = 1.5  # pixels in the box: a quarter of MNIST's digits have strokes so thin, none thinner
+
+
+@dataclass(frozen=True, eq=False)
+class Glyph:
+    """What may be a digit.
+
+    Args:
+        image: ``float32 (28, 28)`` in [0, 1], ink 1, in MNIST's form.
+        box: Left, top, right and bottom in pixels of the picture, the last two exclusive.
+    """
+
+    image: Floats
+    box: Box
+
+
+def open_picture(source: Source) -> Picture:
+    """Open a picture, as it is meant to be seen.
+
+    The first frame of an animation, turned as its EXIF data say; what is transparent shows white
+    paper, or black where the ink itself is white.
+
+    Args:
+        source: A file, its path or its contents, in any format that Pillow knows; an image; or
+            an array ``(h, w)``, ``(h, w, 3)`` or ``(h, w, 4)``: integers over the whole range of
+            their type, truth values, or floats in [0, 1].
+
+    Returns:
+        ``uint8 (h, w, 3)`` RGB.
+
+    Raises:
+        InputError: If it is no picture, damaged, or larger than 100 megapixels.
+    """
+    if isinstance(source, np.ndarray):
+        return _rgb(_image_of(source))
+    if isinstance(source, Image.Image):
+        return _rgb(source)
+    name = str(source) if isinstance(source, str | Path) else "The picture"
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what Pillow only warns of is measured below
+            with Image.open(file) as image:
+                if image.width * image.height > MOST_PIXELS:
+                    raise Image.DecompressionBombError
+                image.draft("RGB", (4000, 4000))  # a JPEG is decoded at a fraction of its size
+                return _rgb(image)
+    except InputError:
+        raise
+    except Image.DecompressionBombError:
+        raise InputError(
+            f"{name} has more than {MOST_PIXELS // 1_000_000} megapixels.", "Make it smaller."
+        ) from None
+    except UnidentifiedImageError:
+        raise InputError(
+            f"{name} is no picture of a known format.", "Give a PNG, JPEG or the like."
+        ) from None
+    except FileNotFoundError:
+        raise InputError(f"{name} is not there.", "Check the name.") from None
+    except MemoryError:
+        raise InputError(f"{name} does not fit into memory.", "Make it smaller.") from None
+    except Exception as error:  # a damaged file makes Pillow's decoders raise anything
+        reason = str(getattr(error, "strerror", None) or error or type(error).__name__)
+        raise InputError(
+            f"{name} cannot be read: {' '.join(reason.split())[:200]}.",
+            "It may be damaged: open it in another program, and save it anew.",
+        ) from None
+
+
+def _image_of(array: NDArray[Any]) -> Image.Image:
+    if array.ndim not in (2, 3) or array.shape[2:] not in ((), (1,), (3,), (4,)) or not array.size:
+        raise InputError(
+            f"An array of shape {array.shape} is no picture.",
+            "Give (height, width), or three or four channels as a third dimension.",
+        )
+    if array.dtype == bool or array.dtype.kind == "f":
+        scaled = np.nan_to_num(array.astype(np.float32)).clip(0, 1) * 255
+    elif array.dtype.kind in "iu":
+        scaled = array.astype(np.float32) * (255 / np.iinfo(array.dtype).max)
+    else:
+        raise InputError(f"An array of {array.dtype} is no picture.", "Give uint8 or floats.")
+    pixels = scaled.clip(0, 255).round().astype(np.uint8)
+    return Image.fromarray(pixels[..., 0] if array.shape[2:] == (1,) else pixels)
+
+
+def _rgb(image: Image.Image) -> Picture:
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith(("I", "F")):
+        image = _in_eight_bits(image)
+    if not image.has_transparency_data:
+        return np.asarray(image.convert("RGB"))
+    image = image.convert("RGBA")
+    pixels = np.asarray(image)
+    ink, cover = pixels[..., :3], pixels[..., 3]
+    white_ink = cover.min() < 128 <= cover.max() and ink[cover >= 128].min() > 200
+    paper = Image.new("RGBA", image.size, "black" if white_ink else "white")
+    return np.asarray(Image.alpha_composite(paper, image).convert("RGB"))
+
+
+def _in_eight_bits(image: Image.Image) -> Image.Image:
+    """16 and 32 bits and floats: over the range of 16 bits if they fit there, or their own."""
+    values = np.nan_to_num(np.asarray(image, np.float32), posinf=0, neginf=0)
+    low, high = float(values.min()), float(values.max())
+    if image.mode.startswith("I;16") or (image.mode == "I" and low >= 0 and 255 < high < 65536):
+        low, high = 0, 65535
+    elif low >= 0 and high <= 255:
+        low, high = 0, 255 if high > 1 or image.mode == "I" else 1
+    return Image.fromarray(
+        ((values - low) * (255 / max(high - low, 1e-6))).round().astype(np.uint8)
+    )
+
+
+def find_lines(picture: Picture) -> list[list[Glyph]]:
+    """Find what may be digits, in reading order.
+
+    Args:
+        picture: ``uint8 (h, w, 3)`` RGB, ink and paper of any colours.
+
+    Returns:
+        Lines from top to bottom, each from left to right; none if there is no ink.
+    """
+    small = shrunk(picture, WORKING_PIXELS)
+    ink = ink_on_paper(small)
+    if ink is None:
+        return []
+    across, down = picture.shape[1] / small.shape[1], picture.shape[0] / small.shape[0]
+    lines = []
+    for regions in layout.find_lines(*ink):
+        line = []
+        for region in regions:
+            left, top, right, bottom = region.box
+            box = int(left * across), int(top * down), round(right * across), round(bottom * down)
+            line.append(Glyph(normal_form(region.ink), box))
+        lines.append(line)
+    return lines
+
+
+def normal_form(ink: Floats) -> Floats:
+    """Bring a glyph into MNIST's form.
+
+    As its makers did (LeCun et al., "Gradient-based learning applied to document recognition",
+    1998): the aspect kept, scaled with antialiasing to fit 20x20, centred by mass in 28x28. Strokes
+    that would become thinner than MNIST's are thickened first, or they would fade away.
+
+    Args:
+        ink: ``float32 (h, w)`` in [0, 1], ink 1 on 0.
+
+    Returns:
+        ``float32 (28, 28)`` in [0, 1]; its greatest is 1 if there is any ink.
+    """
+    ink = _cut(ink)
+    if not ink.size:
+        return np.zeros((SIDE, SIDE), np.float32)
+    ink = np.minimum(ink / np.percentile(ink[ink > 0.5 * ink.max()], 75), 1)
+    lacking = THINNEST - stroke_width(ink > 0.5) * BOX / max(ink.shape)
+    if lacking > 0:
+        ink = _thickened(ink, lacking / BOX)
+    scale = BOX / max(ink.shape)
+    if scale != 1:
+        size = max(1, round(ink.shape[1] * scale)), max(1, round(ink.shape[0] * scale))
+        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        ink = cv2.resize(ink, size, interpolation=method).astype(np.float32, copy=False).clip(0, 1)
+    return _centred(ink / ink.max())
+
+
+def _cut(ink: Floats) -> Floats:
+    """What has ink, without its margins."""
+    rows, columns = (np.flatnonzero(ink.max(axis=axis) > 0.1) for axis in (1, 0))
+    if not rows.size:
+        return ink[:0]
+    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def _thickened(ink: Floats, by: float) -> Floats:
+    """Widen the strokes by a share of the longer side."""
+    if max(ink.shape) < 80:  # or a pixel would be the least step
+        factor = 80 / max(ink.shape)
+        large = cv2.resize(ink, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+        ink = large.astype(np.float32, copy=False)
+    pixels = max(1, round(by * max(ink.shape)))
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (pixels + 1, pixels + 1))
+    return _cut(cv2.dilate(np.pad(ink, pixels), kernel).clip(0, 1))
+
+
+def _centred(ink: Floats) -> Floats:
+    height, width = ink.shape
+    total = ink.sum()
+    y = ink.sum(axis=1) @ np.arange(height) / total
+    x = ink.sum(axis=0) @ np.arange(width) / total
+    top = min(max(round(CENTRE - y), 0), SIDE - height)
+    left = min(max(round(CENTRE - x), 0), SIDE - width)
+    return np.pad(ink, ((top, SIDE - height - top), (left, SIDE - width - left)))

@@ -1,0 +1,354 @@
+"""Where the glyphs of a picture are: without rules, strokes joined, digits parted, in order."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mnist_lit.paper import TINY, Floats, Mask, stroke_width, touches_the_edge
+
+Labels = NDArray[np.int32]
+
+# All lengths but these are shares of the usual height of what is written.
+LEAST = 6  # pixels: nothing lower is a digit
+HALO = 2  # pixels around what is ink for certain, in which a stroke fades
+
+RULES = 3  # fewer straight lines are no ruled paper
+STEEPEST = 0.1  # slope of a rule
+COVERED = 0.5  # share of the picture's width that is seen of a rule
+THICKEST = 0.1  # thickness of a rule, as a share of the distance to the next
+
+
+@dataclass(frozen=True)
+class Region:
+    """Where a glyph is.
+
+    Args:
+        box: Left, top, right and bottom, the last two exclusive.
+        ink: ``float32 (h, w)`` in [0, 1], of this glyph alone, with a small margin.
+    """
+
+    box: tuple[int, int, int, int]
+    ink: Floats
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Ink that hangs together, or several such that belong together."""
+
+    labels: tuple[int, ...]
+    left: int
+    top: int
+    right: int
+    bottom: int
+    area: int
+
+    @property
+    def width(self) -> int:
+        return self.right - self.left
+
+    @property
+    def height(self) -> int:
+        return self.bottom - self.top
+
+    @property
+    def size(self) -> int:
+        return max(self.width, self.height)
+
+    def __or__(self, other: "Piece") -> "Piece":
+        return Piece(
+            self.labels + other.labels,
+            min(self.left, other.left),
+            min(self.top, other.top),
+            max(self.right, other.right),
+            max(self.bottom, other.bottom),
+            self.area + other.area,
+        )
+
+
+def find_lines(ink: Floats, certain: Mask) -> list[list[Region]]:
+    """Find glyphs, in reading order.
+
+    Args:
+        ink: ``float32 (h, w)`` in [0, 1].
+        certain: ``bool (h, w)``: where there is ink for certain.
+
+    Returns:
+        Lines from top to bottom, each from left to right.
+    """
+    if max(ink.shape) <= TINY:
+        return [[_all(ink, certain)]]
+    certain = without_rules(certain)
+    labels, pieces = _pieces(certain)
+    pieces = _writing(pieces, labels)
+    if not pieces:
+        return []
+    glyphs = _joined(pieces, labels, _usual_height(pieces))
+    usual = _usual_height(glyphs)
+    labels, glyphs = _parted(labels, glyphs, usual)
+    glyphs = [each for each in glyphs if each.size >= max(0.35 * usual, LEAST)]
+    lines = _in_order([each for each in glyphs if each.width < 3 * each.height])
+    kept = np.zeros(labels.max() + 1, bool)
+    kept[[label for line in lines for each in line for label in each.labels]] = True
+    return [[_region(each, labels, kept, ink) for each in line] for line in lines]
+
+
+def _all(ink: Floats, certain: Mask) -> Region:
+    """The only digit of a picture."""
+    left, top, width, height = cv2.boundingRect(certain.astype(np.uint8))
+    return Region((left, top, left + width, top + height), ink)
+
+
+def without_rules(certain: Mask) -> Mask:
+    """Take away the lines of ruled or squared paper, and leave the strokes that cross them.
+
+    As with the staff lines of music (Fujinaga, "Staff detection and removal", 2004): a run of ink
+    across the rule that is longer than the rule is thick belongs to a stroke.
+
+    Args:
+        certain: ``bool (h, w)``.
+    """
+    flat = _rules(certain)
+    steep = _rules(certain.T).T
+    mask = certain.astype(np.uint8)
+    for rules, turn in ((flat, False), (steep, True)):
+        if not rules.any():
+            continue
+        thickness = _thickness(certain.T & rules.T if turn else certain & rules)
+        length = thickness + 3
+        kernel = np.ones((1, length) if turn else (length, 1), np.uint8)
+        strokes = cv2.morphologyEx(mask, cv2.MORPH_OPEN, kernel)
+        mask[rules & (strokes == 0)] = 0
+    return mask.astype(bool)
+
+
+def _rules(certain: Mask) -> Mask:
+    """Where the nearly horizontal rules are, with a pixel more on either side."""
+    height, width = certain.shape
+    nothing = np.zeros_like(certain)
+    if min(height, width) < 100:
+        return nothing
+    long = np.ones((1, 12), np.uint8)  # what is less is part of no rule, whatever its slope
+    runs = cv2.morphologyEx(certain.astype(np.uint8), cv2.MORPH_OPEN, long)
+    rows, columns = np.nonzero(runs)
+    if rows.size < COVERED * width:
+        return nothing
+    half = width / 2
+    steps = round(STEEPEST * half)
+    slopes = np.arange(-steps, steps + 1) / half
+    best, most, slope = None, 0.0, 0.0
+    for each in slopes:
+        places = np.rint(rows - each * (columns - half)).astype(int) + steps
+        profile = np.bincount(places, minlength=height + 2 * steps + 1)
+        peak = float((profile.astype(float) ** 2).sum())
+        if peak > most:
+            best, most, slope = profile, peak, each
+    assert best is not None
+    full = best > COVERED * width
+    changes = np.flatnonzero(np.diff(np.r_[False, full, False].astype(int)))
+    starts, ends = changes[::2], changes[1::2]
+    if len(starts) < RULES or np.median(ends - starts) > THICKEST * np.median(np.diff(starts)):
+        return nothing
+    thick = np.flatnonzero(np.convolve(full, np.ones(3), "same") > 0)
+    x = np.arange(width)
+    rules = nothing
+    for place in thick - steps:
+        y = np.rint(place + slope * (x - half)).astype(int)
+        inside = (y >= 0) & (y < height)
+        rules[y[inside], x[inside]] = True
+    return rules
+
+
+def _thickness(rules: Mask) -> int:
+    """The usual length of vertical runs."""
+    steps = np.diff(np.pad(rules, ((1, 1), (0, 0))).astype(np.int8), axis=0)
+    starts, ends = (np.nonzero((steps == step).T)[1] for step in (1, -1))
+    return int(np.median(ends - starts)) if starts.size else 0
+
+
+def _pieces(certain: Mask) -> tuple[Labels, list[Piece]]:
+    """Label what hangs together, from 1 on."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(certain.astype(np.uint8))
+    pieces = [
+        Piece((label,), left, top, left + width, top + height, area)
+        for label, (left, top, width, height, area) in enumerate(stats.tolist())
+        if label and max(width, height) >= 3
+    ]
+    return labels.astype(np.int32, copy=False), pieces
+
+
+def _writing(pieces: list[Piece], labels: Labels) -> list[Piece]:
+    """Leave out specks, frames, long lines, and what comes in from the edge of the picture."""
+    height, width = labels.shape
+    pieces = [
+        each
+        for each in pieces
+        if not (
+            {0, width, height} & {each.left, each.top, each.right, each.bottom}
+            and touches_the_edge(labels == each.labels[0])
+        )
+    ]
+    pieces = [each for each in pieces if not _frames(each, pieces)]
+    if not pieces:
+        return []
+    usual = _usual_height(pieces)
+    return [each for each in pieces if each.size >= 0.12 * usual and each.height <= 3 * usual]
+
+
+def _frames(piece: Piece, pieces: list[Piece]) -> bool:
+    """Whether a piece is a frame or the edge of a sheet, with what is written in its box."""
+    inside = [
+        each
+        for each in pieces
+        if piece.left < each.left
+        and piece.top < each.top
+        and each.right < piece.right
+        and each.bottom < piece.bottom
+        and 0.1 * piece.size < each.size
+    ]
+    hollow = piece.area < 0.1 * piece.width * piece.height
+    return len(inside) > (0 if hollow else 3)
+
+
+def _usual_height(pieces: list[Piece]) -> float:
+    """The height such that half of the ink is in higher pieces."""
+    heights = np.array([each.height for each in pieces], float)
+    areas = np.array([each.area for each in pieces], float)
+    order = np.argsort(heights)
+    share = np.cumsum(areas[order]) / areas.sum()
+    return float(heights[order][np.searchsorted(share, 0.5)])
+
+
+def _joined(pieces: list[Piece], labels: Labels, usual: float) -> list[Piece]:
+    """Put together the strokes of one digit, the nearest first."""
+    whole = {each.labels[0]: each for each in pieces}
+    near = [
+        (gap, each.labels[0], other)
+        for each in pieces
+        for other, gap in _neighbours(each, labels, 0.25 * usual)
+        if each.labels[0] < other and other in whole
+    ]
+    for gap, one, other in sorted(near):
+        if whole[one] is not whole[other] and _belong(whole[one], whole[other], gap / usual, usual):
+            union = whole[one] | whole[other]
+            whole |= dict.fromkeys(union.labels, union)
+    return list({id(each): each for each in whole.values()}.values())
+
+
+def _neighbours(piece: Piece, labels: Labels, reach: float) -> Iterator[tuple[int, float]]:
+    """The labels within reach, and how far they are."""
+    margin = int(reach) + 1
+    rows = slice(max(0, piece.top - margin), piece.bottom + margin)
+    columns = slice(max(0, piece.left - margin), piece.right + margin)
+    around = labels[rows, columns]
+    away = (around != piece.labels[0]).astype(np.uint8)
+    distance = cv2.distanceTransform(away, cv2.DIST_L2, 5)
+    for label in np.unique(around[(distance <= reach) & (around > 0) & (away > 0)]).tolist():
+        yield label, float(distance[around == label].min())
+
+
+def _belong(one: Piece, other: Piece, gap: float, usual: float) -> bool:
+    """Whether two pieces are strokes of one digit; their gap is a share of the usual height."""
+    both = one | other
+    wider = max(one.width, other.width)
+    if both.height > 1.4 * usual or both.width > max(1.2 * usual, 1.1 * wider):
+        return False
+    overlap = one.width + other.width - both.width
+    if overlap >= 0.5 * min(one.width, other.width):
+        return True  # one above the other
+    return min(one.height, other.height) < 0.6 * usual and gap <= 0.14
+
+
+def _parted(labels: Labels, glyphs: list[Piece], usual: float) -> tuple[Labels, list[Piece]]:
+    """Cut digits that touch, where one thin stroke is all that holds them together."""
+    labels = labels.copy()
+    parted: list[Piece] = []
+    waiting = list(glyphs)
+    while waiting:
+        glyph = waiting.pop()
+        parts = _cut(glyph, labels) if glyph.height > 0.7 * usual else []
+        (waiting if parts else parted).extend(parts or [glyph])
+    return labels, parted
+
+
+def _cut(glyph: Piece, labels: Labels) -> list[Piece]:
+    """Two pieces, newly labelled, or none if no cut is clear."""
+    if glyph.width < 1.25 * glyph.height or glyph.height < 2 * LEAST:
+        return []
+    window = labels[glyph.top : glyph.bottom, glyph.left : glyph.right]
+    mask = np.isin(window, glyph.labels)
+    middle = glyph.height // 4  # a digit is not narrower
+    seam = _seam(mask[:, middle : glyph.width - middle]) + middle
+    crossed = mask[np.arange(glyph.height), seam]
+    strokes = np.count_nonzero(np.diff(crossed.astype(int)) == 1) + crossed[0]
+    if strokes > 1 or crossed.sum() > 1.25 * stroke_width(mask):
+        return []
+    left = np.arange(glyph.width) < seam[:, np.newaxis]
+    halves = [mask & left, mask & ~left]
+    boxes = [cv2.boundingRect(half.astype(np.uint8)) for half in halves]
+    overlap = sum(width for _, _, width, _ in boxes) - glyph.width
+    if overlap > 0.2 * glyph.height or min(height for *_, height in boxes) < 0.7 * glyph.height:
+        return []
+    parts = []
+    for half, (x, y, width, height) in zip(halves, boxes, strict=True):
+        label = int(labels.max()) + 1
+        window[half] = label
+        corner = glyph.left + x, glyph.top + y
+        box = (*corner, corner[0] + width, corner[1] + height)
+        parts.append(Piece((label,), *box, int(half.sum())))
+    return parts
+
+
+def _seam(mask: Mask) -> NDArray[np.int64]:
+    """The way from top to bottom through the least ink: its column in each row."""
+    height, width = mask.shape
+    cost = mask.astype(np.float32)
+    cost += 0.01 * np.abs(np.arange(width) - width / 2) / width  # of equal ways the middle one
+    steps = np.zeros((height, width), np.int64)
+    total = cost[0]
+    for row in range(1, height):
+        padded = np.pad(total, 1, constant_values=np.inf)
+        ways = np.stack([padded[:-2], padded[1:-1], padded[2:]])
+        steps[row] = ways.argmin(axis=0) - 1
+        total = cost[row] + ways.min(axis=0)
+    column = int(total.argmin())
+    seam = np.empty(height, np.int64)
+    for row in range(height - 1, -1, -1):
+        seam[row] = column
+        column += steps[row, column]
+    return seam
+
+
+def _in_order(glyphs: list[Piece]) -> list[list[Piece]]:
+    """Lines from top to bottom: each glyph follows the one to its left that it is level with."""
+    lines: list[list[Piece]] = []
+    for glyph in sorted(glyphs, key=lambda each: each.left):
+        line = max(lines, key=lambda each: _level(each[-1], glyph), default=None)
+        if line is None or _level(line[-1], glyph) < 0.3:
+            lines.append([glyph])
+        else:
+            line.append(glyph)
+    return sorted(lines, key=lambda line: sum(each.top + each.bottom for each in line) / len(line))
+
+
+def _level(one: Piece, other: Piece) -> float:
+    """How much of the lower one's height they share."""
+    shared = min(one.bottom, other.bottom) - max(one.top, other.top)
+    return shared / min(one.height, other.height)
+
+
+def _region(glyph: Piece, labels: Labels, kept: Mask, ink: Floats) -> Region:
+    """The ink of a glyph, and what fades around it, but not that of its neighbours."""
+    rows = slice(max(0, glyph.top - HALO), glyph.bottom + HALO)
+    columns = slice(max(0, glyph.left - HALO), glyph.right + HALO)
+    around = labels[rows, columns]
+    own = np.isin(around, glyph.labels)
+    others = kept[around] & ~own
+    distance = cv2.distanceTransform((~own).astype(np.uint8), cv2.DIST_L2, 5)
+    mine = distance <= HALO + 0.5
+    if others.any():
+        mine &= distance < cv2.distanceTransform((~others).astype(np.uint8), cv2.DIST_L2, 5)
+    box = glyph.left, glyph.top, glyph.right, glyph.bottom
+    return Region(box, ink[rows, columns] * mine)

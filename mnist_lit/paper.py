@@ -1,0 +1,203 @@
+"""Ink against paper: which pixels of a picture are written, whatever the colours and the light."""
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Picture = NDArray[np.uint8]
+
+SMALL = 64  # pixels: in a picture no larger nothing is smoothed, as its grey levels count
+TINY = 32  # pixels: a picture no larger is one digit
+FAINTEST = 0.04  # contrast of ink, as a share of the paper's lightness
+TONES = 0.02  # range of a picture that is all of one tone
+WAYS = (cv2.MORPH_CLOSE, cv2.MORPH_OPEN)  # to paper: from dark ink, from light ink
+
+
+def ink_on_paper(picture: Picture) -> tuple[Floats, Mask] | None:
+    """Tell ink from paper.
+
+    Args:
+        picture: ``uint8 (h, w, 3)`` RGB.
+
+    Returns:
+        How much ink there is, ``float32 (h, w)`` in [0, 1], and where it is for certain,
+        ``bool (h, w)``; None if nothing stands out.
+    """
+    colour = _even_paper(picture)
+    if colour is not None:
+        return _inked(_signed(_scene(picture) - colour))
+    window = min(picture.shape[:2]) // 3
+    contrasts = [_contrast(picture, _local_paper(picture, window, way)) for way in WAYS]
+    way, contrast = max(zip(WAYS, contrasts, strict=True), key=lambda each: _plausibility(each[1]))
+    found = _inked(contrast)
+    if found is None:
+        return None
+    narrow = max(int(16 * stroke_width(found[1])), 48)
+    if narrow < window:  # the window need only be larger than a stroke: it follows the light better
+        return _inked(_contrast(picture, _local_paper(picture, narrow, way)))
+    return found
+
+
+def _plausibility(contrast: Floats) -> float:
+    """What is written covers little, and stands out: more so than the gaps between it."""
+    found = _inked(contrast)
+    if found is None:
+        return 0.0
+    level = float(np.median(contrast[found[1]]))
+    return level**2 / float(found[1].sum())
+
+
+def shrunk(picture: Picture, most: int) -> Picture:
+    """Scale a picture down to at most so many pixels."""
+    height, width = picture.shape[:2]
+    scale = (most / (height * width)) ** 0.5
+    if scale >= 1:
+        return picture
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+
+
+def stroke_width(mask: Mask) -> float:
+    """The usual width of strokes in pixels: twice the distance of their middles to the paper."""
+    padded = np.pad(mask.astype(np.uint8), 1)
+    distance = cv2.distanceTransform(padded, cv2.DIST_L2, 5)
+    middle = (distance >= cv2.dilate(distance, np.ones((3, 3), np.uint8))) & (padded > 0)
+    return float(2 * np.median(distance[middle]) - 0.5) if middle.any() else 0.0
+
+
+def touches_the_edge(mask: Mask) -> bool:
+    """Whether a shape's outline runs along the picture's edge for more than three tenths of it."""
+    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    edge = mask[[0, -1]].sum() + mask[1:-1, [0, -1]].sum()
+    return bool(edge > 0.3 * sum(len(outline) for outline in outlines))
+
+
+def _even_paper(picture: Picture) -> Floats | None:
+    """The colour of the paper, ``(3,)`` in [0, 1], if it is the same everywhere."""
+    scene = _scene(shrunk(picture, 256 * 256))
+    small = min(scene.shape[:2]) <= SMALL
+    tone = _principal(scene - scene.reshape(-1, 3).mean(axis=0))
+    span = tone.max() - tone.min()
+    if span < TONES:
+        return None
+    tones = ((tone - tone.min()) * (255 / span)).astype(np.uint8)
+    _, ink = cv2.threshold(tones, 0, 1, cv2.THRESH_OTSU)
+    edge = np.concatenate([ink[0], ink[-1], ink[1:-1, 0], ink[1:-1, -1]])
+    if edge.mean() + ink.mean() > 1:
+        ink = 1 - ink  # paper is what there is more of, in the picture and along its edge
+    paper = ink == 0
+    colour: Floats = np.median(scene[paper], axis=0).astype(np.float32)
+    if small:
+        return colour
+    contrast = abs(np.median(tone[~paper]) - np.median(tone[paper]))
+    low, high = np.percentile(tone[paper], [10, 90])
+    if high - low > 0.15 * contrast or _is_scenery(~paper):
+        return None
+    return colour
+
+
+def _is_scenery(ink: Mask) -> bool:
+    """Whether what was taken for ink is a shadow or a table, or a sheet with writing on it."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(ink.astype(np.uint8))
+    for label in range(1, count):
+        width, height, area = stats[label, 2:]
+        if max(width, height) < 0.2 * max(ink.shape):
+            continue
+        part = labels == label
+        if touches_the_edge(part):
+            return True
+        holes = cv2.connectedComponents((~part).astype(np.uint8))[0] - 2
+        if holes > 0 and area > 0.6 * width * height > 0.2 * ink.size:
+            return True
+    return False
+
+
+def _local_paper(picture: Picture, window: int, way: int) -> Floats:
+    """What remains without strokes narrower than a window, ``(h, w, 3)`` in [0, 1].
+
+    A closing takes away dark strokes, an opening light ones; unlike a mean or a median, both leave
+    the edges of a sheet and of a shadow where they are.
+    """
+    small = shrunk(picture, 300_000)
+    size = max(3, int(window * small.shape[1] / picture.shape[1])) | 1
+    # As if the picture went on beyond its edge: a table that shows there is no stroke.
+    smooth = cv2.medianBlur(small, 3)
+    wide = cv2.copyMakeBorder(smooth, size, size, size, size, cv2.BORDER_REPLICATE)
+    wide = cv2.morphologyEx(wide, way, np.ones((size, size), np.uint8))
+    paper = wide[size:-size, size:-size]
+    return _scene(cv2.resize(paper, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR))
+
+
+def _scene(picture: NDArray[Any]) -> Floats:
+    return picture.astype(np.float32) / np.float32(255)
+
+
+def _contrast(picture: Picture, paper: Floats) -> Floats:
+    """How far each pixel is from its paper, as a share of the lighter of the two."""
+    scene = _scene(picture)
+    lighter = np.maximum(np.maximum(scene, paper), np.float32(0.25))
+    share = ((scene - paper) / lighter).astype(np.float32, copy=False)
+    # Of grainy paper the lightest or darkest grains were taken for all of it.
+    return _signed(share - np.median(share, axis=(0, 1)).astype(np.float32))
+
+
+def _signed(residual: Floats) -> Floats:
+    """The residual along the colour of the ink, which stands out further than the paper's grain."""
+    contrast = _principal(residual)
+    return -contrast if (contrast.astype(np.float64) ** 3).sum() < 0 else contrast
+
+
+def _principal(residual: Floats) -> Floats:
+    """Colours along the axis on which the strongest of them lie: ``(h, w, 3)`` to ``(h, w)``."""
+    flat = residual.reshape(-1, 3)
+    weights = (flat * flat).sum(axis=1, keepdims=True)
+    axis = np.linalg.eigh((flat * weights).T @ flat)[1][:, -1]
+    along: Floats = (flat @ axis.astype(np.float32)).reshape(residual.shape[:2])
+    return along
+
+
+def _inked(contrast: Floats) -> tuple[Floats, Mask] | None:
+    noise = _noise(contrast)
+    if min(contrast.shape) > SMALL and noise > 0.01:
+        contrast = cv2.GaussianBlur(contrast, (0, 0), 1.0).astype(np.float32, copy=False)
+        noise = _noise(contrast)
+    floor = max(4 * noise, FAINTEST)
+    strong = contrast[contrast > floor]
+    if strong.size < 6:
+        return None
+    threshold = max(_threshold(strong), 1.25 * floor)
+    certain = contrast > threshold
+    if certain.sum() < 6:
+        return None
+    level = float(np.percentile(contrast[certain], 75))
+    ink = np.where(contrast > (floor if noise else 0), contrast / level, 0)
+    return ink.clip(0, 1).astype(np.float32), certain
+
+
+def _threshold(values: Floats) -> float:
+    """Between what is faint and what is ink (Otsu, 1979), if these are two things."""
+    top = float(values.max())
+    scaled = (values * (255 / top)).astype(np.uint8)
+    threshold, _ = cv2.threshold(scaled.reshape(1, -1), 0, 255, cv2.THRESH_OTSU)
+    faint, bold = values[scaled <= threshold], values[scaled > threshold]
+    if not (faint.size and bold.size) or faint.mean() > 0.45 * bold.mean():
+        return 0.5 * float((faint if faint.size else bold).mean())
+    return (threshold + 0.5) / 255 * top
+
+
+def _noise(contrast: Floats) -> float:
+    """Standard deviation of the paper, from what is lighter than it and from its fine grain.
+
+    The grain after Immerkaer, "Fast noise variance estimation" (1996).
+    """
+    lighter = contrast[contrast < 0]
+    spread = 1.4826 * float(np.median(-lighter)) if lighter.size > 0.05 * contrast.size else 0.0
+    if min(contrast.shape) <= SMALL:
+        return spread
+    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
+    grain = cv2.filter2D(contrast, -1, kernel)
+    return max(spread, 1.4826 * float(np.median(np.abs(grain))) / 6)

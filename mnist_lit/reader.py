@@ -1,0 +1,171 @@
+"""Reader: a picture's glyphs become digits with probabilities, on ONNX Runtime, without torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import onnxruntime  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+from PIL import Image
+
+from mnist_lit.errors import InputError
+from mnist_lit.ink import Box, Glyph, find_lines, open_picture
+
+PACKAGED = Path(__file__).parent / "assets" / "digits.onnx"
+
+# Inputs and outputs of a model: their types, and their shapes beyond the number of images.
+FORM = {
+    "images": ("tensor(float)", [1, 28, 28]),
+    "logits": ("tensor(float)", [10]),
+    "probabilities": ("tensor(float)", [10]),
+}
+
+AT_ONCE = 64  # glyphs; more are no faster and only take memory
+
+
+@dataclass(frozen=True, eq=False)
+class Digit:
+    """A digit that was read.
+
+    Args:
+        digit: The most probable one, 0 to 9.
+        probability: Its own, in [0, 1].
+        probabilities: ``float32 (10,)``, those of all ten.
+        box: Left, top, right and bottom in pixels of the upright picture, the last two exclusive.
+        glyph: ``float32 (28, 28)`` in [0, 1], ink 1: what the network saw.
+        doubtful: Whether the probability is below the threshold.
+    """
+
+    digit: int
+    probability: float
+    probabilities: NDArray[np.float32]
+    box: Box
+    glyph: NDArray[np.float32]
+    doubtful: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What is written in a picture.
+
+    Args:
+        lines: From top to bottom, the digits of each from left to right.
+    """
+
+    lines: list[list[Digit]]
+
+    @property
+    def digits(self) -> list[Digit]:
+        """The digits of all lines."""
+        return [digit for line in self.lines for digit in line]
+
+    @property
+    def text(self) -> str:
+        """The digits as text, a line for each of theirs; doubtful ones are not marked."""
+        return "\n".join("".join(str(each.digit) for each in line) for line in self.lines)
+
+
+class Reader:
+    """Reads handwritten digits in pictures; several threads may share one.
+
+    Args:
+        model: A file that ``export`` has written; the package's own model if None.
+        threshold: A digit is doubtful if its probability is below it, in [0, 1]; the model's own
+            if None.
+
+    Attributes:
+        metadata: What ``export`` has noted in the model, by name.
+        threshold: As given, or the model's.
+
+    Raises:
+        InputError: If there is no such model, or the threshold is out of range.
+    """
+
+    def __init__(self, model: str | Path | None = None, threshold: float | None = None) -> None:
+        path = PACKAGED if model is None else Path(model)
+        self._session = _session(path)
+        self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
+        self.threshold = float(self.metadata["threshold"]) if threshold is None else threshold
+        if not 0 <= self.threshold <= 1:
+            raise InputError(
+                f"The threshold {self.threshold} is no probability.", "Give a number from 0 to 1."
+            )
+
+    def read(
+        self, source: str | Path | bytes | BinaryIO | Image.Image | NDArray[np.uint8]
+    ) -> Reading:
+        """Read a picture.
+
+        Args:
+            source: A file or its path or contents, an image, or ``uint8 (h, w, 3)`` RGB.
+
+        Raises:
+            InputError: If it is not a picture.
+        """
+        lines = find_lines(open_picture(source))
+        glyphs = [glyph for line in lines for glyph in line]
+        if not glyphs:
+            return Reading([])
+        _, probabilities = self.answer(np.stack([glyph.image for glyph in glyphs]))
+        rows = iter(probabilities)
+        return Reading([[self._digit(glyph, next(rows)) for glyph in line] for line in lines])
+
+    def answer(
+        self, images: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Give logits and probabilities, both ``float32 (n, 10)``.
+
+        Args:
+            images: ``float32 (n, 28, 28)`` in [0, 1], ink 1, in MNIST's form.
+        """
+        parts = [
+            self._session.run(None, {"images": images[start : start + AT_ONCE, np.newaxis]})
+            for start in range(0, len(images), AT_ONCE)
+        ]
+        logits, probabilities = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return logits, probabilities
+
+    def _digit(self, glyph: Glyph, probabilities: NDArray[np.float32]) -> Digit:
+        digit = int(probabilities.argmax())
+        probability = float(probabilities[digit])
+        doubtful = probability < self.threshold
+        return Digit(digit, probability, probabilities, glyph.box, glyph.image, doubtful)
+
+
+def _session(path: Path) -> Any:
+    if not path.is_file():
+        raise InputError(
+            f"There is no model {path}.",
+            "Write one, python -m mnist_lit export --ckpt_path best, and give its path.",
+        )
+    options = onnxruntime.SessionOptions()
+    # A picture takes less time than threads take to start, and callers may have their own.
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # what is fatal; the rest comes as an exception
+    try:
+        session = onnxruntime.InferenceSession(
+            path.read_bytes(), options, providers=["CPUExecutionProvider"]
+        )
+        reason = _strangeness(session)
+    except Exception as error:  # a damaged file makes the runtime raise anything
+        reason = f"ONNX Runtime cannot load it ({type(error).__name__})"
+    if reason:
+        raise InputError(
+            f"{path} is not a model of this program: {reason}.", "Give one that export has written."
+        )
+    return session
+
+
+def _strangeness(session: Any) -> str:
+    """What tells a model from those that export writes; empty if nothing does."""
+    nodes = [*session.get_inputs(), *session.get_outputs()]
+    if {node.name: (node.type, node.shape[1:]) for node in nodes} != FORM:
+        return f"it has {', '.join(f'{node.name} {node.shape}' for node in nodes)}"
+    if any(isinstance(node.shape[0], int) for node in nodes):
+        return "the number of images is fixed"
+    try:
+        float(session.get_modelmeta().custom_metadata_map["threshold"])
+    except (KeyError, ValueError):
+        return "it notes no threshold"
+    return ""

@@ -1,0 +1,261 @@
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torchvision.datasets import MNIST
+
+from mnist_lit import __version__
+from mnist_lit.calibration import default_threshold, fitted_temperature
+from mnist_lit.export import onnx_model
+from mnist_lit.module import DigitClassifier
+from mnist_lit.networks import TutorialCNN
+
+
+def change(checkpoint: Path, **parts: dict[str, object]) -> None:
+    """Replace entries of a checkpoint's parts."""
+    state = torch.load(checkpoint, weights_only=True)
+    for name, values in parts.items():
+        state[name] = state[name] | values
+    torch.save(state, checkpoint)
+
+
+def notes(model: Path) -> dict[str, str]:
+    return {each.key: each.value for each in onnx.load(model).metadata_props}
+
+
+def nll(labels: Tensor, logits: Tensor, temperature: float) -> float:
+    return cross_entropy(logits.double() / temperature, labels).item()
+
+
+@pytest.fixture
+def answers() -> tuple[Tensor, Tensor]:
+    """Labels and logits of a network that is sure of itself, and wrong now and then."""
+    generator = torch.Generator().manual_seed(3)
+    labels = torch.randint(10, (1000,), generator=generator)
+    logits = torch.randn(1000, 10, generator=generator)
+    logits[torch.arange(1000), labels] += 2
+    return labels, 3 * logits
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 1000])
+def test_any_number_of_images_gets_the_checkpoints_answers(finished, exported, batch_size):
+    model = DigitClassifier.load_from_checkpoint(
+        finished / "lightning_logs/version_0/checkpoints/best.ckpt",
+        map_location="cpu",
+        weights_only=True,
+    ).eval()
+    session = onnxruntime.InferenceSession(exported)
+    images = torch.rand(batch_size, 1, 28, 28, generator=torch.Generator().manual_seed(1))
+    logits, probabilities = session.run(None, {"images": images.numpy()})
+    with torch.no_grad():
+        expected = model(images)
+    assert torch.allclose(torch.from_numpy(logits), expected, atol=1e-4)
+    calibrated = (expected / float(notes(exported)["temperature"])).softmax(dim=1)
+    assert torch.allclose(torch.from_numpy(probabilities), calibrated, atol=1e-5)
+
+
+def test_one_file_holds_all_and_names_no_place_of_this_machine(exported):
+    assert [path.name for path in exported.parent.iterdir()] == ["digits.onnx"]
+    onnx.checker.check_model(exported, full_check=True)
+    content = exported.read_bytes()
+    assert len(content) < 125_000  # 28,938 parameters of 4 bytes, and little else
+    assert b".py" not in content
+    assert str(exported.parent.parent).encode() not in content
+
+
+def test_the_metadata_tell_where_the_model_comes_from(finished, exported, data_dir):
+    checkpoint = finished / "lightning_logs/version_0/checkpoints/best.ckpt"
+    noted = notes(exported)
+    assert noted["version"] == __version__
+    assert noted["network"] == "mnist_lit.networks.TutorialCNN"
+    assert noted["parameters"] == "28938"
+    assert noted["seed"] == "7"
+    assert json.loads(noted["labels"]) == list(range(10))
+    assert noted["checkpoint_sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    recipe = json.loads(noted["recipe"])
+    assert recipe["trainer"]["max_epochs"] == 2
+    assert recipe["model"]["optimizer"]["init_args"]["lr"] == 0.001
+    assert recipe["data"]["val_size"] == 5000
+    assert str(data_dir) not in noted["recipe"]
+    model = DigitClassifier.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
+    mnist = MNIST(data_dir, train=False)
+    with torch.no_grad():
+        right = model.eval()(mnist.data[:, None] / 255).argmax(dim=1) == mnist.targets
+    assert float(noted["test_accuracy"]) == right.double().mean()
+    assert abs(float(noted["val_accuracy"]) - float(noted["test_accuracy"])) < 0.05
+
+
+def test_the_temperature_makes_the_likelihood_of_the_labels_greatest(answers):
+    labels, logits = answers
+    temperature = fitted_temperature(labels, logits)
+    assert 1 < temperature < 5
+    least = nll(labels, logits, temperature)
+    assert all(nll(labels, logits, factor * temperature) > least for factor in (0.99, 1.01))
+    assert fitted_temperature(labels, 2 * logits) == pytest.approx(2 * temperature, rel=1e-5)
+    assert fitted_temperature(labels, 100 * logits) == pytest.approx(10)  # the end of the range
+
+
+def test_99_percent_of_the_digits_are_more_probable_than_the_threshold(answers):
+    _, logits = answers
+    confidences = logits.softmax(dim=1).amax(dim=1)
+    assert (confidences > default_threshold(logits)).sum() == 990
+
+
+def test_what_was_made_is_said(mnist_lit, run, data_dir):
+    outcome = mnist_lit("export", "--ckpt_path=best")
+    assert (outcome.status, outcome.err) == (0, "")
+    noted = notes(Path("digits.onnx"))
+    kilobytes = Path("digits.onnx").stat().st_size / 1000
+    lines = outcome.out.splitlines()
+    assert lines[0] == "Checkpoint: lightning_logs/version_0/checkpoints/best.ckpt"
+    assert lines[1] == f"Model: digits.onnx, {kilobytes:.0f} kB"
+    assert lines[2].split(maxsplit=1)[1] == "mnist_lit.networks.TutorialCNN, 28,938 parameters"
+    assert lines[3].split() == ["test", "accuracy", f"{float(noted['test_accuracy']):.2%}"]
+    assert "all 10,000 predictions equal" in lines[4]
+    assert f"{float(noted['temperature']):.4f}, fitted to the 5,000 validation" in lines[5]
+    assert f"{float(noted['threshold']):.4f}, which 99% of the validation digits" in lines[6]
+    assert lines[7] == "To read with it: python -m mnist_lit read --model digits.onnx PICTURE"
+    assert not list(Path().glob(".*.partial"))
+
+    first = Path("digits.onnx").read_bytes()
+    change(run / "checkpoints" / "best.ckpt", config={"data": {"val_size": 0}})
+    outcome = mnist_lit("export", "--ckpt_path=best", f"--data_dir={data_dir}")
+    assert outcome.status == 0, outcome.err
+    assert "temperature    1.0000: without validation images" in outcome.out
+    assert "threshold      0.5000: without validation images" in outcome.out
+    assert Path("digits.onnx").read_bytes() != first  # it is replaced
+
+
+OWN = """
+import torch
+from torch import nn
+
+class Normed(nn.Sequential):
+    def __init__(self, width: int = 4):
+        super().__init__(
+            nn.Conv2d(1, width, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(), nn.Dropout(),
+            nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(9 * width, 10),
+        )
+
+class Random(Normed):
+    def forward(self, images):
+        return super().forward(images + torch.rand_like(images))
+
+class Deciding(Normed):
+    def forward(self, images):
+        return super().forward(images if images.mean() > 0 else -images)
+
+class Pairs(Normed):
+    def forward(self, images):
+        return super().forward(images.view(2, 1, 28, 28) if len(images) == 2 else images)
+"""
+
+
+@pytest.fixture
+def own(run, tmp_path, monkeypatch):
+    """The best checkpoint, its network one out of a file of the user's own."""
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "exported_net", raising=False)
+    (tmp_path / "exported_net.py").write_text(OWN)
+
+    def checkpoint(name: str) -> Path:
+        from exported_net import Normed
+
+        torch.manual_seed(0)
+        network = Normed()
+        network[1].running_mean.uniform_(0, 0.1)
+        network[1].running_var.uniform_(0.1, 1)
+        path = run / "checkpoints" / "best.ckpt"
+        change(path, hyper_parameters={"network": {"class_path": f"exported_net.{name}"}})
+        state = torch.load(path, weights_only=True)
+        weights = {f"network.{key}": value for key, value in network.state_dict().items()}
+        torch.save(state | {"state_dict": weights}, path)
+        return path
+
+    return checkpoint
+
+
+def test_a_users_own_network_becomes_plain_layers(mnist_lit, own):
+    outcome = mnist_lit("export", f"--ckpt_path={own('Normed')}", "--output=new/own.onnx")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert "exported_net.Normed, 406 parameters" in outcome.out
+    operations = [node.op_type for node in onnx.load("new/own.onnx").graph.node]
+    assert operations[:2] == ["Conv", "Relu"]  # the normalisation is part of the convolution
+    assert "Dropout" not in operations
+
+
+@pytest.mark.parametrize(
+    ("name", "what", "what_to_do"),
+    [
+        ("Random", "Exported, the network differs in", "Does the network draw random numbers"),
+        ("Deciding", "Deciding cannot be exported: ", "without decisions by what they hold."),
+        ("Pairs", "Pairs cannot be exported: it takes a certain number", "any number of images"),
+        ("Missing", "cannot be loaded: ", "The file of its network"),
+    ],
+)
+def test_what_cannot_be_exported_leaves_no_file(mnist_lit, own, capfd, name, what, what_to_do):
+    outcome = mnist_lit("export", f"--ckpt_path={own(name)}")
+    assert outcome.status == 2
+    first, second = outcome.err.splitlines()
+    assert what in first
+    assert what_to_do in second
+    assert capfd.readouterr() == ("", "")  # nothing of the exporter's own
+    assert not list(Path().glob("*.onnx*"))
+    assert not list(Path().glob(".*.partial"))
+
+
+def test_a_diverged_checkpoint_is_refused_and_an_earlier_file_kept(mnist_lit, run):
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    change(checkpoint, state_dict={"network.7.bias": torch.full((10,), torch.nan)})
+    Path("digits.onnx").write_text("earlier")
+    outcome = mnist_lit("export", "--ckpt_path=last")
+    assert outcome.status == 2
+    assert "last.ckpt gives logits that are not numbers." in outcome.err
+    assert Path("digits.onnx").read_text() == "earlier"
+
+
+class Evil:
+    def __reduce__(self):
+        return exec, ("open('executed', 'w')",)
+
+
+def test_code_in_a_checkpoint_is_not_executed(mnist_lit):
+    torch.save({"state_dict": Evil()}, "evil.ckpt")
+    outcome = mnist_lit("export", "--ckpt_path=evil.ckpt")
+    assert outcome.status == 2
+    assert "evil.ckpt is not a checkpoint of this program" in outcome.err
+    assert not Path("executed").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "what", "what_to_do"),
+    [
+        ([], "The following arguments are required: --ckpt_path.", "export --help"),
+        (["--ckpt_path=best"], "No run in lightning_logs has a best checkpoint.", "Train one"),
+        (["--ckpt_path=best", "--output=a.ckpt"], "a.ckpt is no name for a model", "in .onnx."),
+    ],
+)
+def test_mistakes_are_told_in_two_lines(mnist_lit, options, what, what_to_do):
+    outcome = mnist_lit("export", *options)
+    assert outcome.status == 2
+    first, second = outcome.err.splitlines()
+    assert what in first
+    assert what_to_do in second
+
+
+def test_half_precision_networks_answer_in_single_precision():
+    class Half(TutorialCNN):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images).half()
+
+    session = onnxruntime.InferenceSession(onnx_model(Half().eval(), 2.0, {"threshold": 0.5}))
+    logits, probabilities = session.run(None, {"images": np.zeros((3, 1, 28, 28), np.float32)})
+    assert logits.dtype == probabilities.dtype == np.float32

@@ -1,0 +1,329 @@
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from mnist_lit.errors import InputError
+from mnist_lit.ink import find_lines, normal_form, open_picture
+from tests import paper
+
+RED, GREEN = (255, 0, 0), (0, 128, 0)
+
+
+def drawing(ink="black", sheet="white", size=(120, 160), mode="RGB"):
+    """A 7 drawn with straight strokes."""
+    image = Image.new(mode, size, sheet)
+    ImageDraw.Draw(image).line([(30, 40), (90, 40), (50, 120)], fill=ink, width=10)
+    return image
+
+
+def saved(image, form, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def glyphs(picture):
+    return [glyph for line in find_lines(open_picture(picture)) for glyph in line]
+
+
+def row(labels, size=60, gap=20, **settings):
+    """The first of MNIST's test digits with these labels, in a row on a page."""
+    images, truths = paper.mnist()
+    digits = [paper.digit(images[np.flatnonzero(truths == label)[0]], size) for label in labels]
+    ink = paper.row(digits, gap)
+    ink = paper.put(ink, ink.shape[0] + 2 * size, ink.shape[1] + 2 * size, size, size)
+    return paper.develop(paper.sheet(ink, **settings), np.random.default_rng(0))
+
+
+def assert_same_glyphs(found, expected, tolerance=0.05):
+    assert [len(line) for line in found] == [len(line) for line in expected]
+    for line, other in zip(found, expected, strict=True):
+        for one, two in zip(line, other, strict=True):
+            assert np.abs(one.image - two.image).mean() < tolerance
+
+
+# Opening
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM"])
+def test_formats(form, tmp_path):
+    path = tmp_path / f"seven.{form.lower()}"
+    path.write_bytes(saved(drawing(), form))
+    picture = open_picture(path)
+    assert picture.shape == (160, 120, 3)
+    assert picture.dtype == np.uint8
+    assert np.abs(picture.astype(int) - np.asarray(drawing())).mean() < 3
+
+
+def test_sources_are_paths_bytes_files_images_and_arrays(tmp_path):
+    image = drawing()
+    path = tmp_path / "seven.png"
+    image.save(path)
+    content = path.read_bytes()
+    for source in (path, str(path), content, io.BytesIO(content), image, np.asarray(image)):
+        assert np.array_equal(open_picture(source), np.asarray(image))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr", "HSV"])
+def test_modes(mode):
+    picture = open_picture(drawing().convert(mode))
+    assert picture[0, 0].min() > 240
+    assert picture[40, 60].max() < 40
+
+
+def test_sixteen_bits_and_floats_keep_their_range():
+    grey = np.asarray(drawing().convert("L"), np.float32) / 255
+    sixteen = (grey * 65535).astype(np.uint16)
+    content = saved(Image.fromarray(sixteen), "PNG")
+    for source in (content, sixteen, grey, grey.astype(np.float64), grey > 0.5):
+        picture = open_picture(source)
+        assert picture.shape == (160, 120, 3)
+        assert picture[0, 0].min() == 255
+        assert picture[40, 60].max() == 0
+    dim = open_picture(saved(Image.fromarray((sixteen // 2).astype(np.uint16)), "PNG"))
+    assert 120 < dim[0, 0, 0] < 135
+
+
+def test_exif_orientation_is_applied():  # [36]
+    upright = drawing()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned a quarter
+    lying = saved(upright.rotate(90, expand=True), "PNG", exif=exif)
+    assert np.array_equal(open_picture(lying), np.asarray(upright))
+
+
+def test_transparency_shows_white_paper_or_black_under_white_ink():  # [36]
+    clear = (0, 0, 0, 0)
+    dark = drawing("black", clear, mode="RGBA")
+    assert open_picture(dark)[0, 0].tolist() == [255, 255, 255]
+    light = drawing("white", clear, mode="RGBA")
+    assert open_picture(light)[0, 0].tolist() == [0, 0, 0]
+    assert_same_glyphs(find_lines(open_picture(dark)), find_lines(open_picture(light)))
+
+
+def test_of_an_animation_the_first_frame_is_read():
+    frames = [drawing(), Image.new("RGB", (120, 160), "white")]
+    content = saved(frames[0], "GIF", save_all=True, append_images=frames[1:] * 50)
+    assert len(glyphs(content)) == 1
+
+
+def png(width, height):
+    """The beginning of a PNG of any size, without its pixels."""
+
+    def chunk(kind, data):
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b""))
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"", "is no picture of a known format"),
+        (b"a letter to grandmother", "is no picture of a known format"),
+        (png(50_000, 50_000), "has more than 100 megapixels"),
+        (png(0, 10), "is no picture of a known format|cannot be read"),
+        (png(100, 100), "cannot be read"),
+        (saved(drawing(), "JPEG")[:400], "cannot be read"),
+        (saved(drawing(), "PNG")[:120], "cannot be read"),
+    ],
+)
+def test_what_is_no_sound_picture_is_an_input_error(content, what):
+    with pytest.raises(InputError, match=what) as error:
+        open_picture(content)
+    assert len(str(error.value).splitlines()) == 2
+
+
+def test_a_missing_file_and_arrays_that_are_no_pictures_are_input_errors(tmp_path):
+    for source in (
+        tmp_path / "none.png",
+        tmp_path,
+        np.zeros((3, 3, 3, 3)),
+        np.zeros((0, 4)),
+        np.zeros((4, 4, 2)),
+        np.array([["a"]]),
+    ):
+        with pytest.raises(InputError):
+            open_picture(source)
+
+
+# Finding
+
+
+def test_mnists_own_images_come_back_as_they_are():
+    images, _ = paper.mnist()
+    differences = []
+    for image in images[:500]:
+        (glyph,) = glyphs(image)
+        differences.append(np.abs(glyph.image - image / np.float32(255)).mean())
+    assert np.percentile(differences, 99) < 0.01
+
+
+@pytest.mark.parametrize(
+    "colours",
+    [
+        {"colour": paper.WHITE, "paper": paper.BLACK},  # [33]
+        {"colour": paper.BLUE, "paper": paper.WHITE},  # [35]
+        {"colour": (0.8, 0.1, 0.1), "paper": (0.9, 0.9, 0.6)},
+        {"colour": paper.PENCIL, "paper": paper.WHITE},
+        {"colour": (0.95, 0.9, 0.3), "paper": (0.1, 0.35, 0.2)},
+    ],
+)
+def test_the_colours_of_ink_and_paper_do_not_matter(colours):
+    assert_same_glyphs(find_lines(row([4, 7, 1], **colours)), find_lines(row([4, 7, 1])))
+
+
+def test_neither_place_nor_size_nor_padding_matters():  # [33]
+    expected = find_lines(row([3, 0, 5]))
+    large = find_lines(row([3, 0, 5], size=300, gap=100))
+    assert_same_glyphs(large, expected, 0.07)
+    picture = row([3, 0, 5])
+    padded = np.pad(picture, ((300, 10), (5, 400), (0, 0)), mode="edge")
+    found = find_lines(padded)
+    assert_same_glyphs(found, expected)
+    for one, two in zip(found[0], expected[0], strict=True):
+        shift = np.subtract(one.box, two.box)
+        assert np.abs(shift - [5, 300, 5, 300]).max() <= 1
+
+
+def test_boxes_enclose_the_ink_in_pixels_of_the_whole_picture():
+    image = Image.new("RGB", (4000, 3000), "white")
+    ImageDraw.Draw(image).rectangle((1000, 500, 1200, 1500), fill="black")
+    (glyph,) = glyphs(image)
+    assert np.abs(np.subtract(glyph.box, (1000, 500, 1201, 1501))).max() <= 3
+
+
+def page(ink, colour=paper.BLACK, light=None, rules=None, noise=0.0):
+    sheet = np.broadcast_to(np.float32(paper.WHITE), (*ink.shape, 3))
+    if rules is not None:
+        sheet = paper.paint(sheet, rules, (0.6, 0.7, 0.9))
+    sheet = paper.paint(sheet, ink, colour)
+    if light is not None:
+        sheet = sheet * light[..., np.newaxis]
+    return paper.develop(sheet, np.random.default_rng(0), noise, quality=90)
+
+
+@pytest.fixture(scope="module")
+def ink():
+    """Two lines of digits, 60 pixels high."""
+    images, labels = paper.mnist()
+    digits = [paper.digit(images[np.flatnonzero(labels == label)[1]], 60) for label in range(10)]
+    lines = paper.lines([paper.row(digits[:5], 25), paper.row(digits[5:], 25)], 60)
+    return paper.put(lines, lines.shape[0] + 160, lines.shape[1] + 200, 100, 80)
+
+
+@pytest.mark.parametrize("squared", [False, True])
+@pytest.mark.parametrize("slope", [0.0, 0.02])
+def test_ruled_and_squared_paper(ink, squared, slope):  # [35]
+    rules = paper.ruled(*ink.shape, spacing=40, thickness=2, slope=slope, squared=squared)
+    assert_same_glyphs(find_lines(page(ink, rules=rules)), find_lines(page(ink)), 0.08)
+
+
+@pytest.mark.parametrize("blur", [1, 60, 200])
+def test_shadows_and_uneven_light(ink, blur):  # [35]
+    shadow = paper.shadow(*ink.shape, depth=0.5, angle=0.4, at=0.5, blur=blur)
+    light = shadow * paper.gradient(*ink.shape, low=0.6, angle=2)
+    found = find_lines(page(ink, light=light, noise=0.01))
+    assert_same_glyphs(found, find_lines(page(ink)), 0.08)
+
+
+@pytest.mark.parametrize("sides", [(80, 80, 80, 80), (0, 60, 0, 0), (0, 40, 70, 0)])
+def test_a_dark_table_around_the_sheet(ink, sides):  # [35]
+    top, bottom, left, right = sides
+    sheet = page(ink)
+    table = np.full((ink.shape[0] + top + bottom, ink.shape[1] + left + right, 3), 50, np.uint8)
+    table[top : top + ink.shape[0], left : left + ink.shape[1]] = sheet
+    assert_same_glyphs(find_lines(table), find_lines(sheet), 0.08)
+
+
+def test_specks_are_dropped():
+    picture = row([6, 2])
+    rng = np.random.default_rng(0)
+    for y, x in rng.integers(0, [picture.shape[0] - 2, 50], (20, 2)):
+        picture[y : y + 2, x : x + 2] = 0
+    assert_same_glyphs(find_lines(picture), find_lines(row([6, 2])))
+
+
+def test_a_stroke_that_broke_off_belongs_to_its_digit():
+    image = Image.new("RGB", (300, 200), "white")
+    brush = ImageDraw.Draw(image)
+    for left in (40, 160):  # two fives, their upper bars apart
+        brush.line([(left, 60), (left, 95), (left + 45, 110), (left + 40, 150), (left, 155)], 0, 9)
+        brush.line([(left + 4, 46), (left + 55, 46)], 0, 9)
+    (line,) = find_lines(np.asarray(image))
+    assert len(line) == 2
+    assert all(glyph.box[1] < 50 and glyph.box[3] > 150 for glyph in line)
+
+
+def test_digits_that_touch_are_parted():
+    images, labels = paper.mnist()
+    six, eight = (paper.digit(images[np.flatnonzero(labels == label)[0]], 80) for label in (6, 8))
+    ink = paper.row([six, eight], gap=12)
+    ink[60:64, six.shape[1] - 10 : six.shape[1] + 25] = 1  # a stroke from one to the other
+    ink = paper.put(ink, 200, ink.shape[1] + 120, 60, 60)
+    (line,) = find_lines(page(ink))
+    assert len(line) == 2
+    assert line[0].box[2] <= line[1].box[0] + 10
+
+
+def test_lines_are_read_from_top_to_bottom_and_each_from_left_to_right(ink):  # [37]
+    found = find_lines(page(ink))
+    assert [len(line) for line in found] == [5, 5]
+    for line in found:
+        lefts = [glyph.box[0] for glyph in line]
+        assert lefts == sorted(lefts)
+    assert max(g.box[3] for g in found[0]) < min(g.box[1] for g in found[1])
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        np.full((300, 400, 3), 255, np.uint8),
+        np.zeros((28, 28, 3), np.uint8),
+        np.full((1, 1, 3), 9, np.uint8),
+        np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8),
+        np.random.default_rng(0).normal(230, 8, (400, 400, 3)).clip(0, 255).astype(np.uint8),
+    ],
+    ids=["white", "black", "dot", "noise", "grain"],
+)
+def test_blank_paper_and_noise_have_no_glyphs(picture):  # [38]
+    assert find_lines(picture) == []
+
+
+# The form
+
+
+def test_the_form_is_mnists():  # [33]
+    bar = np.zeros((400, 300), np.float32)
+    bar[50:350, 100:160] = 0.7
+    form = normal_form(bar)
+    assert (form.shape, form.dtype, form.max()) == ((28, 28), np.float32, 1)
+    rows, columns = (np.flatnonzero(form.max(axis=axis) > 0.1) for axis in (1, 0))
+    assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (20, 4)
+    assert form.sum(axis=1) @ np.arange(28) / form.sum() == pytest.approx(14, abs=0.5)
+    assert form.sum(axis=0) @ np.arange(28) / form.sum() == pytest.approx(14, abs=0.5)
+
+
+@pytest.mark.parametrize(("size", "width"), [(100, 1), (500, 1), (2000, 3)])
+def test_hairlines_keep_their_ink(size, width):  # [34]
+    image = Image.new("RGB", (size + 20, size + 20), "white")
+    ImageDraw.Draw(image).ellipse((10, 10, size, size), outline="black", width=width)
+    (glyph,) = glyphs(image)
+    ring = glyph.image > 0.5
+    assert ring.sum() > 50  # a circle of 20 pixels is 63 long
+    assert not ring[12:16, 12:16].any()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (50, 1), (3, 2)])
+def test_the_form_of_any_shape_is_in_range(shape):
+    form = normal_form(np.ones(shape, np.float32))
+    assert form.shape == (28, 28)
+    assert form.max() == 1
+    assert np.isfinite(form).all()
+    assert not normal_form(np.zeros(shape, np.float32)).any()
