@@ -1,14 +1,20 @@
 # make train: train, test and show where the run lies.   make test: check everything.
+# make model: train the model that comes with the package, and put it there.
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: train test
+.PHONY: train test model
 
 train: .venv/installed
 	$(BIN)/python -m mnist_lit fit --config configs/default.yaml
 	$(BIN)/python -m mnist_lit test --ckpt_path best
 	@echo "The run lies in $$(ls -td lightning_logs/version_* | head -n 1)"
 	@echo "To look at it in TensorBoard: $(BIN)/tensorboard --logdir lightning_logs"
+
+model: .venv/installed
+	$(BIN)/python -m mnist_lit fit --config configs/default.yaml --config configs/strong.yaml \
+		--seed_everything 0 --name model
+	$(BIN)/python -m mnist_lit export --ckpt_path last --output mnist_lit/assets/digits.onnx
 
 test: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -26,34 +26,37 @@ class Handwriting(nn.Module):
     et al., "Deep anomaly detection with outlier exposure", 2019).
 
     Args:
-        european: In [0, 1]: share of the 1s that get a flag, of the 7s that get a bar, and of the
-            4s that are opened.
         rotation: Largest angle in degrees, either way.
         shear: Largest horizontal shear, as a tangent, either way.
         scale: Largest change of width and of height, each for itself, as a share.
         shift: Largest shift in pixels, along either axis.
-        bend: Standard deviation of the elastic displacements in pixels.
-        pen: In [0, 1]: how much the stroke's thickness, contrast and texture change.
-        others: Share of pictures that are no digits, added to the batch.
+        foreign: In [0, 1]: share of the digits that also get what follows.
+        european: In [0, 1]: share of them that get a flag if they are a 1, a bar if they are a 7,
+            and are opened if they are a 4.
+        bend: Standard deviation of their elastic displacements in pixels.
+        pen: In [0, 1]: how much the thickness, contrast and texture of their strokes change.
+        others: Pictures that are no digits, added to the batch, as a share of the digits.
     """
 
     def __init__(
         self,
-        european: float = 0.5,
-        rotation: float = 15.0,
-        shear: float = 0.25,
-        scale: float = 0.15,
+        rotation: float = 12.0,
+        shear: float = 0.2,
+        scale: float = 0.12,
         shift: float = 1.5,
+        foreign: float = 0.5,
+        european: float = 0.5,
         bend: float = 0.7,
         pen: float = 0.6,
-        others: float = 0.0625,
+        others: float = 0.03125,
     ) -> None:
         super().__init__()
-        self.european = european
         self.rotation = math.radians(rotation)
         self.shear = shear
         self.scale = scale
         self.shift = shift
+        self.foreign = foreign
+        self.european = european
         self.bend = bend
         self.pen = pen
         self.others = others
@@ -71,14 +74,18 @@ class Handwriting(nn.Module):
             probabilities: first the n digits in their order, then those that are no digits.
         """
         with torch.autocast(images.device.type, enabled=False):  # coordinates need float32
-            images = european_forms(images, labels, self.european)
+            foreign = torch.rand(len(images), 1, 1, 1, device=images.device) < self.foreign
             others = no_digits(images, round(self.others * len(images)))
-            images = self._by_another_pen(self._by_another_hand(torch.cat([images, others])))
+            european = european_forms(images, labels, self.european)
+            images = torch.cat([torch.where(foreign, european, images), others])
+            foreign = torch.cat([foreign, foreign.new_ones(len(others), 1, 1, 1)])
+            images = self._by_another_hand(images, foreign)
+            images = torch.where(foreign, self._by_another_pen(images), images)
         targets = images.new_full((len(images), 10), 0.1)
         targets[: len(labels)] = one_hot(labels, 10).to(targets.dtype)
         return images, targets
 
-    def _by_another_hand(self, images: Tensor) -> Tensor:
+    def _by_another_hand(self, images: Tensor, foreign: Tensor) -> Tensor:
         """Rotate, shear, scale, shift and bend, about the centre of mass, in one resampling."""
         n = len(images)
         angle, shear = (most * _spread(n, images) for most in (self.rotation, self.shear))
@@ -91,7 +98,7 @@ class Handwriting(nn.Module):
         offset = (_centre_of_mass(images) + 0.5) / HALF - 1 + shift - matrix @ middle
         theta = torch.cat([matrix, offset.unsqueeze(2)], 2)  # (n, 2, 3)
         grid = affine_grid(theta, list(images.shape), align_corners=False)  # (n, 28, 28, 2)
-        coarse = self.bend / HALF * torch.randn(n, 2, 5, 5, device=images.device)
+        coarse = self.bend / HALF * torch.randn(n, 2, 5, 5, device=images.device) * foreign
         bending = interpolate(coarse, (SIZE, SIZE), mode="bicubic", align_corners=True)
         return grid_sample(images, grid + bending.movedim(1, 3), align_corners=False)
 

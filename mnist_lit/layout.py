@@ -252,13 +252,13 @@ def _neighbours(piece: Piece, labels: Labels, reach: float) -> Iterator[tuple[in
 def _belong(one: Piece, other: Piece, gap: float, usual: float) -> bool:
     """Whether two pieces are strokes of one digit; their gap is a share of the usual height."""
     both = one | other
-    wider = max(one.width, other.width)
-    if both.height > 1.4 * usual or both.width > max(1.2 * usual, 1.1 * wider):
-        return False
+    lower = min(one.height, other.height)
     overlap = one.width + other.width - both.width
-    if overlap >= 0.5 * min(one.width, other.width):
-        return True  # one above the other
-    return min(one.height, other.height) < 0.6 * usual and gap <= 0.14
+    if overlap >= 0.5 * min(one.width, other.width):  # one above the other
+        tallest = 1.7 if lower < 0.6 * usual else 1.4
+        return both.height <= tallest * usual and both.width <= 1.6 * max(usual, lower)
+    beside = lower < 0.6 * usual and gap <= 0.14
+    return beside and both.height <= 1.4 * usual and both.width <= 1.2 * usual
 
 
 def _parted(labels: Labels, glyphs: list[Piece], usual: float) -> tuple[Labels, list[Piece]]:

@@ -19,15 +19,15 @@ def no_digits(images: Tensor, count: int) -> Tensor:
     Returns:
         ``float32 (count, 1, 28, 28)`` in [0, 1].
     """
-    kinds = torch.randint(8, (count,)).bincount(minlength=8).tolist()
-    draw = (_scribbles, _shapes, _tangles, _asterisks, _suns)
+    kinds = torch.randint(9, (count,)).bincount(minlength=9).tolist()
+    draw = (_scribbles, _zigzags, _shapes, _tangles, _asterisks, _suns)
     drawn = [
         strokes(_in_box(make(n, images.device)), between(1.2, 3.5, images.new_empty(n)))
         for make, n in zip(draw, kinds, strict=False)
         if n
     ]
-    crossed, device = _crossed(kinds[5], images), images.device
-    return torch.cat([*drawn, crossed, _noise(kinds[6], device), _blots(kinds[7], device)])
+    crossed, device = _crossed(kinds[6], images), images.device
+    return torch.cat([*drawn, crossed, _noise(kinds[7], device), _blots(kinds[8], device)])
 
 
 def _scribbles(n: int, device: torch.device) -> Tensor:
@@ -40,11 +40,21 @@ def _scribbles(n: int, device: torch.device) -> Tensor:
     return _path(waves.sum(2).mT)
 
 
+def _zigzags(n: int, device: torch.device) -> Tensor:
+    """Four to eight straight strokes up and down, from left to right."""
+    corner = torch.arange(9, device=device)
+    last = torch.randint(4, 9, (n, 1), device=device)
+    corner = corner.minimum(last)  # (n, 9): the last one again
+    x = corner * (0.1 + 0.3 * torch.rand(n, 1, device=device))
+    y = corner % 2 + 0.3 * torch.rand(n, 9, device=device).gather(1, corner)
+    return _path(torch.stack([x, y], 2))
+
+
 def _shapes(n: int, device: torch.device) -> Tensor:
     """Polygons of three to five corners."""
     corners = torch.randint(3, 6, (n, 1), device=device)
     radius = 0.3 + 0.7 * torch.rand(n, 5, device=device)
-    corner = torch.arange(6, device=device) % corners  # (n, 9): goes round, and on over itself
+    corner = torch.arange(6, device=device) % corners  # (n, 6): goes round, and on over itself
     angle = 2 * math.pi * (corner / corners + torch.rand(n, 1, device=device))
     length = radius.gather(1, corner)
     return _path(torch.stack([length * angle.cos(), length * angle.sin()], 2))

@@ -2,15 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
 from numpy.typing import NDArray
-from PIL import Image
 
 from mnist_lit.errors import InputError
-from mnist_lit.ink import Box, Glyph, find_lines, open_picture
+from mnist_lit.ink import Box, Glyph, Source, find_lines, open_picture
 
 PACKAGED = Path(__file__).parent / "assets" / "digits.onnx"
 
@@ -92,13 +91,12 @@ class Reader:
                 f"The threshold {self.threshold} is no probability.", "Give a number from 0 to 1."
             )
 
-    def read(
-        self, source: str | Path | bytes | BinaryIO | Image.Image | NDArray[np.uint8]
-    ) -> Reading:
+    def read(self, source: Source) -> Reading:
         """Read a picture.
 
         Args:
-            source: A file or its path or contents, an image, or ``uint8 (h, w, 3)`` RGB.
+            source: A file, its path or its contents, an image, or an array: whatever
+                :func:`~mnist_lit.ink.open_picture` opens.
 
         Raises:
             InputError: If it is not a picture.
@@ -121,7 +119,7 @@ class Reader:
         """
         parts = [
             self._session.run(None, {"images": images[start : start + AT_ONCE, np.newaxis]})
-            for start in range(0, len(images), AT_ONCE)
+            for start in range(0, max(len(images), 1), AT_ONCE)
         ]
         logits, probabilities = (np.concatenate(part) for part in zip(*parts, strict=True))
         return logits, probabilities

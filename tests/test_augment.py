@@ -21,11 +21,11 @@ def _seed():
 
 
 def still(**settings: float) -> Handwriting:
-    """An augmentation that does nothing but what the settings ask for."""
+    """An augmentation that does nothing but what the settings ask for, to all images."""
     nothing = dict.fromkeys(
-        ("european", "rotation", "shear", "scale", "shift", "bend", "pen", "others"), 0.0
+        ("rotation", "shear", "scale", "shift", "european", "bend", "pen", "others"), 0.0
     )
-    return Handwriting(**nothing | settings)
+    return Handwriting(**{"foreign": 1.0} | nothing | settings)
 
 
 def centre_of_mass(images: torch.Tensor) -> torch.Tensor:
@@ -65,6 +65,13 @@ def test_every_image_is_distorted_in_its_own_way(batch, settings):
     augmented, _ = still(**settings)(images, labels)
     assert len(augmented.flatten(1).unique(dim=0)) == 16
     assert ((augmented - plain).abs().amax((1, 2, 3)) > 0.02).sum() >= 14
+
+
+def test_only_foreign_digits_are_bent_and_written_with_another_pen(batch):
+    images, labels = batch
+    home, _ = still(foreign=0, european=1, bend=1, pen=1)(images, labels)
+    plain, _ = still()(images, labels)
+    assert torch.equal(home, plain)
 
 
 def test_a_batch_is_a_function_of_the_random_state(batch):

@@ -1,0 +1,220 @@
+"""What the packaged model reads: MNIST's test digits on synthetic paper, and what is no digit."""
+
+import io
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from mnist_lit import Reader
+from mnist_lit.errors import InputError
+from tests import paper
+from tests.drawings import KINDS, drawing
+
+
+@pytest.fixture(scope="module")
+def reader():
+    return Reader()
+
+
+def surely_read(reader, count):
+    """The first test images that the model itself reads right."""
+    images, labels = (part[: count * 2] for part in paper.mnist())
+    right = reader.answer(images.astype(np.float32) / 255)[0].argmax(1) == labels
+    return images[right][:count], labels[right][:count]
+
+
+def colours(rng):
+    while True:
+        ink, sheet = rng.uniform(0, 1, (2, 3))
+        if np.abs(ink - sheet).max() > 0.4:
+            return {"colour": tuple(ink), "paper": tuple(sheet)}
+
+
+def digit_on_paper(image, rng, largest):
+    """One digit of any size, colour, place and light, on plain or ruled paper."""
+    size = float(np.exp(rng.uniform(np.log(20), np.log(largest))))
+    ink = paper.digit(image, size)
+    top, bottom, left, right = (int(size * share) for share in rng.uniform(0.25, 2, 4))
+    height, width = ink.shape[0] + top + bottom, ink.shape[1] + left + right
+    ink = paper.put(ink, height, width, left, top)
+    scene = paper.sheet(ink, **colours(rng))
+    if rng.random() < 0.3:
+        light = paper.gradient(height, width, rng.uniform(0.5, 0.9), rng.uniform(0, 6))
+        scene = scene * light[..., np.newaxis]
+    quality = int(rng.integers(40, 95)) if rng.random() < 0.5 else None
+    return paper.develop(scene, rng, noise=rng.choice([0, 0.02]), quality=quality)
+
+
+def text(reader, picture):
+    return reader.read(picture).text
+
+
+def share_read(reader, count, largest):
+    images, labels = surely_read(reader, count)
+    rng = np.random.default_rng(0)
+    right = [
+        text(reader, digit_on_paper(image, rng, largest)) == str(label)
+        for image, label in zip(images, labels, strict=True)
+    ]
+    return np.mean(right)
+
+
+def test_a_digit_on_any_paper_is_read(reader):  # [33]
+    assert share_read(reader, 150, largest=400) >= 0.96
+
+
+@pytest.mark.slow
+def test_of_many_digits_on_any_paper_99_percent_are_read(reader):
+    assert share_read(reader, 1000, largest=2000) >= 0.99
+
+
+def changed(picture):
+    """The same picture inverted, shifted, padded, and larger."""
+    edge = {"mode": "edge"}
+    yield 255 - picture
+    yield np.roll(picture, (3, -4), (0, 1))
+    yield np.pad(picture, ((40, 5), (10, 90), (0, 0)), **edge)
+    yield cv2.resize(picture, None, fx=1.7, fy=1.7, interpolation=cv2.INTER_CUBIC)
+
+
+def unchanged_share(reader, count):
+    images, _ = surely_read(reader, count)
+    same = []
+    for image in images:
+        ink = paper.digit(image, 60)
+        ink = paper.put(ink, ink.shape[0] + 50, ink.shape[1] + 60, 30, 25)
+        picture = paper.develop(paper.sheet(ink), np.random.default_rng(0))
+        answer = text(reader, picture)
+        same += [text(reader, other) == answer for other in changed(picture)]
+    return np.mean(same)
+
+
+def test_inversion_shift_padding_and_scale_change_no_answer(reader):  # [33]
+    assert unchanged_share(reader, 60) >= 0.98
+
+
+@pytest.mark.slow
+def test_of_many_answers_99_percent_do_not_change(reader):
+    assert unchanged_share(reader, 500) >= 0.99
+
+
+def complete_share(reader, count):
+    """Rows of 1 to 12 digits, slanted a little: how many are found complete."""
+    images, _ = surely_read(reader, 2000)
+    rng = np.random.default_rng(0)
+    complete = []
+    for number in range(count):
+        chosen = rng.choice(len(images), 1 + number % 12)
+        size = rng.uniform(25, 90)
+        digits = [paper.digit(images[i], size * rng.uniform(0.9, 1.1)) for i in chosen]
+        jitter = rng.normal(0, 0.06 * size, len(digits))
+        ink = paper.row(digits, size * rng.uniform(0.15, 0.6), rng.uniform(-0.05, 0.05), jitter)
+        margin = int(size * rng.uniform(0.4, 1.5))
+        ink = paper.put(ink, ink.shape[0] + 2 * margin, ink.shape[1] + 2 * margin, margin, margin)
+        picture = paper.develop(paper.sheet(ink, **colours(rng)), rng, noise=0.01)
+        found = reader.read(picture)
+        complete.append([len(line) for line in found.lines] == [len(chosen)])
+    return np.mean(complete)
+
+
+def test_rows_are_found_complete_and_in_order(reader):  # [37]
+    assert complete_share(reader, 60) >= 0.95
+
+
+@pytest.mark.slow
+def test_of_many_rows_98_percent_are_found_complete(reader):
+    assert complete_share(reader, 600) >= 0.98
+
+
+# What is no digit
+
+
+def test_what_is_no_digit_is_doubtful(reader):  # [38]
+    rng = np.random.default_rng(0)
+    pictures = [drawing(kind, rng) for kind in KINDS for _ in range(10)]
+    sure = [any(not each.doubtful for each in reader.read(one).digits) for one in pictures]
+    assert np.mean(sure) <= 0.05
+
+
+def test_blank_paper_and_noise_have_no_digit(reader):  # [38]
+    rng = np.random.default_rng(0)
+    for picture in (
+        np.full((300, 400), 250, np.uint8),
+        rng.integers(0, 256, (300, 400)).astype(np.uint8),
+        rng.normal(220, 6, (300, 400)).clip(0, 255).astype(np.uint8),
+        (200 + 40 * paper.gradient(300, 400, 0.5, 1)).astype(np.uint8),
+    ):
+        assert reader.read(picture).lines == []
+
+
+def test_98_percent_of_the_test_digits_are_not_doubtful(reader):
+    images, _ = paper.mnist()
+    _, probabilities = reader.answer(images.astype(np.float32) / 255)
+    assert (probabilities.max(1) >= reader.threshold).mean() >= 0.98
+
+
+def test_reading_mnists_images_as_pictures_loses_next_to_nothing(reader):
+    images, labels = (part[:2000] for part in paper.mnist())
+    direct = reader.answer(images.astype(np.float32) / 255)[0].argmax(1) == labels
+    read = [text(reader, image) == str(label) for image, label in zip(images, labels, strict=True)]
+    assert direct.mean() - np.mean(read) <= 0.0015
+
+
+# Hostile files
+
+
+def encoded(rng):
+    """Contents of pictures, of many formats."""
+    image = Image.fromarray(rng.integers(0, 256, (60, 80, 3), np.uint8))
+    for form in ("PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP", "PPM", "ICO", "TGA", "PCX"):
+        buffer = io.BytesIO()
+        image.save(buffer, form)
+        yield buffer.getvalue()
+
+
+def damaged(content, rng):
+    """Cut short, bits flipped, stretches overwritten, or put together wrongly."""
+    data = bytearray(content)
+    kind = rng.integers(5)
+    if kind == 0:
+        return bytes(data[: rng.integers(0, len(data))])
+    if kind == 1:
+        for place in rng.integers(0, len(data), rng.integers(1, 20)):
+            data[place] ^= 1 << rng.integers(8)
+    elif kind == 2:
+        start = int(rng.integers(len(data)))
+        data[start : start + 16] = rng.bytes(16)
+    elif kind == 3:  # where most formats have their sizes
+        for place in rng.integers(0, min(64, len(data)), 4):
+            data[place] = 255
+    else:
+        data = data[: len(data) // 2] + bytearray(rng.bytes(200))
+    return bytes(data)
+
+
+def refusal(reader, content):
+    """The lines of an error, if reading ends in one."""
+    try:
+        reader.read(content)
+    except InputError as error:
+        return str(error).splitlines()
+    return []
+
+
+def refusals(reader, count):
+    rng = np.random.default_rng(0)
+    sources = list(encoded(rng))
+    return [refusal(reader, damaged(sources[i % len(sources)], rng)) for i in range(count)]
+
+
+def test_damaged_files_are_read_or_refused(reader):
+    lengths = {len(lines) for lines in refusals(reader, 200)}
+    assert lengths == {0, 2}
+
+
+@pytest.mark.slow
+def test_a_thousand_damaged_files_are_read_or_refused(reader):
+    lengths = {len(lines) for lines in refusals(reader, 1000)}
+    assert lengths == {0, 2}

@@ -1,0 +1,94 @@
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mnist_lit.reader import Reader
+from tests.pages import page
+
+TEXTS = {"a.png": "31\n4159", "b.png": "7", "c.jpg": "26"}
+
+
+@pytest.fixture
+def folder(run, exported, tmp_path) -> Path:
+    path = tmp_path / "photos"
+    path.mkdir()
+    for name, text in TEXTS.items():
+        Image.fromarray(page(exported, *text.split())).save(path / name)
+    return path
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    with (run / "predictions.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_digits_in_a_folder_are_predicted_as_reader_reads_them(
+    mnist_lit, run, folder, exported
+):
+    (folder / "broken.png").write_bytes(b"no picture")
+    (folder / "notes.txt").write_text("no picture, nor taken for one")
+    Image.fromarray(np.full((200, 300, 3), 250, np.uint8)).save(folder / "blank.png")
+    outcome = mnist_lit("predict", "--ckpt_path=best", "--data.predict_dir=photos")
+    assert outcome.status == 0
+    [line] = outcome.err.splitlines()
+    assert line.startswith("Skipped: photos/broken.png is no picture of a known format.")
+    path = Path("lightning_logs/version_0/predictions.csv")
+    assert f"9 predictions, of the digits in 3 pictures: {path}\n" in outcome.out
+
+    found = rows(run)
+    assert list(found[0]) == [
+        *("file", "line", "left", "top", "right", "bottom", "prediction", "probability")
+    ]
+    temperature = float(Reader(exported).metadata["temperature"])
+    expected = [
+        (name, line, each)
+        for name in TEXTS
+        for line, digits in enumerate(Reader(exported).read(folder / name).lines, start=1)
+        for each in digits
+    ]
+    assert "".join(row["prediction"] for row in found) == "314159726"
+    for row, (name, line, each) in zip(found, expected, strict=True):
+        assert (row["file"], int(row["line"])) == (name, line)
+        assert tuple(int(row[edge]) for edge in ("left", "top", "right", "bottom")) == each.box
+        assert int(row["prediction"]) == each.digit
+        # A checkpoint has no temperature: its probabilities are powers of the reader's.
+        powers = each.probabilities.astype(float) ** temperature
+        assert float(row["probability"]) == pytest.approx(powers.max() / powers.sum(), abs=1e-4)
+
+
+@pytest.mark.parametrize("option", ["--data.eval_batch_size=1", "--data.eval_batch_size=4"])
+def test_batches_change_nothing(mnist_lit, run, folder, option):
+    assert mnist_lit("predict", "--ckpt_path=best", "--data.predict_dir=photos", option).status == 0
+    assert "".join(row["prediction"] for row in rows(run)) == "314159726"
+
+
+@pytest.mark.parametrize(
+    ("names", "what", "what_to_do"),
+    [
+        (None, "missing cannot be read: No such file or directory.", "Name a folder"),
+        ([], "There are no pictures in the folder missing.", "endings"),
+        (["blank.png"], "There is no digit in the pictures of missing.", "handwriting"),
+    ],
+)
+def test_a_folder_without_digits_is_told_in_two_lines(mnist_lit, run, names, what, what_to_do):
+    if names is not None:
+        Path("missing").mkdir()
+        for name in names:
+            Image.new("RGB", (300, 200), "white").save(f"missing/{name}")
+    outcome = mnist_lit("predict", "--ckpt_path=best", "--data.predict_dir=missing")
+    assert outcome.status == 2
+    first, second = outcome.err.splitlines()
+    assert first == f"error: {what}"
+    assert what_to_do in second
+    assert not (run / "predictions.csv").exists()
+
+
+def test_other_commands_refuse_a_folder_to_predict(mnist_lit, run, folder):
+    outcome = mnist_lit("test", "--ckpt_path=best", "--data.predict_dir=photos")
+    assert outcome.status == 2
+    assert outcome.err == (
+        "error: data.predict_dir only has an effect in predict.\nLeave it out of this command.\n"
+    )

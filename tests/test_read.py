@@ -1,0 +1,247 @@
+import io
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mnist_lit.ink import open_picture
+from mnist_lit.reader import Reader
+from tests import paper
+from tests.conftest import Command, Outcome
+from tests.pages import page
+
+
+@pytest.fixture
+def read(mnist_lit: Command, exported: Path) -> Command:
+    """Call ``read`` with the small model, where some pages lie.
+
+    ``page.png`` has two lines of digits, ``seven.png`` one digit, ``blank.png`` none, and
+    ``broken.png`` is no picture.
+    """
+    for name, picture in {
+        "page": page(exported, "31", "4159"),
+        "seven": page(exported, "7"),
+        "blank": np.full((200, 300, 3), 250, np.uint8),
+    }.items():
+        Image.fromarray(picture).save(f"{name}.png")
+    Path("broken.png").write_bytes(b"no picture")
+
+    def call(*args: str) -> Outcome:
+        return mnist_lit("read", f"--model={exported}", *args)
+
+    return call
+
+
+def shown(picture: paper.Picture, drawing: paper.Picture) -> bool:
+    """Whether the ink of a picture, enlarged to 480 pixels, is in a drawing."""
+    scale = 480 / max(picture.shape)
+    size = (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
+    large = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.NEAREST))
+    left = (drawing.shape[1] - size[0]) // 2
+    same = (drawing[: size[1], left : left + size[0]] == large).all(axis=2)
+    ink = large.max(axis=2) < 128
+    return bool(same[ink].mean() > 0.9)  # a word may lie over some
+
+
+# ---- text ----
+
+
+def test_a_digit_is_printed_with_its_probability_and_its_place(read, exported):
+    outcome = read("seven.png")
+    assert (outcome.status, outcome.err) == (0, "")
+    [digit] = Reader(exported).read("seven.png").digits
+    lines = outcome.out.splitlines()
+    assert lines[:3] == ["7", "", "digit  probability   left    top  right  bottom"]
+    assert lines[3].split() == ["7", f"{digit.probability:.2%}", *map(str, digit.box)]
+    assert len(lines) == 4
+
+
+def test_lines_of_digits_are_printed_as_lines(read):
+    outcome = read("page.png", "--threshold=0")
+    lines = outcome.out.splitlines()
+    assert lines[:3] == ["31", "4159", ""]
+    assert [line.split()[0] for line in lines[4:]] == [*"314159"]
+
+
+def test_several_pictures_are_told_apart_by_their_names(read):
+    outcome = read("seven.png", "page.png", "--threshold=0")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert re.search(r"^seven.png:\n7\n\n.+\n\npage.png:\n31\n4159\n\n", outcome.out, re.DOTALL)
+
+
+def test_a_doubtful_digit_has_a_question_mark_and_the_mark_is_explained(read, exported):
+    outcome = read("page.png", "--threshold=1")
+    lines = outcome.out.splitlines()
+    assert lines[:2] == ["3?1?", "4?1?5?9?"]
+    assert lines[-1] == "? is doubtful: less probable than 100.00%"
+    assert [line.split()[0] for line in lines[4:-1]] == ["3?", "1?", "4?", "1?", "5?", "9?"]
+
+    digits = Reader(exported).read("page.png").digits
+    least = min(each.probability for each in digits)
+    between = (least + min(each.probability for each in digits if each.probability > least)) / 2
+    assert read("page.png", f"--threshold={between}").out.split("\n\n")[0].count("?") == 1
+    assert "?" not in read("page.png", "--threshold=0").out
+
+
+def test_a_picture_without_digits_is_told_by_word_and_status(read):
+    outcome = read("blank.png")
+    assert (outcome.status, outcome.out, outcome.err) == (1, "no digit found\n", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("broken.png", "broken.png is no picture of a known format. Give a PNG,"),
+        ("missing.png", "missing.png is not there. Check the name."),
+    ],
+)
+def test_a_file_that_cannot_be_read_does_not_keep_others_from_it(read, name, what):
+    outcome = read("seven.png", name, "blank.png", "page.png", "--threshold=0")
+    assert outcome.status == 2
+    [line] = outcome.err.splitlines()
+    assert line.startswith(f"error: {what}")
+    assert re.findall(r"^(.+):\n(.+)$", outcome.out, re.M) == [
+        ("seven.png", "7"),
+        ("blank.png", "no digit found"),
+        ("page.png", "31"),
+    ]
+
+
+# ---- JSON ----
+
+
+def test_json_has_all_of_a_reading(read, exported):
+    outcome = read("page.png", "--format=json")
+    assert (outcome.status, outcome.err) == (0, "")
+    [document] = json.loads(outcome.out)
+    assert document.keys() == {"file", "text", "lines"}
+    assert (document["file"], document["text"]) == ("page.png", "31\n4159")
+    expected = Reader(exported).read("page.png")
+    assert [len(line) for line in document["lines"]] == [2, 4]
+    found_digits = [found for line in document["lines"] for found in line]
+    for found, each in zip(found_digits, expected.digits, strict=True):
+        assert found == {
+            "digit": each.digit,
+            "probability": each.probability,
+            "probabilities": each.probabilities.tolist(),
+            "box": list(each.box),
+            "doubtful": each.doubtful,
+        }
+
+
+def test_json_of_several_pictures_is_one_document(read):
+    outcome = read("seven.png", "broken.png", "blank.png", "--format=json")
+    assert outcome.status == 2
+    seven, broken, blank = json.loads(outcome.out)
+    assert seven["text"] == "7"
+    assert broken == {"file": "broken.png", "error": outcome.err.removeprefix("error: ").strip()}
+    assert blank == {"file": "blank.png", "text": "", "lines": []}
+
+
+# ---- where pictures come from ----
+
+
+def test_a_picture_may_come_from_standard_input(read, monkeypatch):
+    with Path("page.png").open("rb") as file:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(file))
+        outcome = read("-", "--threshold=0")
+    assert outcome.status == 0
+    assert outcome.out.splitlines()[:2] == ["31", "4159"]
+
+
+def test_of_a_folder_its_pictures_are_read_in_order(read):
+    Path("digits").mkdir()
+    for number, name in enumerate(["page", "seven"]):
+        Path(f"{name}.png").rename(f"digits/{number}.png")
+    Path("digits/notes.txt").write_text("no picture")
+    Path("digits/.hidden.png").write_text("no picture")
+    outcome = read("digits", "--threshold=0")
+    assert (outcome.status, outcome.err) == (0, "")
+    read_first = re.findall(r"^(.+):\n(.+)$", outcome.out, re.M)
+    assert read_first == [("digits/0.png", "31"), ("digits/1.png", "7")]
+
+
+# ---- drawings ----
+
+
+def test_a_drawing_shows_the_picture_and_is_named(read):
+    outcome = read("page.png", "--output=new/drawing.png")
+    assert outcome.out.endswith("\nPicture: new/drawing.png\n")
+    picture, drawing = open_picture("page.png"), open_picture("new/drawing.png")
+    assert drawing.shape[0] > picture.shape[0] + 2 * 84  # two rows of glyphs below it
+    assert shown(picture, drawing)
+    assert [path.name for path in Path("new").iterdir()] == ["drawing.png"]
+
+
+def test_each_of_several_pictures_is_drawn_into_the_folder(read):
+    outcome = read("page.png", "seven.png", "broken.png", "--output=drawn")
+    assert outcome.status == 2
+    names = ["page.png", "seven.png"]
+    assert sorted(path.name for path in Path("drawn").iterdir()) == names
+    assert re.findall(r"^Picture: drawn/(.+)$", outcome.out, re.M) == names
+    for name in names:
+        assert shown(open_picture(name), open_picture(f"drawn/{name}"))
+    assert not shown(open_picture("page.png"), open_picture("drawn/seven.png"))
+
+
+@pytest.mark.parametrize(
+    ("options", "what", "what_to_do"),
+    [
+        (["page.png", "seven.png", "--output=a.png"], "a.png is one picture, but there are 2", ""),
+        (["page.png", "--output=."], "--output would overwrite page.png", "another folder"),
+        (["page.png", "--output=page.png"], "--output would overwrite page.png", ""),
+        (["page.png", "./page.png", "--output=new"], "be drawn into new/page.png", "one by one"),
+        (["page.png", "--threshold=2"], "The threshold 2.0 is no probability.", "from 0 to 1"),
+        (["page.png", "--threshold=much"], "invalid float value: 'much'", "read --help"),
+        (["page.png", "--model=no.onnx"], "There is no model no.onnx.", "export --ckpt_path best"),
+        (["page.png", "--model=page.png"], "page.png is not a model of this program", "export"),
+        ([], "required: PICTURE.", "read --help"),
+    ],
+)
+def test_mistakes_are_told_in_two_lines_and_nothing_is_read(read, options, what, what_to_do):
+    before = Path("page.png").read_bytes()
+    outcome = read(*options)
+    assert (outcome.status, outcome.out) == (2, "")
+    first, second = outcome.err.splitlines()
+    assert what in first
+    assert what_to_do in second
+    assert Path("page.png").read_bytes() == before
+
+
+def test_a_folder_without_pictures_is_an_error(read):
+    Path("empty").mkdir()
+    outcome = read("empty")
+    assert (outcome.status, outcome.out) == (2, "")
+    assert outcome.err.startswith("error: There are no pictures in the folder empty.\n")
+
+
+# ---- the real program ----
+
+
+def test_the_program_reads_without_torch(read, exported):
+    code = (
+        "import sys; from mnist_lit.__main__ import main;"
+        f"status = main(['read', 'seven.png', '--model={exported}', '--output=drawing.png']);"
+        "assert not {'torch', 'lightning', 'matplotlib', 'scipy'} & sys.modules.keys();"
+        "sys.exit(status)"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert process.stdout.startswith("7\n")
+
+
+def test_a_listener_who_has_heard_enough_is_no_error(read, exported):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mnist_lit", "read", "seven.png", f"--model={exported}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.close()
+    assert process.wait() == 0
+    assert process.stderr.read() == b""
+    process.stderr.close()

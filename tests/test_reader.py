@@ -1,0 +1,269 @@
+import io
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+import mnist_lit
+from mnist_lit.errors import InputError
+from mnist_lit.ink import find_lines, open_picture
+from mnist_lit.module import DigitClassifier
+from mnist_lit.reader import AT_ONCE, Reader
+from tests import paper
+from tests.pages import page
+
+
+@pytest.fixture(scope="module")
+def reader(exported: Path) -> Reader:
+    return Reader(exported)
+
+
+@pytest.fixture(scope="module")
+def sheet(exported: Path) -> paper.Picture:
+    return page(exported, "31", "4159")
+
+
+@pytest.fixture(scope="module")
+def images() -> NDArray[np.float32]:
+    return paper.mnist()[0][: 2 * AT_ONCE + 22].astype(np.float32) / 255
+
+
+def png(picture: paper.Picture) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+# ---- answers ----
+
+
+@pytest.mark.parametrize("count", [1, AT_ONCE, AT_ONCE + 1, 2 * AT_ONCE + 22])
+def test_the_answers_are_those_of_the_checkpoint(finished, reader, images, count):
+    model = DigitClassifier.load_from_checkpoint(
+        finished / "lightning_logs/version_0/checkpoints/best.ckpt",
+        map_location="cpu",
+        weights_only=True,
+    ).eval()
+    with torch.no_grad():
+        expected = model(torch.from_numpy(images[:count, None]))
+    logits, probabilities = reader.answer(images[:count])
+    assert logits.dtype == probabilities.dtype == np.float32
+    assert (logits.argmax(axis=1) == expected.argmax(dim=1).numpy()).all()
+    np.testing.assert_allclose(logits, expected.numpy(), atol=1e-4)
+    calibrated = (expected / float(reader.metadata["temperature"])).softmax(dim=1)
+    np.testing.assert_allclose(probabilities, calibrated.numpy(), atol=1e-5)
+
+
+def test_no_images_have_no_answers(reader, images):
+    logits, probabilities = reader.answer(images[:0])
+    assert logits.shape == probabilities.shape == (0, 10)
+
+
+def test_a_page_is_read_line_by_line(reader, sheet):
+    reading = reader.read(sheet)
+    assert reading.text == "31\n4159"
+    assert [[each.digit for each in line] for line in reading.lines] == [[3, 1], [4, 1, 5, 9]]
+    assert [each.digit for each in reading.digits] == [3, 1, 4, 1, 5, 9]
+
+
+def test_a_digit_comes_with_its_place_its_glyph_and_the_answer_for_it(reader, sheet):
+    reading = reader.read(sheet)
+    glyphs = [glyph for line in find_lines(sheet) for glyph in line]
+    _, probabilities = reader.answer(np.stack([glyph.image for glyph in glyphs]))
+    for each, glyph, row in zip(reading.digits, glyphs, probabilities, strict=True):
+        assert each.box == glyph.box
+        assert (each.glyph == glyph.image).all()
+        np.testing.assert_allclose(each.probabilities, row, atol=1e-6)
+        assert each.digit == row.argmax()
+        assert each.probability == each.probabilities[each.digit]
+        assert each.probabilities.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_a_page_of_many_digits_has_the_answers_of_each_alone(reader, exported):
+    rows = ["0123456789"] * 7  # more than are answered at once
+    many = reader.read(page(exported, *rows))
+    assert many.text == "\n".join(rows)
+    alone = [reader.answer(each.glyph[None])[1][0] for each in many.digits]
+    np.testing.assert_allclose([each.probabilities for each in many.digits], alone, atol=1e-6)
+
+
+def test_a_digit_below_the_threshold_is_doubtful(exported, sheet):
+    surest, *_, least = sorted(Reader(exported).read(sheet).digits, key=lambda d: -d.probability)
+    assert least.probability < surest.probability
+    for threshold, doubtful in ((0, 0), (surest.probability, 5), (1.0, 6)):
+        digits = Reader(exported, threshold).read(sheet).digits
+        assert sum(each.doubtful for each in digits) == doubtful
+        assert all(each.doubtful == (each.probability < threshold) for each in digits)
+    assert Reader(exported).threshold == float(Reader(exported).metadata["threshold"])
+
+
+@pytest.mark.parametrize("picture", [np.full((300, 400, 3), 250), np.zeros((28, 28))])
+def test_without_ink_there_is_no_digit(reader, picture):
+    reading = reader.read(picture.astype(np.uint8))
+    assert (reading.lines, reading.digits, reading.text) == ([], [], "")
+
+
+def test_threads_can_share_a_reader(reader, exported):
+    texts = ["12", "345", "6\n78", "90\n1"] * 4
+    pages = [page(exported, *text.split()) for text in texts]
+    with ThreadPoolExecutor(2) as threads:
+        readings = list(threads.map(reader.read, pages))
+    assert [reading.text for reading in readings] == texts
+    for reading, picture in zip(readings, pages, strict=True):
+        for each, same in zip(reading.digits, reader.read(picture).digits, strict=True):
+            assert (each.probabilities == same.probabilities).all()
+
+
+# ---- sources ----
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        lambda path: path,
+        str,
+        lambda path: path.read_bytes(),
+        lambda path: io.BytesIO(path.read_bytes()),
+        lambda path: Image.open(io.BytesIO(path.read_bytes())),
+        open_picture,
+        lambda path: open_picture(path)[..., 0] / 255,
+    ],
+    ids=["path", "string", "contents", "file", "image", "array", "floats"],
+)
+def test_a_picture_may_come_in_any_form(reader, sheet, tmp_path, source):
+    path = tmp_path / "page.png"
+    path.write_bytes(png(sheet))
+    assert reader.read(source(path)).text == "31\n4159"
+
+
+def test_mnists_own_image_is_read_as_the_network_would(reader, images):
+    _, probabilities = reader.answer(images)
+    sure = np.flatnonzero(probabilities.max(axis=1) > 0.99)
+    assert sure.size > 5
+    for index in sure:
+        reading = reader.read(images[index])
+        assert reading.text == str(probabilities[index].argmax())
+        assert np.abs(reading.digits[0].glyph - images[index]).max() < 0.5
+
+
+def test_what_is_no_picture_is_an_input_error(reader):
+    with pytest.raises(InputError) as error:
+        reader.read(b"no picture")
+    assert len(str(error.value).splitlines()) == 2
+
+
+# ---- models ----
+
+
+def _without(name: str):
+    def change(model: onnx.ModelProto) -> None:
+        kept = [each for each in model.metadata_props if each.key != name]
+        del model.metadata_props[:]
+        model.metadata_props.extend(kept)
+
+    return change
+
+
+def _noting(name: str, value: str):
+    def change(model: onnx.ModelProto) -> None:
+        _without(name)(model)
+        model.metadata_props.add(key=name, value=value)
+
+    return change
+
+
+def _fixed(model: onnx.ModelProto) -> None:
+    for each in (*model.graph.input, *model.graph.output):
+        each.type.tensor_type.shape.dim[0].dim_value = 2
+
+
+def _renamed(model: onnx.ModelProto) -> None:
+    model.graph.node.append(onnx.helper.make_node("Identity", ["logits"], ["scores"]))
+    model.graph.output[0].name = "scores"
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (_without("threshold"), "it notes no threshold"),
+        (_noting("threshold", "high"), "it notes no threshold"),
+        (_fixed, "the number of images is fixed"),
+        (_renamed, "it has images ['n', 1, 28, 28], scores ['n', 10], probabilities"),
+    ],
+)
+def test_a_model_not_written_by_export_is_refused(exported, tmp_path, change, what):
+    model = onnx.load(exported)
+    change(model)
+    refuses(tmp_path / "changed.onnx", model.SerializeToString(), what)
+
+
+def test_the_network_of_another_task_is_refused(tmp_path):
+    value, node = onnx.helper.make_tensor_value_info, onnx.helper.make_node
+    single = onnx.TensorProto.FLOAT
+    graph = onnx.helper.make_graph(
+        [node("Relu", ["data"], ["scores"])],
+        "other",
+        [value("data", single, ["n", 3, 224, 224])],
+        [value("scores", single, ["n", 3, 224, 224])],
+    )
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    model = onnx.helper.make_model(graph, ir_version=9, opset_imports=opsets)
+    what = "it has data ['n', 3, 224, 224], scores ['n', 3, 224, 224]"
+    refuses(tmp_path / "other.onnx", model.SerializeToString(), what)
+
+
+@pytest.mark.parametrize("content", [b"", b"no model", b"\x08\x09" * 1000])
+def test_what_is_no_onnx_file_is_refused(tmp_path, content):
+    refuses(tmp_path / "broken.onnx", content, "")
+
+
+def test_a_damaged_model_is_refused(exported, tmp_path):
+    content = exported.read_bytes()
+    refuses(tmp_path / "cut.onnx", content[: len(content) // 2], "ONNX Runtime cannot load it")
+
+
+def refuses(path: Path, content: bytes, what: str) -> None:
+    path.write_bytes(content)
+    with pytest.raises(InputError) as error:
+        Reader(path)
+    first, second = str(error.value).splitlines()
+    assert first.startswith(f"{path} is not a model of this program: {what}")
+    assert second == "Give one that export has written."
+
+
+def test_a_missing_model_is_told_with_the_command_that_writes_one(tmp_path):
+    with pytest.raises(InputError) as error:
+        Reader(tmp_path / "missing.onnx")
+    first, second = str(error.value).splitlines()
+    assert first == f"There is no model {tmp_path / 'missing.onnx'}."
+    assert "python -m mnist_lit export --ckpt_path best" in second
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.01, float("nan")])
+def test_a_threshold_that_is_no_probability_is_refused(exported, threshold):
+    what = re.escape(f"The threshold {threshold} is no probability.\nGive a number from 0 to 1.")
+    with pytest.raises(InputError, match=what):
+        Reader(exported, threshold)
+
+
+# ---- imports ----
+
+
+def test_the_package_offers_the_reader_and_imports_it_only_then():
+    code = (
+        "import sys, mnist_lit; heavy = {'numpy', 'onnxruntime', 'PIL', 'cv2'};"
+        "assert not heavy & sys.modules.keys(); from mnist_lit import Reader;"
+        "assert heavy <= sys.modules.keys(); assert not {'torch', 'lightning'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert mnist_lit.Reader is Reader
+    with pytest.raises(AttributeError, match="no attribute 'reader_of_minds'"):
+        _ = mnist_lit.reader_of_minds
