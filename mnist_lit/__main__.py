@@ -13,7 +13,10 @@ COMMANDS = {
     "fit": ("mnist_lit.cli", "train a network"),
     "validate": ("mnist_lit.cli", "judge a checkpoint on the validation images"),
     "test": ("mnist_lit.cli", "judge a checkpoint on the 10,000 test images"),
-    "predict": ("mnist_lit.cli", "write a checkpoint's prediction for each test image"),
+    "predict": (
+        "mnist_lit.cli",
+        "write a checkpoint's predictions, for the test images or a folder",
+    ),
     "runs": ("mnist_lit.comparison", "compare the runs on disk"),
     "show": ("mnist_lit.show", "draw digits, and what a checkpoint reads in them"),
     "export": ("mnist_lit.export", "turn a checkpoint into one ONNX file"),

@@ -31,33 +31,38 @@ def ink_on_paper(picture: Picture) -> tuple[Floats, Mask] | None:
     if colour is not None:
         return _inked(_signed(_scene(picture) - colour))
     window = min(picture.shape[:2]) // 3
-    way = _way(picture, window)
-    found = _inked(_contrast(picture, _local_paper(picture, window, way)))
+    ways = _ways(picture, window)
+    found = _inked(_contrast(picture, _local_paper(picture, window, ways)))
     if found is None:
         return None
     narrow = max(int(16 * stroke_width(found[1])), 48)
     if narrow < window:  # the window need only be larger than a stroke: it follows the light better
-        return _inked(_contrast(picture, _local_paper(picture, narrow, way)))
+        return _inked(_contrast(picture, _local_paper(picture, narrow, ways)))
     return found
 
 
-def _way(picture: Picture, window: int) -> int:
-    """Whether ink is darker or lighter than paper.
+def _ways(picture: Picture, window: int) -> list[int]:
+    """Whether ink is darker or lighter than paper, in red, green and blue.
 
     Taking the strokes away leaves paper without the edges that taking the paper away makes; and
     strokes cover less than what lies between them. In doubt ink is dark.
     """
-    small = shrunk(picture, 300_000)
+    small = shrunk(picture, 100_000)
     window = int(window * small.shape[1] / picture.shape[1])
-    papers = [_local_paper(small, window, way) for way in WAYS]
+    papers = [_local_paper(small, window, [way] * 3) for way in WAYS]
     edges = [cv2.morphologyEx(paper, cv2.MORPH_GRADIENT, np.ones((3, 3))) for paper in papers]
-    costs = []
-    for i, prior in enumerate((1, 2)):
-        own_edges = float(np.maximum(edges[i] - edges[1 - i], 0).mean())
-        found = _inked(_contrast(small, papers[i]))
-        covered = np.inf if found is None else max(float(found[1].mean()), 0.02)
-        costs.append(prior * (own_edges + 1e-4) * covered**0.5)
-    return WAYS[int(np.argmin(costs))]
+    ways = []
+    for colour in range(3):
+        tones = np.repeat(small[..., colour, np.newaxis], 3, axis=2)
+        costs = []
+        for i, prior in enumerate((1, 2)):
+            own_edges = np.maximum(edges[i] - edges[1 - i], 0)[..., colour].mean()
+            paper = np.repeat(papers[i][..., colour, np.newaxis], 3, axis=2)
+            found = _inked(_contrast(tones, paper))
+            covered = np.inf if found is None else max(float(found[1].mean()), 0.02)
+            costs.append(prior * (float(own_edges) + 1e-4) * covered**0.5)
+        ways.append(WAYS[int(np.argmin(costs))])
+    return ways
 
 
 def shrunk(picture: Picture, most: int) -> Picture:
@@ -125,7 +130,7 @@ def _is_scenery(ink: Mask) -> bool:
     return False
 
 
-def _local_paper(picture: Picture, window: int, way: int) -> Floats:
+def _local_paper(picture: Picture, window: int, ways: list[int]) -> Floats:
     """What remains without strokes narrower than a window, ``(h, w, 3)`` in [0, 1].
 
     A closing takes away dark strokes, an opening light ones; unlike a mean or a median, both leave
@@ -136,7 +141,9 @@ def _local_paper(picture: Picture, window: int, way: int) -> Floats:
     # As if the picture went on beyond its edge: a table that shows there is no stroke.
     smooth = cv2.medianBlur(small, 3)
     wide = cv2.copyMakeBorder(smooth, size, size, size, size, cv2.BORDER_REPLICATE)
-    wide = cv2.morphologyEx(wide, way, np.ones((size, size), np.uint8))
+    kernel = np.ones((size, size), np.uint8)
+    colours = zip(cv2.split(wide), ways, strict=True)
+    wide = cv2.merge([cv2.morphologyEx(colour, way, kernel) for colour, way in colours])
     paper = wide[size:-size, size:-size]
     return _scene(cv2.resize(paper, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR))
 
@@ -147,16 +154,17 @@ def _scene(picture: NDArray[Any]) -> Floats:
 
 def _contrast(picture: Picture, paper: Floats) -> Floats:
     """How far each pixel is from its paper, as a share of the paper's lightness."""
-    share: Floats = (_scene(picture) - paper) / np.maximum(paper, np.float32(0.25))
-    # Of grainy paper the lightest or darkest grains were taken for all of it.
-    share -= np.median(share, axis=(0, 1))
-    return _signed(share)
+    share = ((_scene(picture) - paper) / np.maximum(paper, 0.25)).astype(np.float32)
+    # Of grainy paper its lightest or darkest grains were taken for all of it.
+    grain = np.median(share[::4, ::4], axis=(0, 1)).astype(np.float32)  # of enough of them
+    return _signed(share - grain)
 
 
 def _signed(residual: Floats) -> Floats:
     """The residual along the colour of the ink, which stands out further than the paper's grain."""
     contrast = _principal(residual)
-    return -contrast if (contrast.astype(np.float64) ** 3).sum() < 0 else contrast
+    flat = contrast.ravel()
+    return -contrast if (flat * flat) @ flat < 0 else contrast
 
 
 def _principal(residual: Floats) -> Floats:

@@ -151,15 +151,17 @@ def _targets(files: list[str], output: Path | None) -> list[Path | None]:
     """Where each file's drawing goes."""
     if output is None:
         return [None] * len(files)
-    if output.suffix.lower() == ".png" and not output.is_dir():
-        targets = [output]
-        if len(files) > 1:
-            raise InputError(
-                f"--output {output} is one picture, but there are {len(files)} to draw.",
-                "Name a folder, and each is drawn into a file of its own there.",
-            )
-    else:
+    if output.is_dir() or not output.suffix:
         targets = [output / f"{'stdin' if file == '-' else Path(file).stem}.png" for file in files]
+    elif output.suffix.lower() != ".png":
+        raise InputError(f"--output {output} is no .png file.", "End it in .png, or name a folder.")
+    elif len(files) > 1:
+        raise InputError(
+            f"--output {output} is one picture, but there are {len(files)} to draw.",
+            "Name a folder, and each is drawn into a file of its own there.",
+        )
+    else:
+        targets = [output]
     for target in targets:
         if targets.count(target) > 1:
             raise InputError(f"Two pictures would be drawn into {target}.", "Draw them one by one.")

@@ -193,6 +193,7 @@ def test_each_of_several_pictures_is_drawn_into_the_folder(read):
     ("options", "what", "what_to_do"),
     [
         (["page.png", "seven.png", "--output=a.png"], "a.png is one picture, but there are 2", ""),
+        (["page.png", "--output=a.jpg"], "a.jpg is no .png file.", "End it in .png, or name a"),
         (["page.png", "--output=."], "--output would overwrite page.png", "another folder"),
         (["page.png", "--output=page.png"], "--output would overwrite page.png", ""),
         (["page.png", "./page.png", "--output=new"], "be drawn into new/page.png", "one by one"),
