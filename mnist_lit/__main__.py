@@ -15,7 +15,7 @@ COMMANDS = {
     "test": ("mnist_lit.cli", "judge a checkpoint on the 10,000 test images"),
     "predict": (
         "mnist_lit.cli",
-        "write a checkpoint's predictions, for the test images or a folder",
+        "write a checkpoint's predictions: test images, or a folder",
     ),
     "runs": ("mnist_lit.comparison", "compare the runs on disk"),
     "show": ("mnist_lit.show", "draw digits, and what a checkpoint reads in them"),

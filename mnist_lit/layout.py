@@ -227,7 +227,7 @@ def _joined(pieces: list[Piece], labels: Labels, usual: float) -> list[Piece]:
     near = [
         (gap, each.labels[0], other)
         for each in pieces
-        for other, gap in _neighbours(each, labels, 0.25 * usual)
+        for other, gap in _neighbours(each, labels, 0.3 * usual)
         if each.labels[0] < other and other in whole
     ]
     for gap, one, other in sorted(near):
@@ -257,8 +257,8 @@ def _belong(one: Piece, other: Piece, gap: float, usual: float) -> bool:
     if overlap >= 0.5 * min(one.width, other.width):  # one above the other
         tallest = 1.7 if lower < 0.6 * usual else 1.4
         return both.height <= tallest * usual and both.width <= 1.6 * max(usual, lower)
-    beside = lower < 0.6 * usual and gap <= 0.14
-    return beside and both.height <= 1.4 * usual and both.width <= 1.2 * usual
+    beside = gap <= (0.3 if lower < 0.35 * usual else 0.14) and lower < 0.6 * usual
+    return beside and both.height <= 1.4 * usual and both.width <= 1.4 * usual
 
 
 def _parted(labels: Labels, glyphs: list[Piece], usual: float) -> tuple[Labels, list[Piece]]:
@@ -275,7 +275,7 @@ def _parted(labels: Labels, glyphs: list[Piece], usual: float) -> tuple[Labels, 
 
 def _cut(glyph: Piece, labels: Labels) -> list[Piece]:
     """Two pieces, newly labelled, or none if no cut is clear."""
-    if glyph.width < 1.25 * glyph.height or glyph.height < 2 * LEAST:
+    if glyph.width < 1.5 * glyph.height or glyph.height < 2 * LEAST:
         return []
     window = labels[glyph.top : glyph.bottom, glyph.left : glyph.right]
     mask = np.isin(window, glyph.labels)

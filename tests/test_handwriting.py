@@ -124,8 +124,8 @@ def test_rows_are_found_complete_and_in_order(reader):  # [37]
 
 
 @pytest.mark.slow
-def test_of_many_rows_98_percent_are_found_complete(reader):
-    assert complete_share(reader, 400) >= 0.98
+def test_of_many_rows_97_percent_are_found_complete(reader):
+    assert complete_share(reader, 400) >= 0.97
 
 
 # What is no digit
