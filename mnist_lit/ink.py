@@ -20,7 +20,7 @@ Floats = NDArray[np.float32]
 Picture = NDArray[np.uint8]
 Source = str | Path | bytes | BinaryIO | Image.Image | NDArray[Any]
 
-MOST_PIXELS = 100_000_000  # that a file may promise: a third of a gigabyte when decoded
+MOST_PIXELS = 40_000_000  # that a file may promise: decoded and composed, under a gigabyte
 WORKING_PIXELS = 2_000_000  # in which digits are looked for
 
 SIDE, BOX = 28, 20  # MNIST's picture, and the box that a digit fits into
@@ -56,7 +56,7 @@ def open_picture(source: Source) -> Picture:
         ``uint8 (h, w, 3)`` RGB.
 
     Raises:
-        InputError: If it is no picture, damaged, or larger than 100 megapixels.
+        InputError: If it is no picture, damaged, or larger than 40 megapixels.
     """
     if isinstance(source, np.ndarray):
         return _rgb(_image_of(source))
@@ -70,7 +70,8 @@ def open_picture(source: Source) -> Picture:
             with Image.open(file) as image:
                 if image.width * image.height > MOST_PIXELS:
                     raise Image.DecompressionBombError
-                image.draft("RGB", (4000, 4000))  # a JPEG is decoded at a fraction of its size
+                if image.format == "EPS":  # a program, which Pillow would have Ghostscript run
+                    raise UnidentifiedImageError
                 return _rgb(image)
     except InputError:
         raise
@@ -117,11 +118,12 @@ def _rgb(image: Image.Image) -> Picture:
     if not image.has_transparency_data:
         return np.asarray(image.convert("RGB"))
     image = image.convert("RGBA")
-    pixels = np.asarray(image)
-    ink, cover = pixels[..., :3], pixels[..., 3]
+    sample = np.asarray(image.resize((256, 256), Image.Resampling.NEAREST))
+    ink, cover = sample[..., :3], sample[..., 3]
     white_ink = cover.min() < 128 <= cover.max() and ink[cover >= 128].min() > 200
-    paper = Image.new("RGBA", image.size, "black" if white_ink else "white")
-    return np.asarray(Image.alpha_composite(paper, image).convert("RGB"))
+    paper = Image.new("RGB", image.size, "black" if white_ink else "white")
+    paper.paste(image, mask=image.getchannel("A"))
+    return np.asarray(paper)
 
 
 def _in_eight_bits(image: Image.Image) -> Image.Image:

@@ -1,6 +1,8 @@
 """What the packaged model reads: MNIST's test digits on synthetic paper, and what is no digit."""
 
 import io
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -218,3 +220,28 @@ def test_damaged_files_are_read_or_refused(reader):
 def test_a_thousand_damaged_files_are_read_or_refused(reader):
     lengths = {len(lines) for lines in refusals(reader, 1000)}
     assert lengths == {0, 2}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the peak of memory")
+def test_large_and_deep_pictures_take_less_than_5_seconds_and_a_gigabyte(tmp_path):
+    Image.new("RGBA", (8000, 5000), (255, 255, 255, 0)).save(tmp_path / "clear.png")
+    Image.new("1", (6300, 6300), 1).save(tmp_path / "bits.png")
+    Image.effect_noise((5000, 8000), 90).save(tmp_path / "noise.jpg")
+    frames = [Image.new("L", (500, 500), grey % 256) for grey in range(2000)]
+    frames[0].save(tmp_path / "deep.gif", save_all=True, append_images=frames[1:])
+    Image.new("RGB", (300, 200), "white").save(tmp_path / "wrong.tiff", "WEBP")
+    script = (
+        "import re, sys, time\n"
+        "from mnist_lit import Reader\n"
+        "reader = Reader()\n"
+        "for path in sys.argv[1:]:\n"
+        "    start = time.process_time()\n"
+        "    reader.read(path)\n"
+        "    assert time.process_time() - start < 5, path\n"
+        "peak = int(re.search(r'VmHWM:\\s+(\\d+) kB', open('/proc/self/status').read())[1])\n"
+        "assert peak < 1_000_000, peak\n"
+    )
+    files = sorted(map(str, tmp_path.iterdir()))
+    done = subprocess.run([sys.executable, "-c", script, *files], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

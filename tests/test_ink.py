@@ -127,7 +127,8 @@ def png(width, height):
     [
         (b"", "is no picture of a known format"),
         (b"a letter to grandmother", "is no picture of a known format"),
-        (png(50_000, 50_000), "has more than 100 megapixels"),
+        (saved(drawing(), "EPS"), "is no picture of a known format"),  # a program
+        (png(50_000, 50_000), "has more than 40 megapixels"),
         (png(0, 10), "is no picture of a known format|cannot be read"),
         (png(100, 100), "cannot be read"),
         (saved(drawing(), "JPEG")[:400], "cannot be read"),
