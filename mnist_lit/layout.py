@@ -1,18 +1,19 @@
 """Where the glyphs of a picture are: without rules, strokes joined, digits parted, in order."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_lit.paper import TINY, Floats, Mask, stroke_width, touches_the_edge
+from mnist_lit.paper import TINY, Floats, Mask, lies_along, stroke_width
 
 Labels = NDArray[np.int32]
 
 # All lengths but these are shares of the usual height of what is written.
 LEAST = 6  # pixels: nothing lower is a digit
+MOST = 2000  # pieces: so many are no writing
+FARTHEST = 0.3  # how far strokes of one digit may be apart
 HALO = 2  # pixels around what is ink for certain, in which a stroke fades
 
 RULES = 3  # fewer straight lines are no ruled paper
@@ -127,38 +128,44 @@ def without_rules(certain: Mask) -> Mask:
 def _rules(certain: Mask) -> Mask:
     """Where the nearly horizontal rules are, with a pixel more on either side."""
     height, width = certain.shape
-    nothing = np.zeros_like(certain)
+    rules = np.zeros_like(certain)
     if min(height, width) < 100:
-        return nothing
-    long = np.ones((1, 12), np.uint8)  # what is less is part of no rule, whatever its slope
-    runs = cv2.morphologyEx(certain.astype(np.uint8), cv2.MORPH_OPEN, long)
-    rows, columns = np.nonzero(runs)
-    if rows.size < COVERED * width:
-        return nothing
-    half = width / 2
-    steps = round(STEEPEST * half)
-    slopes = np.arange(-steps, steps + 1) / half
-    best, most, slope = None, 0.0, 0.0
-    for each in slopes:
-        places = np.rint(rows - each * (columns - half)).astype(int) + steps
-        profile = np.bincount(places, minlength=height + 2 * steps + 1)
-        peak = float((profile.astype(float) ** 2).sum())
-        if peak > most:
-            best, most, slope = profile, peak, each
-    assert best is not None
-    full = best > COVERED * width
+        return rules
+    x = np.arange(width) - width / 2
+    slope, first, profile = _profile(certain)
+    full = profile > COVERED * width
     changes = np.flatnonzero(np.diff(np.r_[False, full, False].astype(int)))
     starts, ends = changes[::2], changes[1::2]
     if len(starts) < RULES or np.median(ends - starts) > THICKEST * np.median(np.diff(starts)):
-        return nothing
-    thick = np.flatnonzero(np.convolve(full, np.ones(3), "same") > 0)
-    x = np.arange(width)
-    rules = nothing
-    for place in thick - steps:
-        y = np.rint(place + slope * (x - half)).astype(int)
+        return rules
+    for place in np.flatnonzero(np.convolve(full, np.ones(3), "same") > 0):
+        y = np.rint(place + first + slope * x).astype(int)
         inside = (y >= 0) & (y < height)
-        rules[y[inside], x[inside]] = True
+        rules[y[inside], np.flatnonzero(inside)] = True
     return rules
+
+
+def _profile(certain: Mask) -> tuple[float, int, NDArray[np.float64]]:
+    """The ink along parallels, of the slope at which it is gathered in the fewest of them.
+
+    Returns:
+        The slope, the row in which the first parallel crosses the middle of the picture, and the
+        pixels of ink on each.
+    """
+    height, width = certain.shape
+    long = np.ones((1, 12), np.uint8)  # what is less is part of no rule, whatever its slope
+    rows, columns = np.nonzero(cv2.morphologyEx(certain.astype(np.uint8), cv2.MORPH_OPEN, long))
+    every = 1 + rows.size // 100_000  # of the pixels: enough of them
+    rows, columns = rows[::every], columns[::every] - width / 2
+    steps = round(STEEPEST * width / 2)
+    best = np.zeros(height + 2 * steps + 1)
+    slope = 0.0
+    for each in np.arange(-steps, steps + 1) / (width / 2):
+        places = np.rint(rows - each * columns).astype(int) + steps
+        profile = np.bincount(places, minlength=len(best)).astype(float)
+        if profile @ profile > best @ best:
+            best, slope = profile, float(each)
+    return slope, -steps, best * every
 
 
 def _thickness(rules: Mask) -> int:
@@ -181,20 +188,25 @@ def _pieces(certain: Mask) -> tuple[Labels, list[Piece]]:
 
 def _writing(pieces: list[Piece], labels: Labels) -> list[Piece]:
     """Leave out specks, frames, long lines, and what comes in from the edge of the picture."""
-    height, width = labels.shape
-    pieces = [
-        each
-        for each in pieces
-        if not (
-            {0, width, height} & {each.left, each.top, each.right, each.bottom}
-            and touches_the_edge(labels == each.labels[0])
-        )
-    ]
-    pieces = [each for each in pieces if not _frames(each, pieces)]
+    pieces = [each for each in pieces if not _comes_in(each, labels)]
     if not pieces:
         return []
     usual = _usual_height(pieces)
-    return [each for each in pieces if each.size >= 0.12 * usual and each.height <= 3 * usual]
+    pieces = [each for each in pieces if each.size >= 0.12 * usual]
+    if len(pieces) > MOST:
+        return []
+    pieces = [each for each in pieces if not _frames(each, pieces)]
+    return [each for each in pieces if each.height <= 3 * _usual_height(pieces)]
+
+
+def _comes_in(piece: Piece, labels: Labels) -> bool:
+    """Whether a piece lies along the edge of the picture, as a table does."""
+    height, width = labels.shape
+    sides = (piece.left == 0, piece.top == 0, piece.right == width, piece.bottom == height)
+    if not any(sides):
+        return False
+    part = labels[piece.top : piece.bottom, piece.left : piece.right] == piece.labels[0]
+    return lies_along(part, *sides)
 
 
 def _frames(piece: Piece, pieces: list[Piece]) -> bool:
@@ -224,29 +236,43 @@ def _usual_height(pieces: list[Piece]) -> float:
 def _joined(pieces: list[Piece], labels: Labels, usual: float) -> list[Piece]:
     """Put together the strokes of one digit, the nearest first."""
     whole = {each.labels[0]: each for each in pieces}
-    near = [
-        (gap, each.labels[0], other)
-        for each in pieces
-        for other, gap in _neighbours(each, labels, 0.3 * usual)
-        if each.labels[0] < other and other in whole
-    ]
-    for gap, one, other in sorted(near):
-        if whole[one] is not whole[other] and _belong(whole[one], whole[other], gap / usual, usual):
+    gaps = [gap for i, each in enumerate(pieces) for gap in _gaps(each, pieces[:i], labels, usual)]
+    for gap, one, other in sorted(gaps):
+        if whole[one] is not whole[other] and _belong(whole[one], whole[other], gap, usual):
             union = whole[one] | whole[other]
             whole |= dict.fromkeys(union.labels, union)
     return list({id(each): each for each in whole.values()}.values())
 
 
-def _neighbours(piece: Piece, labels: Labels, reach: float) -> Iterator[tuple[int, float]]:
-    """The labels within reach, and how far they are."""
-    margin = int(reach) + 1
-    rows = slice(max(0, piece.top - margin), piece.bottom + margin)
-    columns = slice(max(0, piece.left - margin), piece.right + margin)
-    around = labels[rows, columns]
+def _gaps(
+    piece: Piece, others: list[Piece], labels: Labels, usual: float
+) -> list[tuple[float, int, int]]:
+    """How far those are that may belong to a piece, in usual heights, with their labels."""
+    margin = int(FARTHEST * usual) + 1
+    left, top = max(0, piece.left - margin), max(0, piece.top - margin)
+    right, bottom = piece.right + margin, piece.bottom + margin
+    near = [
+        each
+        for each in others
+        if left < each.right
+        and each.left < right
+        and top < each.bottom
+        and each.top < bottom
+        and _belong(piece, each, 0, usual)
+    ]
+    if not near:
+        return []
+    around = labels[top:bottom, left:right]
     away = (around != piece.labels[0]).astype(np.uint8)
     distance = cv2.distanceTransform(away, cv2.DIST_L2, 5)
-    for label in np.unique(around[(distance <= reach) & (around > 0) & (away > 0)]).tolist():
-        yield label, float(distance[around == label].min())
+    gaps = []
+    for each in near:
+        rows = slice(max(0, each.top - top), each.bottom - top)
+        box = rows, slice(max(0, each.left - left), each.right - left)
+        gap = float(distance[box][around[box] == each.labels[0]].min(initial=np.inf)) / usual
+        if gap <= FARTHEST:
+            gaps.append((gap, piece.labels[0], each.labels[0]))
+    return gaps
 
 
 def _belong(one: Piece, other: Piece, gap: float, usual: float) -> bool:
@@ -257,7 +283,7 @@ def _belong(one: Piece, other: Piece, gap: float, usual: float) -> bool:
     if overlap >= 0.5 * min(one.width, other.width):  # one above the other
         tallest = 1.7 if lower < 0.6 * usual else 1.4
         return both.height <= tallest * usual and both.width <= 1.6 * max(usual, lower)
-    beside = gap <= (0.3 if lower < 0.35 * usual else 0.14) and lower < 0.6 * usual
+    beside = gap <= (FARTHEST if lower < 0.35 * usual else 0.14) and lower < 0.6 * usual
     return beside and both.height <= 1.4 * usual and both.width <= 1.4 * usual
 
 
@@ -283,7 +309,7 @@ def _cut(glyph: Piece, labels: Labels) -> list[Piece]:
     seam = _seam(mask[:, middle : glyph.width - middle]) + middle
     crossed = mask[np.arange(glyph.height), seam]
     strokes = np.count_nonzero(np.diff(crossed.astype(int)) == 1) + crossed[0]
-    if strokes > 1 or crossed.sum() > 1.25 * stroke_width(mask):
+    if strokes > 1 or crossed.sum() > min(1.25 * stroke_width(mask), 0.4 * glyph.height):
         return []
     left = np.arange(glyph.width) < seam[:, np.newaxis]
     halves = [mask & left, mask & ~left]

@@ -83,11 +83,20 @@ def stroke_width(mask: Mask) -> float:
     return float(2 * np.median(distance[middle]) - 0.5) if middle.any() else 0.0
 
 
-def touches_the_edge(mask: Mask) -> bool:
-    """Whether a shape's outline runs along the picture's edge for more than three tenths of it."""
-    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    edge = mask[[0, -1]].sum() + mask[1:-1, [0, -1]].sum()
-    return bool(edge > 0.3 * sum(len(outline) for outline in outlines))
+def lies_along(part: Mask, left: bool, top: bool, right: bool, bottom: bool) -> bool:
+    """Whether more than three tenths of a shape's outline run along the edge of the picture.
+
+    Args:
+        part: ``bool (h, w)``: the shape, in its box.
+        left: Whether this side of its box is the edge; so with the others.
+        top: See ``left``.
+        right: See ``left``.
+        bottom: See ``left``.
+    """
+    sides = ((left, part[:, 0]), (top, part[0]), (right, part[:, -1]), (bottom, part[-1]))
+    along = sum(int(pixels.sum()) for is_edge, pixels in sides if is_edge)
+    outlines, _ = cv2.findContours(part.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return along > 0.3 * sum(len(outline) for outline in outlines)
 
 
 def _even_paper(picture: Picture) -> Floats | None:
@@ -118,13 +127,16 @@ def _is_scenery(ink: Mask) -> bool:
     """Whether what was taken for ink is a shadow or a table, or a sheet with writing on it."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(ink.astype(np.uint8))
     for label in range(1, count):
-        width, height, area = stats[label, 2:]
+        left, top, width, height, area = stats[label].tolist()
         if max(width, height) < 0.2 * max(ink.shape):
             continue
-        part = labels == label
-        if touches_the_edge(part):
+        part = labels[top : top + height, left : left + width] == label
+        right, bottom = left + width, top + height
+        sides = (left == 0, top == 0, right == ink.shape[1], bottom == ink.shape[0])
+        if lies_along(part, *sides):
             return True
-        holes = cv2.connectedComponents((~part).astype(np.uint8))[0] - 2
+        around = np.pad(~part, 1, constant_values=True).astype(np.uint8)
+        holes = cv2.connectedComponents(around)[0] - 2
         if holes > 0 and area > 0.6 * width * height > 0.2 * ink.size:
             return True
     return False

@@ -231,6 +231,11 @@ def test_large_and_deep_pictures_take_less_than_5_seconds_and_a_gigabyte(tmp_pat
     frames = [Image.new("L", (500, 500), grey % 256) for grey in range(2000)]
     frames[0].save(tmp_path / "deep.gif", save_all=True, append_images=frames[1:])
     Image.new("RGB", (300, 200), "white").save(tmp_path / "wrong.tiff", "WEBP")
+    place = np.arange(1400)
+    stripes = np.broadcast_to(place // 7 % 2 * 255, (1400, 1400)).astype(np.uint8)
+    Image.fromarray(stripes).save(tmp_path / "stripes.png")
+    dashes = np.where((place % 35 < 25)[:, np.newaxis] & (place % 35 < 4), 0, 255).astype(np.uint8)
+    Image.fromarray(dashes).save(tmp_path / "dashes.png")
     script = (
         "import re, sys, time\n"
         "from mnist_lit import Reader\n"
