@@ -44,7 +44,7 @@ def test_the_readme_names_every_command_and_every_file_that_it_links():
 
 
 def test_the_readme_is_short():
-    assert len(README.split()) <= 1150
+    assert len(README.split()) <= 1200
 
 
 @pytest.mark.parametrize("document", ["CHANGELOG.md", "docs/experiments.md", "LICENSE"])
