@@ -73,8 +73,6 @@ def open_picture(source: Source) -> Picture:
                 if image.format == "EPS":  # a program, which Pillow would have Ghostscript run
                     raise UnidentifiedImageError
                 return _rgb(image)
-    except InputError:
-        raise
     except Image.DecompressionBombError:
         raise InputError(
             f"{name} has more than {MOST_PIXELS // 1_000_000} megapixels.", "Make it smaller."

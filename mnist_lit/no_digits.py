@@ -67,7 +67,9 @@ def _tangles(n: int, device: torch.device) -> Tensor:
 
 def _asterisks(n: int, device: torch.device) -> Tensor:
     """Two to four strokes through about the same point, the first two about at right angles."""
-    turns = torch.tensor([0.0, 0.5, 0.25, 0.75], device=device) + 0.05 * torch.randn(n, 4)
+    turns = torch.tensor([0.0, 0.5, 0.25, 0.75], device=device) + 0.05 * torch.randn(
+        n, 4, device=device
+    )
     angle = math.pi * (turns + torch.rand(n, 1, device=device))
     reach = torch.stack([angle.cos(), angle.sin()], 2)  # (n, 4, 2)
     count = torch.randint(2, 5, (n, 1, 1), device=device)
@@ -79,7 +81,9 @@ def _asterisks(n: int, device: torch.device) -> Tensor:
 def _suns(n: int, device: torch.device) -> Tensor:
     """Ellipses with six short strokes in them, as in faces, or all over them."""
     angle = torch.linspace(0, 2 * math.pi, 17, device=device)
-    circle = torch.stack([angle.cos(), angle.sin()], 1) * (0.5 + 0.5 * torch.rand(n, 1, 2))
+    circle = torch.stack([angle.cos(), angle.sin()], 1) * (
+        0.5 + 0.5 * torch.rand(n, 1, 2, device=device)
+    )
     reach = 0.3 + 0.9 * torch.rand(n, 1, 1, 1, device=device)
     middle = reach * (2 * torch.rand(n, 6, 1, 2, device=device) - 1)
     rays = middle + 0.4 * reach * torch.randn(n, 6, 2, 2, device=device)
