@@ -28,8 +28,9 @@ def ink_on_paper(picture: Picture) -> tuple[Floats, Mask] | None:
         ``bool (h, w)``; None if nothing stands out.
     """
     colour = _even_paper(picture)
-    if colour is not None:
-        return _inked(_signed(_scene(picture) - colour))
+    found = None if colour is None else _inked(_signed(_scene(picture) - colour))
+    if found is not None:
+        return found
     window = min(picture.shape[:2]) // 3
     ways = _ways(picture, window)
     found = _inked(_contrast(picture, _local_paper(picture, window, ways)))
