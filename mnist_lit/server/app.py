@@ -12,7 +12,7 @@ from mnist_lit import __version__
 from mnist_lit.server.desk import RETRY, Desk
 from mnist_lit.server.openapi import MODEL_EXAMPLE, PICTURE_BODY, PictureRead, problems
 from mnist_lit.server.problems import ProblemError, add_handlers
-from mnist_lit.server.protection import Protection
+from mnist_lit.server.protection import OwnNames, SecurityHeaders
 from mnist_lit.server.settings import Settings
 from mnist_lit.server.watching import Metrics, Watching
 
@@ -46,8 +46,10 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     add_handlers(app)
-    app.add_middleware(Protection, hosts=settings.hosts)
-    app.add_middleware(Watching, metrics=metrics)  # the outermost, which sees all
+    # The last is the outermost.
+    app.add_middleware(OwnNames, hosts=settings.hosts)
+    app.add_middleware(Watching, metrics=metrics)
+    app.add_middleware(SecurityHeaders)
     _add_api(app, desk)
     _add_health(app, desk, metrics)
     _add_pages(app)
@@ -57,6 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
 def _add_api(app: FastAPI, desk: Desk) -> None:
     @app.post(
         "/v1/read",
+        tags=["reading"],
         summary="Read the digits in a picture",
         response_model=PictureRead,
         response_model_exclude_unset=True,
@@ -85,6 +88,7 @@ def _add_api(app: FastAPI, desk: Desk) -> None:
 
     @app.get(
         "/v1/model",
+        tags=["reading"],
         summary="What the model notes of its origin",
         responses={200: {"content": {"application/json": {"example": MODEL_EXAMPLE}}}},
     )
@@ -97,12 +101,13 @@ def _add_api(app: FastAPI, desk: Desk) -> None:
 
 
 def _add_health(app: FastAPI, desk: Desk, metrics: Metrics) -> None:
-    @app.get("/healthz", summary="Whether the server is alive")
+    @app.get("/healthz", tags=["running"], summary="Whether the server is alive")
     async def healthz() -> dict[str, str]:
         return {"status": "alive"}
 
     @app.get(
         "/readyz",
+        tags=["running"],
         summary="Whether it would take a picture now",
         responses=problems({503: "Too many pictures wait."}),
     )

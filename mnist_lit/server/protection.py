@@ -21,15 +21,39 @@ HEADERS = {
 }
 
 
-class Protection:
-    """Answers only to the server's own names, and adds the security headers to every answer.
+class SecurityHeaders:
+    """Adds the security headers to every answer, and says how long it may be kept.
+
+    Args:
+        app: What answers.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, as ASGI has it."""
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.update(HEADERS)
+                # A file has an ETag, by which a browser asks whether it still has the newest.
+                headers.setdefault("Cache-Control", "no-cache" if "etag" in headers else "no-store")
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers)
+
+
+class OwnNames:
+    """Answers only requests for the server's own names.
 
     A page of a stranger's can give its own name this machine's address (DNS rebinding), and a
     browser then takes the server for a part of that page: only the Host header shows it.
 
     Args:
-        app: What is protected.
-        hosts: The server's names, without ports, in lower case.
+        app: What answers.
+        hosts: The names, without ports, in lower case.
     """
 
     def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
@@ -38,23 +62,11 @@ class Protection:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, as ASGI has it."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or name_in(Headers(scope=scope).get("host", "")) in self.hosts:
             await self.app(scope, receive, send)
-            return
-
-        async def send_protected(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers.update(HEADERS)
-                # A file has an ETag, by which a browser asks whether it still has the newest.
-                headers.setdefault("Cache-Control", "no-cache" if "etag" in headers else "no-store")
-            await send(message)
-
-        if name_in(Headers(scope=scope).get("host", "")) in self.hosts:
-            await self.app(scope, receive, send_protected)
         else:
             detail = "The server has no such name. Who runs it can add one: --allow-host NAME."
-            await problem(400, detail)(scope, receive, send_protected)
+            await problem(400, detail)(scope, receive, send)
 
 
 def name_in(host: str) -> str:
