@@ -3,10 +3,10 @@
 
 import { chooseNear } from "./answer.js";
 
-const PEN = 9; // in pixels of CSS, as all lengths that do not say otherwise
+const PEN = 7; // in pixels of CSS, as all lengths that do not say otherwise
 const TAP = 4; // a shorter stroke chooses what it touches
 const MARGIN = 32; // white paper around the strokes that are sent
-const LONGEST = 800; // pixels of what is sent: enough to read, and fast
+const LONGEST = 500; // pixels of what is sent: more take longer, and are read no better
 
 const canvas = document.getElementById("pad");
 let sheets = [{ strokes: [] }]; // the last is shown, the others can be had back
@@ -41,7 +41,7 @@ export async function toRead() {
   const most = (max, axis) => max(...strokes.map((points) => max(...points.map((at) => at[axis]))));
   const [left, top] = [most(Math.min, 0) - MARGIN, most(Math.min, 1) - MARGIN];
   const [right, bottom] = [most(Math.max, 0) + MARGIN, most(Math.max, 1) + MARGIN];
-  const zoom = Math.min(2, LONGEST / Math.max(right - left, bottom - top));
+  const zoom = Math.min(1, LONGEST / Math.max(right - left, bottom - top));
   const paper = new OffscreenCanvas(zoom * (right - left), zoom * (bottom - top));
   const brush = paper.getContext("2d", { willReadFrequently: true });
   brush.fillStyle = "white";
