@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+import fastapi_offline
 from fastapi import FastAPI, Request, Response
 from fastapi.staticfiles import StaticFiles
 
@@ -123,8 +124,7 @@ def _add_health(app: FastAPI, desk: Desk, metrics: Metrics) -> None:
 
 def _add_pages(app: FastAPI) -> None:
     """The page and the documentation: each an index, and a folder of what that loads."""
-    # Swagger UI itself comes in the package fastapi-offline, of which nothing else is used.
-    swagger = ("fastapi_offline", "static")
+    swagger = (fastapi_offline.__name__, "static")  # nothing else of the package is used
     for path, folder, files in (
         ("/", "/static", StaticFiles(directory=HERE / "static")),
         ("/docs", "/docs", StaticFiles(directory=HERE / "docs", packages=[swagger])),

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 
+import python_multipart  # noqa: F401  # or starlette would miss it at the first form only
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
