@@ -57,15 +57,15 @@ function choose(index) {
     row.querySelector("i").style.width = `${100 * share}%`;
     row.lastElementChild.textContent = chosen ? percent(share) : "";
   });
-  const doubt = chosen?.doubtful ? ", which is doubtful" : "";
-  find("chosen").textContent = `Probabilities${chosen ? ` of this ${chosen.digit}${doubt}` : ""}`;
+  const whose = chosen ? `of this ${chosen.doubtful ? "doubtful " : ""}${chosen.digit}` : "";
+  find("chosen").textContent = `Probabilities ${whose}`;
   drawGlyph(chosen);
 }
 
 function drawGlyph(chosen) {
   const brush = find("glyph").getContext("2d");
   const pixels = brush.createImageData(28, 28);
-  const inks = chosen?.glyph.flat() ?? [];
-  inks.forEach((ink, i) => pixels.data.set([255 * ink, 255 * ink, 255 * ink, 255], 4 * i));
+  const paint = (ink, i) => pixels.data.set([255 * ink, 255 * ink, 255 * ink, 255], 4 * i);
+  chosen?.glyph.flat().forEach(paint);
   brush.putImageData(pixels, 0, 0);
 }

@@ -12,6 +12,7 @@ const canvas = document.getElementById("pad");
 let sheets = [{ strokes: [] }]; // the last is shown, the others can be had back
 let view; // from lengths of the sheet to those of the canvas
 let pen; // that draws: its pointer, and its points [x, y] in lengths of the sheet
+
 export const sheet = () => sheets.at(-1);
 export const isEmpty = () => !sheet().picture && !sheet().strokes.length;
 export const canUndo = () => sheets.length > 1;
@@ -92,7 +93,7 @@ function begin(event) {
 
 function go(event) {
   if (pen?.id !== event.pointerId) return;
-  const events = event.getCoalescedEvents();
+  const events = event.getCoalescedEvents?.() ?? []; // without TLS there are none
   pen.points.push(...(events.length ? events : [event]).map(at));
   show();
 }
@@ -119,6 +120,6 @@ function at({ clientX, clientY }) {
 canvas.addEventListener("pointerdown", begin);
 canvas.addEventListener("pointermove", go);
 canvas.addEventListener("pointerup", end);
-canvas.addEventListener("pointercancel", end);
+canvas.addEventListener("lostpointercapture", end);
 new ResizeObserver(show).observe(canvas);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);

@@ -23,7 +23,7 @@ async function read() {
     tell(summary(reading), reading.lines.map((line) => line.map(moved)));
     if (sheet.strokes.length) answer.chooseNear(sheet.strokes.at(-1).at(-1));
   } catch (error) {
-    tell(error.message);
+    if (sheet === pad.sheet()) tell(error.message);
   }
 }
 
@@ -47,9 +47,8 @@ function take(event) {
   const { files } = event.clipboardData ?? event.dataTransfer ?? event.target;
   if (event.dataTransfer) event.preventDefault(); // or the browser would open it
   find("stage").classList.toggle("over", event.type === "dragover");
-  if (!files?.length) return;
-  pad.load(files[0]);
-  if (event.type === "change") event.target.value = ""; // the same may be chosen again
+  if (files?.length) pad.load(files[0]);
+  if (event.target.type === "file") event.target.value = ""; // the same may be chosen again
 }
 
 function press(event) {
@@ -63,5 +62,4 @@ find("pad").addEventListener("turned", read);
 find("undo").addEventListener("click", pad.undo);
 find("clear").addEventListener("click", pad.clear);
 addEventListener("keydown", press);
-const ways = ["change", "paste", "drop", "dragover", "dragleave"];
-ways.forEach((way) => addEventListener(way, take));
+for (const way of ["change", "paste", "drop", "dragover", "dragleave"]) addEventListener(way, take);
