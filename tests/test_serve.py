@@ -173,7 +173,7 @@ def test_the_limits_are_set_by_options(serve):
 
 def test_the_page_is_opened_in_a_browser(serve, tmp_path, monkeypatch):
     browser = tmp_path / "browser"
-    browser.write_text(f'#!/bin/sh\necho "$1" > part && mv part opened\n')
+    browser.write_text('#!/bin/sh\necho "$1" > part && mv part opened\n')
     browser.chmod(0o755)
     monkeypatch.setenv("BROWSER", str(browser))
     server = serve("--open")
