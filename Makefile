@@ -1,4 +1,5 @@
-# make train: train, test and show where the run lies.   make test: check everything.
+# make train: train, test and show where the run lies.   make test: check everything; the page
+# only where there is a Chromium, or it says that it did not.
 # make model: train the model that comes with the package, and put it there.
 PYTHON ?= python3
 BIN = .venv/bin
@@ -20,7 +21,7 @@ test: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 -rs -m "not slow"
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -21,6 +21,7 @@ COMMANDS = {
     "show": ("mnist_lit.show", "draw digits, and what a checkpoint reads in them"),
     "export": ("mnist_lit.export", "turn a checkpoint into one ONNX file"),
     "read": ("mnist_lit.read", "read the digits in pictures"),
+    "serve": ("mnist_lit.server.command", "read them for others: a page and an HTTP API"),
 }
 
 HELP = """\
