@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator
 
-import python_multipart  # noqa: F401  # or starlette would miss it at the first form only
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
@@ -52,7 +52,7 @@ async def _in_form(request: Request, most_bytes: int) -> bytes:
     stream = _limited(request, most_bytes + FORM_BYTES)
     try:
         form = await _InMemory(request.headers, stream, max_files=1, max_fields=0).parse()
-    except MultiPartException:
+    except (MultiPartException, FormParserError):  # the second before starlette 1.7 or so
         raise ProblemError(
             400, "The form is damaged, or has more than one part. Send one file, named picture."
         ) from None

@@ -5,7 +5,7 @@ const percent = (share) => `${(100 * share).toFixed(1)} %`;
 const tone = (digit) => (digit.doubtful ? "doubtful" : "sure");
 let digits = []; // that are shown, in reading order
 
-function make(name, properties = {}, ...children) {
+export function make(name, properties = {}, ...children) {
   const element = Object.assign(document.createElement(name), properties);
   element.append(...children);
   return element;

@@ -9,11 +9,8 @@ export const forget = () => newest.abort();
 /** Ask until there is a reading, and tell why it takes long; none if the question is forgotten. */
 export async function ask(picture, tell) {
   const { signal } = (newest = new AbortController());
-  const content = await picture.arrayBuffer().catch(() => {
-    throw new Error("This is no file that can be read. Choose a picture.");
-  });
   while (!signal.aborted) {
-    const { reading, refusal, trouble, seconds } = await attempt(new Blob([content]), signal);
+    const { reading, refusal, trouble, seconds } = await attempt(picture, signal);
     if (signal.aborted) break;
     if (reading) return reading;
     if (refusal) throw new Error(refusal);
@@ -22,12 +19,11 @@ export async function ask(picture, tell) {
   }
 }
 
-async function attempt(picture, signal) {
-  const body = new FormData();
-  body.append("picture", picture, "picture");
+async function attempt(body, signal) {
+  const headers = { "Content-Type": "application/octet-stream" };
   signal = AbortSignal.any([signal, AbortSignal.timeout(LONGEST)]);
   try {
-    const response = await fetch("v1/read?glyphs=true", { method: "POST", body, signal });
+    const response = await fetch("v1/read?glyphs=true", { method: "POST", headers, body, signal });
     if (response.ok) return { reading: await response.json() };
     const seconds = Number(response.headers.get("Retry-After")) || 1;
     if (PASSING.includes(response.status)) return { trouble: "is busy", seconds };

@@ -1,7 +1,7 @@
 // The sheet: strokes of a pen, or a picture, on a canvas; and the picture of it that is sent.
 // Tells the canvas with an event "turned" when there is another sheet.
 
-import { chooseNear } from "./answer.js";
+import { chooseNear, make } from "./answer.js";
 
 const PEN = 7; // in pixels of CSS, as all lengths that do not say otherwise
 const TAP = 4; // a shorter stroke chooses what it touches
@@ -35,22 +35,27 @@ function turn(action) {
   canvas.dispatchEvent(new Event("turned"));
 }
 
-/** What is to be read, and what brings boxes in its pixels to lengths of the sheet. */
+/** The bytes of what is to be read, and what brings boxes in its pixels to lengths of the sheet. */
 export async function toRead() {
   const { strokes, picture } = sheet();
-  if (picture) return { picture, onSheet: (box) => box };
+  const refuse = () => {
+    throw new Error("This is no file that can be read. Choose a picture.");
+  };
+  if (picture) return { bytes: await picture.arrayBuffer().catch(refuse), onSheet: (box) => box };
   const most = (max, axis) => max(...strokes.map((points) => max(...points.map((at) => at[axis]))));
   const [left, top] = [most(Math.min, 0) - MARGIN, most(Math.min, 1) - MARGIN];
   const [right, bottom] = [most(Math.max, 0) + MARGIN, most(Math.max, 1) + MARGIN];
   const zoom = Math.min(1, LONGEST / Math.max(right - left, bottom - top));
-  const paper = new OffscreenCanvas(zoom * (right - left), zoom * (bottom - top));
+  const [width, height] = [zoom * (right - left), zoom * (bottom - top)];
+  const paper = make("canvas", { width, height });
   const brush = paper.getContext("2d", { willReadFrequently: true });
   brush.fillStyle = "white";
-  brush.fillRect(0, 0, paper.width, paper.height);
+  brush.fillRect(0, 0, width, height);
   brush.setTransform(zoom, 0, 0, zoom, -zoom * left, -zoom * top);
   draw(brush, strokes, "black");
   const onSheet = (box) => box.map((edge, i) => edge / zoom + (i % 2 ? top : left));
-  return { picture: await paper.convertToBlob(), onSheet };
+  const code = atob(paper.toDataURL().split(",")[1]); // toBlob waits up to a second for idleness
+  return { bytes: Uint8Array.from(code, (byte) => byte.charCodeAt(0)), onSheet };
 }
 
 function show() {

@@ -16,8 +16,8 @@ async function read() {
   if (pad.isEmpty()) return tell(START, [], false);
   if (sheet.picture) tell("Reading …", [], false);
   try {
-    const { picture, onSheet } = await pad.toRead();
-    const reading = sheet === pad.sheet() && (await ask(picture, tell));
+    const { bytes, onSheet } = await pad.toRead();
+    const reading = sheet === pad.sheet() && (await ask(bytes, tell));
     if (!reading) return;
     const moved = (digit) => ({ ...digit, box: onSheet(digit.box) });
     tell(summary(reading), reading.lines.map((line) => line.map(moved)));
