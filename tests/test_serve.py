@@ -236,7 +236,7 @@ def test_without_what_it_needs_the_command_says_how_to_install_it(missing):
     assert process.returncode == 2
     assert process.stderr == (
         f"error: The server needs {missing}, which is not installed.\n"
-        "Install what it needs: pip install 'mnist-lit[serve]'\n"
+        "In the project's directory: pip install '.[serve]'\n"
     )
 
 

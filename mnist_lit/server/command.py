@@ -57,7 +57,7 @@ def main(args: list[str]) -> int:
     except ModuleNotFoundError as error:
         raise InputError(
             f"The server needs {error.name}, which is not installed.",
-            "Install what it needs: pip install 'mnist-lit[serve]'",
+            "In the project's directory: pip install '.[serve]'",
         ) from error
     with _listener(options) as listener:
         config = uvicorn.Config(
