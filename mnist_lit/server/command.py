@@ -55,8 +55,9 @@ def main(args: list[str]) -> int:
         from mnist_lit.server.app import create_app
         from mnist_lit.server.workers import run_workers
     except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
         raise InputError(
-            f"The server needs {error.name}, which is not installed.",
+            f"The server needs {package}, which is not installed.",
             "In the project's directory: pip install '.[serve]'",
         ) from error
     with _listener(options) as listener:

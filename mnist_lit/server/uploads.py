@@ -52,7 +52,7 @@ async def _in_form(request: Request, most_bytes: int) -> bytes:
     stream = _limited(request, most_bytes + FORM_BYTES)
     try:
         form = await _InMemory(request.headers, stream, max_files=1, max_fields=0).parse()
-    except (MultiPartException, FormParserError):  # the second before starlette 1.7 or so
+    except (MultiPartException, FormParserError):  # older starlettes let it by
         raise ProblemError(
             400, "The form is damaged, or has more than one part. Send one file, named picture."
         ) from None
