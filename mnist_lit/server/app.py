@@ -63,7 +63,6 @@ def _add_api(app: FastAPI, desk: Desk) -> None:
         tags=["reading"],
         summary="Read the digits in a picture",
         response_model=PictureRead,
-        response_model_exclude_unset=True,
         openapi_extra=PICTURE_BODY,
         responses=problems(
             {

@@ -30,7 +30,7 @@ LOGGING = {
     "root": {"level": "CRITICAL"},  # libraries quote what they find wrong in a picture
     "loggers": {
         "mnist_lit.server": {"handlers": ["stderr"], "level": "INFO"},
-        "uvicorn": {"handlers": ["stderr"], "level": "WARNING"},
+        "uvicorn": {"handlers": ["stderr"], "level": "ERROR"},
     },
 }
 
