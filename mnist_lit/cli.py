@@ -56,11 +56,14 @@ QUIET = (
 )
 
 
-def main(args: list[str]) -> None:
+def main(args: list[str]) -> int:
     """Run ``fit``, ``validate``, ``test`` or ``predict``.
 
     Args:
         args: The command and its options.
+
+    Returns:
+        The exit status: 0, or 2 if ``predict`` could not read one of the pictures.
 
     Raises:
         InputError: If something is wrong with them, or with the files they name.
@@ -77,7 +80,8 @@ def main(args: list[str]) -> None:
         os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
     threading.excepthook = _of_thread
     try:
-        DigitsCLI(args)
+        cli = DigitsCLI(args)
+        return 2 if cli.datamodule.skipped and cli.trainer.is_global_zero else 0
     except MisconfigurationException as error:
         what, *_ = str(error).strip().splitlines()
         raise InputError(what, f"All options: {PROGRAM} {args[0]} --help") from error

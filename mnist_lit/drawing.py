@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from mnist_lit.reader import Digit, Reading
+from mnist_lit.reader import Digit, Reading, percent
 
 # As in figures.py: the colour-blind tell these apart. Orange is what is doubtful.
 BLUE, VERMILION = "#0072B2", "#D55E00"
@@ -75,7 +75,7 @@ def _draw_glyph(
     panel.paste(glyph.resize((GLYPH, GLYPH), Image.Resampling.NEAREST), corner)
     below = corner[1] + GLYPH + 4
     brush.text((corner[0], below), _word(digit), _color(digit), ImageFont.load_default(20))
-    share = f"{digit.probability:.1%}"
+    share = percent(digit.probability, 1)
     place = (corner[0] + GLYPH, below + 4)
     brush.text(place, share, INK, ImageFont.load_default(15), anchor="ra")
 
