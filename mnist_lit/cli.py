@@ -32,6 +32,11 @@ from mnist_lit.usage import explain
 
 PROGRAM = "python -m mnist_lit"
 
+PREDICT = """\
+Write what a checkpoint reads into predictions.csv: in the test images, or, with --data.predict_dir
+FOLDER, in the pictures of a folder. The probabilities are not calibrated, as those of read are; the
+exit status is 2 if a picture could not be read."""  # Lightning's own does not know our folders
+
 # A resumed run has the settings it was begun with, but for those that change nothing of what it
 # learns.
 BOUND_WHEN_RESUMED = ("model.", "data.", "seed_everything", "name")
@@ -124,6 +129,7 @@ class DigitsCLI(LightningCLI):
                 self.command: {
                     "exit_on_error": False,
                     "usage": f"{PROGRAM} {self.command} [--config FILE ...] [options]",
+                    **({"description": PREDICT} if self.command == "predict" else {}),
                 },
             },
             args=args,
