@@ -51,23 +51,22 @@ def _read(reader: Reader, files: list[str], targets: list[Path | None], form: st
     status = more = 0
     documents: list[dict[str, Any]] = []
     for file, target in zip(files, targets, strict=True):
-        entry: dict[str, Any] = {"file": file}
-        documents.append(entry)
+        documents.append(entry := {"file": file})
         try:
             source = _stdin() if file == "-" else file
             picture = open_picture(source)
-            reading = reader.read(picture)
-            entry |= document(reading)
-            status = max(status, 0 if reading.lines else NO_DIGIT)
             more += _has_more_pages(source)
+            reading = reader.read(picture)
+            status = max(status, 0 if reading.lines else NO_DIGIT)
+            entry |= document(reading)
             if form == "text":
                 text = words(reading, reader.threshold)
                 print(f"{file}:\n{text}\n" if len(files) > 1 else text, flush=True)
             if target:
                 with whole(target) as partial:
                     draw(picture, reading).save(partial, format="PNG")
-                if form == "text":
-                    print(f"Picture: {target}", flush=True)
+            if target and form == "text":
+                print(f"Picture: {target}", flush=True)
         except InputError as error:
             entry["error"] = " ".join(str(error).splitlines())
             print(f"error: {entry['error']}", file=sys.stderr)
@@ -107,13 +106,17 @@ def words(reading: Reading, threshold: float) -> str:
         return "no digit found"
     rows = ["".join(map(_marked, line)) for line in reading.lines]
     rows += ["", "digit  probability   left    top  right  bottom"]
-    for each in reading.digits:
-        left, top, right, bottom = each.box
-        row = f"{_marked(each):5}  {percent(each.probability, 2):>11}  {left:5}  {top:5}  {right:5}"
-        rows.append(f"{row}  {bottom:6}")
+    tables = ["\n".join(map(_row, line)) for line in reading.lines]
+    rows.append("\n\n".join(tables))
     if any(each.doubtful for each in reading.digits):
         rows.append(f"? is doubtful: less probable than {threshold:.2%}")
     return "\n".join(rows)
+
+
+def _row(digit: Digit) -> str:
+    left, top, right, bottom = digit.box
+    row = f"{_marked(digit):5}  {percent(digit.probability, 2):>11}  {left:5}  {top:5}"
+    return f"{row}  {right:5}  {bottom:6}"
 
 
 def _marked(digit: Digit) -> str:
