@@ -42,8 +42,16 @@ exit status is 2 if a picture could not be read."""  # Lightning's own does not 
 BOUND_WHEN_RESUMED = ("model.", "data.", "seed_everything", "name")
 FREE_WHEN_RESUMED = ("data.data_dir", "data.eval_batch_size", "data.num_workers")
 
-# Errors by which a system refuses to write: no room, no right.
-REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
+# Errors by which a system refuses to write, or to read: no room, no right, nobody who listens.
+REFUSALS = (
+    errno.EPIPE,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+)
 
 # What Lightning and torch warn of on every normal run, each with the reason why it is no news.
 QUIET = (
@@ -95,8 +103,8 @@ def main(args: list[str]) -> int:
             raise
         place = error.filename or "A log"
         raise InputError(
-            f"{place} cannot be written: {error.strerror}.",
-            "Make room or get the right to write there; the checkpoints are intact.",
+            f"{place} cannot be used: {error.strerror}.",
+            "Make room, or get the right to read and write; the checkpoints are intact.",
         ) from error
     except RuntimeError as error:
         if "Early stopping conditioned on metric" not in str(error):
@@ -291,8 +299,8 @@ class DigitsCLI(LightningCLI):
         try:
             trainer.fit(**kwargs)
         except BaseException as error:
-            begun = self._kept("last") or not isinstance(error, InputError)
-            if trainer.is_global_zero and begun:
+            stopped = not isinstance(error, Exception)  # but by a signal
+            if trainer.is_global_zero and (stopped or self._kept("last")):
                 print(self._how_to_go_on(), file=sys.stderr)
             raise
         if trainer.is_global_zero and (best := self._kept("best") or self._kept("last")):
