@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
@@ -287,13 +288,21 @@ def test_a_full_queue_is_told_at_once_and_the_others_are_answered(slow):
 def test_a_picture_that_takes_too_long_keeps_its_place_until_it_is_read(slow):
     with served(threads=1, most_waiting=0, most_seconds=0.2) as client:
         late = client.post("/v1/read", content=PAGE)
-        assert "was not read within 0.2 seconds" in refused(late, 503)
-        assert "retry-after" in late.headers
+        assert "was not read within 0.2 seconds. Send it smaller." in refused(late, 503)
+        assert "retry-after" not in late.headers
         assert refused(client.get("/readyz"), 503)
         slow.go_on.set()
         while client.get("/readyz").status_code == 503:
             pass
         assert client.post("/v1/read", content=PAGE).status_code in (200, 503)
+
+
+def test_a_picture_that_waited_in_vain_is_to_be_sent_again(slow):
+    with served(threads=1, most_waiting=1, most_seconds=0.3) as client, ThreadPoolExecutor() as two:
+        late = list(two.map(lambda _: client.post("/v1/read", content=PAGE), range(2)))
+        assert sorted("retry-after" in response.headers for response in late) == [False, True]
+        assert any("Send it later." in refused(response, 503) for response in late)
+        slow.go_on.set()
 
 
 # ---- protection ----

@@ -71,7 +71,8 @@ def _add_api(app: FastAPI, desk: Desk) -> None:
                 413: "The picture has too many bytes or pixels.",
                 415: "It is no picture of a known format.",
                 422: "The picture is damaged, there is none, or a parameter is wrong.",
-                503: "Too many pictures wait, or it took too long; to be sent after Retry-After.",
+                503: "Too many pictures wait: to be sent after Retry-After. Without that, it took "
+                "too long.",
             }
         ),
     )
