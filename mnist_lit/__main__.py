@@ -75,12 +75,14 @@ def main(args: list[str] | None = None) -> int:
         gc.freeze()
         gc.enable()
         return module.main(args) or 0
-    except InputError as error:
+    except (Exception, Stopped) as error:
+        if stopped := _stop_behind(error):
+            print(f"Stopped by {stopped}.", file=sys.stderr)
+            return stopped.status
+        if not isinstance(error, InputError):
+            raise
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except Stopped as stopped:
-        print(f"Stopped by {stopped}.", file=sys.stderr)
-        return stopped.status
     finally:
         for signum, handler in handlers.items():
             signal.signal(signum, handler)
@@ -90,6 +92,15 @@ def _stop(signum: int, frame: FrameType | None) -> None:
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_DFL)  # a second one ends the program at once
     raise Stopped(signum)
+
+
+def _stop_behind(error: BaseException | None) -> Stopped | None:
+    """The stop that an error comes of: modules in C make an ImportError of it."""
+    while error:
+        if isinstance(error, Stopped):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 if __name__ == "__main__":
