@@ -92,6 +92,16 @@ def test_a_signal_stops_it_after_what_is_under_way(serve, options, signum, statu
         server.read(BLANK)
 
 
+def test_the_python_of_the_documentation_prints_the_digits(serve):
+    root = PHOTO.parent.parent
+    [code, _] = re.findall(
+        r"```python\n(.+?)```", (root / "docs/serving.md").read_text(), re.DOTALL
+    )
+    code = code.replace("http://localhost:8000", str(serve().client.base_url))
+    out = subprocess.check_output([sys.executable, "-c", code], cwd=root, text=True)
+    assert out == "20251\n7403986\n"
+
+
 def test_a_stop_says_what_it_waits_for_and_ctrl_c_ends_it_at_once(serve):
     server = serve()
     address = (server.client.base_url.host, server.client.base_url.port)
