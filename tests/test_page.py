@@ -516,12 +516,12 @@ def test_a_picture_without_an_answer_is_told_in_words(
         visit.show(tmp_path / name)
         visit.says(words)
         visit.shows()
-        unseen = "" if name == "blank.png" else f"Your browser cannot show {name}."
-        expect(visit.page.locator("#unseen")).to_have_text(unseen)
+        unshown = "" if name == "blank.png" else f"Your browser cannot show {name}."
+        expect(visit.page.locator("#unshown")).to_have_text(unshown)
         visit.page.keyboard.press("Escape")
         visit.write("7")
         visit.shows("7")
-        expect(visit.page.locator("#unseen")).to_be_empty()
+        expect(visit.page.locator("#unshown")).to_be_empty()
         assert_only_network_errors(visit)
 
 

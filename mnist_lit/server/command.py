@@ -79,9 +79,7 @@ def main(args: list[str]) -> int:
         else:
             config.load()
         host, port = listener.getsockname()[:2]
-        reached = (
-            next(iter(options.allow_host)) if ip_address(host).is_unspecified else options.host
-        )
+        reached = options.allow_host[0] if ip_address(host).is_unspecified else options.host
         url = f"http://{_in_url(reached)}:{port}"
         print(f"Serving at {url}  (Ctrl-C stops it)", flush=True)
         if options.open:

@@ -69,7 +69,7 @@ function show() {
   brush.setTransform(ratio * scale, 0, 0, ratio * scale, ratio * view.x, ratio * view.y);
   brush.imageSmoothingQuality = "high";
   if (bitmap) brush.drawImage(bitmap, 0, 0);
-  find("unseen").textContent = bitmap === null ? `Your browser cannot show ${picture.name}.` : "";
+  find("unshown").textContent = bitmap === null ? `Your browser cannot show ${picture.name}.` : "";
   const shown = pen && !picture ? [...strokes, pen.points] : strokes;
   draw(brush, shown, getComputedStyle(canvas).color);
 }

@@ -35,7 +35,7 @@ function tell(words, lines = [], isTrouble = !lines.length) {
 
 function summary({ text, lines }, { picture }) {
   const digits = lines.flat();
-  const better = picture ? "Show them larger, or in better light." : "Write larger.";
+  const better = picture ? "Show the writing larger, or in better light." : "Write larger.";
   if (!digits.length) return `No digit found. ${better}`;
   const doubtful = digits.filter((digit) => digit.doubtful).length;
   const count = digits.length === 1 ? "one digit" : `${digits.length} digits`;
