@@ -80,11 +80,16 @@ def _run(args: list[str]) -> int | None:
             f"There is no command {command!r}.",
             f"The command comes first: one of {', '.join(COMMANDS)}.",
         )
-    gc.disable()  # what an import makes stays; to look for garbage in it would only take time
-    module = import_module(COMMANDS[command][0])
-    gc.freeze()
-    gc.enable()
-    status: int | None = module.main(args)
+    try:
+        gc.disable()  # what an import makes stays; to look for garbage in it would only take time
+        module = import_module(COMMANDS[command][0])
+        gc.freeze()
+        gc.enable()
+        status: int | None = module.main(args)
+    except Exception as error:
+        if stopped := _stop_behind(error):
+            raise stopped from None
+        raise
     return status
 
 
@@ -92,6 +97,15 @@ def _stop(signum: int, frame: FrameType | None) -> None:
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_DFL)  # a second one ends the program at once
     raise Stopped(signum)
+
+
+def _stop_behind(error: BaseException | None) -> Stopped | None:
+    """The stop that an error comes of: modules in C make an ImportError of it."""
+    while error:
+        if isinstance(error, Stopped):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 if __name__ == "__main__":

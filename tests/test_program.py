@@ -55,6 +55,18 @@ def test_an_unknown_command_is_an_error_that_lists_the_known(capsys):
     )
 
 
+def test_a_stop_that_a_module_in_c_makes_an_import_error_of_is_a_stop(monkeypatch, capsys):
+    def stopped_while_it_imports(args):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except BaseException as stopped:
+            raise ImportError("initialization failed") from stopped
+
+    monkeypatch.setattr("mnist_lit.read.main", stopped_while_it_imports)
+    assert main(["read"]) == 143
+    assert capsys.readouterr().err == "Stopped by SIGTERM.\n"
+
+
 def test_a_normal_run_and_its_test_say_nothing_beside_their_business(tmp_path, data_dir):  # [28]
     fit = finish(start("fit", *SMALL, f"--data.data_dir={data_dir}", cwd=tmp_path))
     test = finish(start("test", "--ckpt_path=best", cwd=tmp_path))

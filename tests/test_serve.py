@@ -92,6 +92,37 @@ def test_a_signal_stops_it_after_what_is_under_way(serve, options, signum, statu
         server.read(BLANK)
 
 
+def test_the_python_of_the_documentation_prints_the_digits(serve):
+    root = PHOTO.parent.parent
+    [code, _] = re.findall(
+        r"```python\n(.+?)```", (root / "docs/serving.md").read_text(), re.DOTALL
+    )
+    code = code.replace("http://localhost:8000", str(serve().client.base_url))
+    out = subprocess.check_output([sys.executable, "-c", code], cwd=root, text=True)
+    assert out == "20251\n7403986\n"
+
+
+def test_a_stop_says_what_it_waits_for_and_ctrl_c_ends_it_at_once(serve):
+    server = serve()
+    address = (server.client.base_url.host, server.client.base_url.port)
+    with socket.create_connection(address) as stalled:
+        stalled.sendall(b"POST /v1/read HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n.")
+        while server.metrics()["http_requests_open"] < 2:
+            time.sleep(0.01)
+        server.process.send_signal(signal.SIGTERM)
+        lines = []
+        while "Waiting for one request; Ctrl-C ends it at once.\n" not in lines:
+            lines.append(server.process.stderr.readline())
+        assert server.stop(signal.SIGINT) == (-signal.SIGINT, [])
+
+
+def test_a_server_for_all_names_prints_one_that_it_is_called_by(tmp_path):
+    options = ("--host=0.0.0.0", "--allow-host=digits.example.org", "--port=0")
+    with start("serve", *options, cwd=tmp_path) as process:
+        assert "Serving at http://digits.example.org:" in process.stdout.readline()
+        process.terminate()
+
+
 def test_under_load_every_request_that_is_taken_up_is_answered(serve):
     server = serve()
     stopped = []
@@ -200,7 +231,8 @@ def test_the_running_server_has_not_loaded_torch(serve):
         (["--max-seconds=nan"], "--max-seconds: nan is not between", "serve --help"),
         (["--host=nowhere.invalid"], "nowhere.invalid, port 8000, cannot be served: ", "--host"),
         (["--host=0.0.0.0"], "At 0.0.0.0 the server can be reached by others", "--allow-host NAME"),
-        (["--allow-host=http://a"], "http://a is no name of a host", "as in an address"),
+        (["--allow-host=http://a"], "'http://a' is no name of a host", "such as digits.example"),
+        (["--host="], "No host, port 8000, cannot be served: ", "another --host"),
         (["--port=0", "--model=no.onnx"], "There is no model no.onnx", "export --ckpt_path best"),
         (["--port=0", "--model=bad.onnx", "--workers=3"], "bad.onnx is not a model", "export"),
     ],

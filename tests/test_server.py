@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
@@ -99,7 +100,16 @@ def test_what_the_network_saw_comes_if_asked_for(client):
 
 
 def test_the_model_tells_its_origin(client):
-    assert client.get("/v1/model").json() == Reader().metadata
+    noted = client.get("/v1/model").json()
+    assert noted.keys() == Reader().metadata.keys()
+    assert (noted["labels"], noted["seed"]) == (list(range(10)), 0)
+    assert noted["threshold"] == Reader().threshold
+    assert noted["network"] == noted["recipe"]["model"]["network"]["class_path"]
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/v1/model"])
+def test_a_head_may_be_asked_for_alone(client, path):
+    assert client.head(path).status_code == 200
 
 
 # ---- refusals ----
@@ -108,8 +118,9 @@ def test_the_model_tells_its_origin(client):
 @pytest.mark.parametrize(
     ("status", "detail", "request_"),
     [
-        (422, "There is no picture in the request. Send", {}),
-        (422, "There is no picture in the request. Send", {"files": {"picture": b""}}),
+        (422, "There is no picture in the request, or it is empty. Send", {}),
+        (422, "There is no picture in the request, or it is", {"files": {"picture": b""}}),
+        (422, "The picture is text, .+ with the @", {"files": {"picture": (None, b"photo.jpg")}}),
         (415, "The Content-Type is none of a picture. Send image/png", {"data": {"a": "b"}}),
         (415, "The picture is no picture of a known format. Give", {"content": b"a letter"}),
         (415, "The picture is no picture of a known format. Give", {"files": {"picture": b"a"}}),
@@ -118,7 +129,7 @@ def test_the_model_tells_its_origin(client):
         (400, "more than one part. Send one file", {"files": [("picture", PAGE)] * 2}),
         (400, "more than one", {"files": {"picture": PAGE}, "data": {"name": "value"}}),
         (422, "no file named picture. Send one", {"files": {"image": PAGE}}),
-        (422, "glyphs: .+ boolean", {"content": PAGE, "params": {"glyphs": "maybe"}}),
+        (422, "glyphs: must be true or false", {"content": PAGE, "params": {"glyphs": "maybe"}}),
     ],
 )
 def test_what_cannot_be_read_is_told_with_what_to_do(client, status, detail, request_):
@@ -144,6 +155,9 @@ def test_a_form_that_is_none_is_refused(client, content):
 
 
 def test_a_picture_may_have_so_many_bytes_and_no_more():
+    with served(most_bytes=10_000) as client:
+        for over in ({"content": b"." * 30_000}, {"files": {"picture": b"." * 30_000}}):
+            assert "more than 0.01 MB" in refused(client.post("/v1/read", **over), 413)
     with served(most_bytes=len(PAGE)) as client:
         for kept in ({"content": PAGE}, {"files": {"picture": PAGE}}, {"content": iter([PAGE])}):
             assert client.post("/v1/read", **kept).status_code == 200
@@ -287,13 +301,21 @@ def test_a_full_queue_is_told_at_once_and_the_others_are_answered(slow):
 def test_a_picture_that_takes_too_long_keeps_its_place_until_it_is_read(slow):
     with served(threads=1, most_waiting=0, most_seconds=0.2) as client:
         late = client.post("/v1/read", content=PAGE)
-        assert "was not read within 0.2 seconds" in refused(late, 503)
-        assert "retry-after" in late.headers
+        assert "was not read within 0.2 seconds. Send it smaller." in refused(late, 503)
+        assert "retry-after" not in late.headers
         assert refused(client.get("/readyz"), 503)
         slow.go_on.set()
         while client.get("/readyz").status_code == 503:
             pass
         assert client.post("/v1/read", content=PAGE).status_code in (200, 503)
+
+
+def test_a_picture_that_waited_in_vain_is_to_be_sent_again(slow):
+    with served(threads=1, most_waiting=1, most_seconds=0.3) as client, ThreadPoolExecutor() as two:
+        late = list(two.map(lambda _: client.post("/v1/read", content=PAGE), range(2)))
+        assert sorted("retry-after" in response.headers for response in late) == [False, True]
+        assert any("Send it later." in refused(response, 503) for response in late)
+        slow.go_on.set()
 
 
 # ---- protection ----
@@ -416,6 +438,8 @@ def test_the_documentation_has_examples_and_asks_no_other_host(client):
     for status, response in read["responses"].items():
         kind = "application/json" if status == "200" else "application/problem+json"
         assert response["content"].keys() == {kind}
+        if status != "200":
+            assert response["content"][kind]["example"]["status"] == int(status)
     page = client.get("/docs").text
     loaded = re.findall(r'(?:src|href)="(.+?)"', page)
     assert len(loaded) > 3

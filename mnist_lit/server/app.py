@@ -1,9 +1,11 @@
 """The application: what is answered at which address."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import fastapi_offline
 from fastapi import FastAPI, Request, Response
@@ -71,7 +73,8 @@ def _add_api(app: FastAPI, desk: Desk) -> None:
                 413: "The picture has too many bytes or pixels.",
                 415: "It is no picture of a known format.",
                 422: "The picture is damaged, there is none, or a parameter is wrong.",
-                503: "Too many pictures wait, or it took too long; to be sent after Retry-After.",
+                503: "Too many pictures wait: to be sent after Retry-After. Without that, it took "
+                "too long.",
             }
         ),
     )
@@ -86,25 +89,33 @@ def _add_api(app: FastAPI, desk: Desk) -> None:
         """
         return Response(await desk.answer(request, glyphs), media_type="application/json")
 
+    @app.head("/v1/model", include_in_schema=False)
     @app.get(
         "/v1/model",
         tags=["reading"],
         summary="What the model notes of its origin",
         responses={200: {"content": {"application/json": {"example": MODEL_EXAMPLE}}}},
     )
-    async def model() -> dict[str, str]:
-        """Its network, the recipe of its training, its accuracy, threshold and checkpoint.
+    async def model() -> dict[str, Any]:
+        """Its network, the recipe of its training, its accuracy, threshold and checkpoint."""
+        return {name: _decoded(note) for name, note in desk.reader.metadata.items()}
 
-        What is no text is JSON.
-        """
-        return desk.reader.metadata
+
+def _decoded(note: str) -> Any:
+    """What a model notes: text, or what is no text as JSON."""
+    try:
+        return json.loads(note, parse_constant=str)
+    except ValueError:
+        return note
 
 
 def _add_health(app: FastAPI, desk: Desk, metrics: Metrics) -> None:
+    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz", tags=["running"], summary="Whether the server is alive")
     async def healthz() -> dict[str, str]:
         return {"status": "alive"}
 
+    @app.head("/readyz", include_in_schema=False)
     @app.get(
         "/readyz",
         tags=["running"],

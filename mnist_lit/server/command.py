@@ -15,9 +15,10 @@ from mnist_lit.server.settings import LOOPBACK, Settings
 from mnist_lit.usage import CommandParser
 
 NOTES = """\
-The page is at /, the API at /v1/read, its documentation at /docs. Ctrl-C and SIGTERM stop the
-server after what is under way. It keeps nothing of a picture; its log, on standard error, has a
-line for each request: method, path, status, bytes received, milliseconds."""
+The page is at /, the API at /v1/read, its documentation at /docs, metrics for Prometheus at
+/metrics. Ctrl-C and SIGTERM stop the server after what is under way. It keeps nothing of a picture;
+its log, on standard error, has a line for each request: method, path, status, bytes received,
+milliseconds."""
 
 MEGA = 1_000_000
 MOST_THREADS = 4  # of a process: more would wait for Python's lock
@@ -53,7 +54,7 @@ def main(args: list[str]) -> int:
 
         from mnist_lit.reader import Reader
         from mnist_lit.server.app import create_app
-        from mnist_lit.server.workers import run_workers
+        from mnist_lit.server.workers import OneProcess, run_workers
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]
         raise InputError(
@@ -77,14 +78,16 @@ def main(args: list[str]) -> int:
             Reader(options.model)  # what is wrong with it is said here, not by each worker
         else:
             config.load()
-        url = f"http://{_in_url(options.host)}:{listener.getsockname()[1]}"
+        host, port = listener.getsockname()[:2]
+        reached = options.allow_host[0] if ip_address(host).is_unspecified else options.host
+        url = f"http://{_in_url(reached)}:{port}"
         print(f"Serving at {url}  (Ctrl-C stops it)", flush=True)
         if options.open:
             Thread(target=webbrowser.open, args=[url], daemon=True).start()  # some wait for its end
         if options.workers > 1:
             run_workers(config, listener)
         else:
-            uvicorn.Server(config).run([listener])
+            OneProcess(config).run([listener])
     return 1
 
 
@@ -106,7 +109,7 @@ def _listener(options: Namespace) -> socket.socket:
     except OSError as error:
         reason = str(error.strerror).partition(" (while")[0]
         raise InputError(
-            f"{options.host}, port {options.port}, cannot be served: {reason}.",
+            f"{options.host or 'No host'}, port {options.port}, cannot be served: {reason}.",
             "Choose another --port, or another --host.",
         ) from error
 
@@ -118,7 +121,10 @@ def _settings(options: Namespace, listener: socket.socket) -> Settings:
     hosts = {name: name_in(_in_url(name)) for name in [*own, *options.allow_host]}
     for name, host in hosts.items():
         if not host:
-            raise InputError(f"{name} is no name of a host.", "Give it as in an address.")
+            raise InputError(
+                f"{name!r} is no name of a host.",
+                "Give the name alone, such as digits.example.org.",
+            )
     affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     return Settings(
@@ -155,7 +161,7 @@ def _options(args: list[str]) -> Namespace:
     megabytes, megapixels = Settings.most_bytes / MEGA, Settings.most_pixels / MEGA
     for name, kind, least, most, default, what in (
         ("megabytes", float, 0.001, 1000, megabytes, "Of a picture"),
-        ("megapixels", float, 0.001, 100, megapixels, "Of a picture, a gigabyte for 40"),
+        ("megapixels", float, 0.001, 100, megapixels, "Of a picture; 40 take up to a gigabyte"),
         ("seconds", float, 0.001, 3600, Settings.most_seconds, "From request to answer"),
         ("waiting", int, 0, 10_000, Settings.most_waiting, "Pictures in a worker's queue"),
     ):

@@ -76,9 +76,10 @@ class Desk:
                 return await asyncio.wrap_future(reading)
         except TimeoutError:
             limit = f"{self._settings.most_seconds:g} seconds"
-            raise ProblemError(
-                503, f"The picture was not read within {limit}. Send it later, or smaller.", RETRY
-            ) from None
+            # One that waited in vain may do better; one that was begun would take as long again.
+            todo, headers = ("later", RETRY) if reading.cancelled() else ("smaller", None)
+            detail = f"The picture was not read within {limit}. Send it {todo}."
+            raise ProblemError(503, detail, headers) from None
 
     def close(self) -> None:
         """Wait for the threads."""

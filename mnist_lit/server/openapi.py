@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from mnist_lit.server.problems import MEDIA_TYPE
+from mnist_lit.server.problems import MEDIA_TYPE, document
 
 
 class DigitRead(BaseModel):
@@ -59,13 +59,10 @@ class PictureRead(BaseModel):
 class ProblemRead(BaseModel):
     """What is wrong, and what to do (RFC 9457)."""
 
-    type: str = Field(examples=["about:blank"])
-    title: str = Field(description="The status in words.", examples=["Content Too Large"])
-    status: int = Field(examples=[413])
-    detail: str = Field(
-        description="For a person.",
-        examples=["The picture has more than 10 MB. Send a smaller one."],
-    )
+    type: str
+    title: str = Field(description="The status in words.")
+    status: int
+    detail: str = Field(description="For a person.")
 
 
 BINARY = {"type": "string", "format": "binary"}
@@ -92,10 +89,19 @@ PICTURE_BODY = {
 MODEL_EXAMPLE = {
     "version": "0.1.0",
     "network": "mnist_lit.networks.StrongCNN",
-    "parameters": "247226",
-    "seed": "0",
-    "test_accuracy": "0.9969",
-    "threshold": "0.8871",
+    "parameters": 247226,
+    "seed": 0,
+    "test_accuracy": 0.9969,
+    "threshold": 0.8871,
+}
+
+DETAILS = {
+    400: "The form is damaged, or has more than one part. Send one file, named picture.",
+    408: "The picture did not arrive within 30 seconds. Send it faster, or smaller.",
+    413: "The picture has more than 10 MB. Send a smaller one.",
+    415: "The picture is no picture of a known format. Give a PNG, JPEG or the like.",
+    422: "There is no picture in the request, or it is empty. Send one.",
+    503: "Too many pictures wait to be read. Send it again later.",
 }
 
 
@@ -105,7 +111,13 @@ def problems(reasons: dict[int, str]) -> dict[int | str, dict[str, Any]]:
     Args:
         reasons: When, by status.
     """
-    content = {MEDIA_TYPE: {"schema": ProblemRead.model_json_schema()}}
+    schema = ProblemRead.model_json_schema()
     return {
-        status: {"description": reason, "content": content} for status, reason in reasons.items()
+        status: {
+            "description": reason,
+            "content": {
+                MEDIA_TYPE: {"schema": schema, "example": document(status, DETAILS[status])}
+            },
+        }
+        for status, reason in reasons.items()
     }

@@ -27,15 +27,19 @@ class ProblemError(Exception):
         self.status, self.detail, self.headers = status, detail, headers
 
 
-def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """The answer that a :class:`ProblemError` becomes."""
-    document = {
+def document(status: int, detail: str) -> dict[str, str | int]:
+    """A problem document."""
+    return {
         "type": "about:blank",  # nothing beyond what the status says
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
     }
-    return JSONResponse(document, status, headers, MEDIA_TYPE)
+
+
+def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """The answer that a :class:`ProblemError` becomes."""
+    return JSONResponse(document(status, detail), status, headers, MEDIA_TYPE)
 
 
 def add_handlers(app: FastAPI) -> None:
@@ -52,7 +56,10 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        wrong = "; ".join(f"{each['loc'][-1]}: {each['msg']}" for each in error.errors())
+        plain = {"bool_parsing": "must be true or false"}
+        wrong = "; ".join(
+            f"{each['loc'][-1]}: {plain.get(each['type'], each['msg'])}" for each in error.errors()
+        )
         return problem(422, f"{wrong}. The API is described at /docs.")
 
     @app.exception_handler(HTTPException)

@@ -3,7 +3,6 @@
 from collections.abc import AsyncGenerator
 
 from python_multipart.exceptions import FormParserError
-from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
@@ -44,36 +43,48 @@ async def picture_in(request: Request, most_bytes: int) -> bytes:
     if len(picture) > most_bytes:
         raise _too_large(request, most_bytes)
     if not picture:
-        raise ProblemError(422, "There is no picture in the request. Send one as its body.")
+        raise ProblemError(422, "There is no picture in the request, or it is empty. Send one.")
     return picture
 
 
 async def _in_form(request: Request, most_bytes: int) -> bytes:
-    stream = _limited(request, most_bytes + FORM_BYTES)
+    stream = _limited(request, most_bytes, FORM_BYTES)
     try:
-        form = await _InMemory(request.headers, stream, max_files=1, max_fields=0).parse()
+        form = await _InMemory(request.headers, stream, max_files=1, max_fields=1).parse()
     except (MultiPartException, FormParserError):  # older starlettes let it by
-        raise ProblemError(
-            400, "The form is damaged, or has more than one part. Send one file, named picture."
-        ) from None
+        raise _bad_form() from None
     picture = form.get("picture")
     try:
-        if not isinstance(picture, UploadFile):
+        if len(form) > 1:
+            raise _bad_form()
+        if isinstance(picture, str):
+            raise ProblemError(
+                422, "The picture is text, no file. With curl: --form picture=@FILE, with the @."
+            )
+        if picture is None:
             raise ProblemError(422, "The form has no file named picture. Send one, only that.")
         return await picture.read()
     finally:
         await form.close()
 
 
-async def _limited(request: Request, most_bytes: int) -> AsyncGenerator[bytes, None]:
-    """The body in pieces, no further than it may go."""
+def _bad_form() -> ProblemError:
+    return ProblemError(
+        400, "The form is damaged, or has more than one part. Send one file, named picture."
+    )
+
+
+async def _limited(
+    request: Request, most_bytes: int, beside: int = 0
+) -> AsyncGenerator[bytes, None]:
+    """The body in pieces, no further than it may go with what is beside the picture."""
     announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > most_bytes:
+    if announced.isdecimal() and int(announced) > most_bytes + beside:
         raise _too_large(request, most_bytes)
     received = 0
     async for chunk in request.stream():
         received += len(chunk)
-        if received > most_bytes:
+        if received > most_bytes + beside:
             raise _too_large(request, most_bytes)
         yield chunk
 

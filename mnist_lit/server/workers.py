@@ -1,17 +1,33 @@
-"""Several processes behind one address: replaced if they die, stopped by a signal, one metrics."""
+"""One process or several at an address: stopped by a signal, replaced if they die, one metrics."""
 
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from tempfile import TemporaryDirectory
+from types import FrameType
 
-from uvicorn import Config
+from uvicorn import Config, Server
 from uvicorn.supervisors import Multiprocess
 
 from mnist_lit.server.watching import FOLDER
+
+
+class OneProcess(Server):
+    """uvicorn in this process, which says what a stop waits for; another Ctrl-C ends it at once."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if waiting := len(self.server_state.tasks):
+            requests = "one request" if waiting == 1 else f"{waiting} requests"
+            print(f"Waiting for {requests}; Ctrl-C ends it at once.", file=sys.stderr)
+        await super().shutdown(sockets)
 
 
 def run_workers(config: Config, listener: socket.socket) -> None:

@@ -1,8 +1,9 @@
 // The answer: digits to choose from, boxes around them, and of the one chosen all that is known.
 
-const find = (id) => document.getElementById(id);
+export const find = (id) => document.getElementById(id);
 const percent = (share) => `${(100 * share).toFixed(1)} %`;
 const tone = (digit) => (digit.doubtful ? "doubtful" : "sure");
+const mark = (digit) => (digit.doubtful ? "?" : "");
 let digits = []; // that are shown, in reading order
 
 export function make(name, properties = {}, ...children) {
@@ -26,15 +27,13 @@ function option(each) {
   const ariaLabel = `${each.digit}, ${tone(each)}, ${percent(each.probability)}`;
   const input = make("input", { type: "radio", name: "digit", className: "unseen", ariaLabel });
   input.addEventListener("change", () => choose(digits.indexOf(each)));
-  const mark = make("sup", {}, each.doubtful ? "?" : "");
-  return make("label", { className: tone(each) }, input, each.digit, mark);
+  return make("label", { className: tone(each) }, input, each.digit, make("sup", {}, mark(each)));
 }
 
 function box(each) {
   const [left, top, right, bottom] = each.box;
   const style = `--left: ${left}; --top: ${top}; --right: ${right}; --bottom: ${bottom}`;
-  const name = make("b", {}, each.digit, each.doubtful ? "?" : "");
-  return make("div", { className: tone(each), style }, name);
+  return make("div", { className: tone(each), style }, make("b", {}, each.digit, mark(each)));
 }
 
 /** Choose the digit nearest to a point of the sheet, if one is near enough, and tell whether. */
@@ -57,15 +56,13 @@ function choose(index) {
     row.querySelector("i").style.width = `${100 * share}%`;
     row.lastElementChild.textContent = chosen ? percent(share) : "";
   });
-  const whose = chosen ? `of this ${chosen.doubtful ? "doubtful " : ""}${chosen.digit}` : "";
-  find("chosen").textContent = `Probabilities ${whose}`;
+  find("chosen").textContent = `Probabilities ${chosen ? `of this ${chosen.digit}` : ""}`;
   drawGlyph(chosen);
 }
 
 function drawGlyph(chosen) {
-  const brush = find("glyph").getContext("2d");
-  const pixels = brush.createImageData(28, 28);
+  const pixels = new ImageData(28, 28);
   const paint = (ink, i) => pixels.data.set([255 * ink, 255 * ink, 255 * ink, 255], 4 * i);
   chosen?.glyph.flat().forEach(paint);
-  brush.putImageData(pixels, 0, 0);
+  find("glyph").getContext("2d").putImageData(pixels, 0, 0);
 }

@@ -1,7 +1,7 @@
 // Asks the server what is written in a picture; only the newest question is answered.
 
-const LONGEST = 30_000; // milliseconds: then the server counts as gone
-const PASSING = [429, 502, 503, 504]; // statuses after which it may go well
+const PATIENCE = 10_000; // milliseconds without an answer, until that is said
+const PASSING = [429, 502, 504]; // statuses after which it may go well, as with 503 if it says when
 let newest = new AbortController();
 
 export const forget = () => newest.abort();
@@ -10,7 +10,9 @@ export const forget = () => newest.abort();
 export async function ask(picture, tell) {
   const { signal } = (newest = new AbortController());
   while (!signal.aborted) {
+    const slow = setTimeout(tell, PATIENCE, "The server takes long. Its answer is awaited.");
     const { reading, refusal, trouble, seconds } = await attempt(picture, signal);
+    clearTimeout(slow);
     if (signal.aborted) break;
     if (reading) return reading;
     if (refusal) throw new Error(refusal);
@@ -21,13 +23,16 @@ export async function ask(picture, tell) {
 
 async function attempt(body, signal) {
   const headers = { "Content-Type": "application/octet-stream" };
-  signal = AbortSignal.any([signal, AbortSignal.timeout(LONGEST)]);
   try {
     const response = await fetch("v1/read?glyphs=true", { method: "POST", headers, body, signal });
-    if (response.ok) return { reading: await response.json() };
-    const seconds = Number(response.headers.get("Retry-After")) || 1;
-    if (PASSING.includes(response.status)) return { trouble: "is busy", seconds };
-    return { refusal: (await response.json()).detail };
+    const { ok, status } = response;
+    const [wait, kind] = ["Retry-After", "Content-Type"].map((name) => response.headers.get(name));
+    const isPassing = PASSING.includes(status) || (status === 503 && wait);
+    if (isPassing) return { trouble: "is busy", seconds: Number(wait) || 1 };
+    const answer = /json/.test(kind) && (await response.json()); // a proxy may answer, too
+    if (ok && answer) return { reading: answer };
+    const why = status === 413 ? "is too large for the server" : `was refused (status ${status})`;
+    return { refusal: answer.detail ?? `The picture ${why}.` };
   } catch {
     return { trouble: "does not answer", seconds: 1 };
   }

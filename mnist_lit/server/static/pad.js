@@ -1,14 +1,14 @@
 // The sheet: strokes of a pen, or a picture, on a canvas; and the picture of it that is sent.
 // Tells the canvas with an event "turned" when there is another sheet.
 
-import { chooseNear, make } from "./answer.js";
+import { chooseNear, find, make } from "./answer.js";
 
 const PEN = 7; // in pixels of CSS, as all lengths that do not say otherwise
 const TAP = 4; // a shorter stroke chooses what it touches
 const MARGIN = 32; // white paper around the strokes that are sent
 const LONGEST = 500; // pixels of what is sent: more take longer, and are read no better
 
-const canvas = document.getElementById("pad");
+const canvas = find("pad");
 let sheets = [{ strokes: [] }]; // the last is shown, the others can be had back
 let view; // from lengths of the sheet to those of the canvas
 let pen; // that draws: its pointer, and its points [x, y] in lengths of the sheet
@@ -24,8 +24,8 @@ export async function load(picture) {
   const sheet = { strokes: [], picture, width: 1, height: 1 };
   const others = sheets.filter((each) => !each.picture); // one takes memory enough
   turn(() => (sheets = [...others, sheet]));
-  const bitmap = await createImageBitmap(picture).catch(() => undefined);
-  if (bitmap) Object.assign(sheet, { width: bitmap.width, height: bitmap.height, bitmap });
+  const bitmap = await createImageBitmap(picture).catch(() => null);
+  Object.assign(sheet, bitmap && { width: bitmap.width, height: bitmap.height }, { bitmap });
   show();
 }
 
@@ -38,19 +38,17 @@ function turn(action) {
 /** The bytes of what is to be read, and what brings boxes in its pixels to lengths of the sheet. */
 export async function toRead() {
   const { strokes, picture } = sheet();
-  const refuse = () => {
-    throw new Error("This is no file that can be read. Choose a picture.");
-  };
-  if (picture) return { bytes: await picture.arrayBuffer().catch(refuse), onSheet: (box) => box };
+  const bytes = await picture?.arrayBuffer().catch(() => undefined); // of a folder there are none
+  if (picture && !bytes?.byteLength) throw new Error("The file is empty, or a folder.");
+  if (picture) return { bytes, onSheet: (box) => box };
   const most = (max, axis) => max(...strokes.map((points) => max(...points.map((at) => at[axis]))));
   const [left, top] = [most(Math.min, 0) - MARGIN, most(Math.min, 1) - MARGIN];
   const [right, bottom] = [most(Math.max, 0) + MARGIN, most(Math.max, 1) + MARGIN];
   const zoom = Math.min(1, LONGEST / Math.max(right - left, bottom - top));
-  const [width, height] = [zoom * (right - left), zoom * (bottom - top)];
-  const paper = make("canvas", { width, height });
+  const paper = make("canvas", { width: zoom * (right - left), height: zoom * (bottom - top) });
   const brush = paper.getContext("2d", { willReadFrequently: true });
   brush.fillStyle = "white";
-  brush.fillRect(0, 0, width, height);
+  brush.fillRect(0, 0, paper.width, paper.height);
   brush.setTransform(zoom, 0, 0, zoom, -zoom * left, -zoom * top);
   draw(brush, strokes, "black");
   const onSheet = (box) => box.map((edge, i) => edge / zoom + (i % 2 ? top : left));
@@ -71,8 +69,9 @@ function show() {
   brush.setTransform(ratio * scale, 0, 0, ratio * scale, ratio * view.x, ratio * view.y);
   brush.imageSmoothingQuality = "high";
   if (bitmap) brush.drawImage(bitmap, 0, 0);
-  const all = pen && !picture ? [...strokes, pen.points] : strokes;
-  draw(brush, all, getComputedStyle(canvas).color);
+  find("unshown").textContent = bitmap === null ? `Your browser cannot show ${picture.name}.` : "";
+  const shown = pen && !picture ? [...strokes, pen.points] : strokes;
+  draw(brush, shown, getComputedStyle(canvas).color);
 }
 
 function draw(brush, strokes, colour) {
@@ -90,9 +89,11 @@ function draw(brush, strokes, colour) {
 }
 
 function begin(event) {
-  if (pen || event.button) return;
-  canvas.setPointerCapture(event.pointerId);
-  pen = { id: event.pointerId, points: [] };
+  const { pointerId: id, pointerType: kind, isPrimary, button } = event;
+  if (pen?.kind === kind) pen = undefined; // two fingers do not write
+  if (pen || button || !isPrimary) return show();
+  canvas.setPointerCapture(id);
+  pen = { id, kind, points: [] };
   go(event);
 }
 
@@ -105,11 +106,10 @@ function go(event) {
 
 function end(event) {
   if (pen?.id !== event.pointerId) return;
-  const { points } = pen;
+  const { points: [[x, y]], points } = pen;
   pen = undefined;
-  const [x, y] = points[0];
   const isTap = points.every((point) => Math.hypot(point[0] - x, point[1] - y) * view.scale < TAP);
-  const isDrawn = event.type === "pointerup" && !(isTap && chooseNear(points[0], 0));
+  const isDrawn = event.type === "pointerup" && !(isTap && chooseNear([x, y], 0));
   if (!isDrawn || sheet().picture) return show();
   turn(() => sheets.push({ ...sheet(), strokes: [...sheet().strokes, points] }));
 }
@@ -122,9 +122,7 @@ function at({ clientX, clientY }) {
   return [(x - view.x) / view.scale, (y - view.y) / view.scale];
 }
 
-canvas.addEventListener("pointerdown", begin);
-canvas.addEventListener("pointermove", go);
-canvas.addEventListener("pointerup", end);
-canvas.addEventListener("lostpointercapture", end);
+const acts = { pointerdown: begin, pointermove: go, pointerup: end, lostpointercapture: end };
+for (const type in acts) canvas.addEventListener(type, acts[type]);
 new ResizeObserver(show).observe(canvas);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);

@@ -1,10 +1,9 @@
 // The page: what is written or shown goes to the server, and its answer beside it.
 
-import * as answer from "./answer.js";
+import { chooseNear, find, show } from "./answer.js";
 import { ask, forget } from "./ask.js";
 import * as pad from "./pad.js";
 
-const find = (id) => document.getElementById(id);
 const START = find("status").textContent.trim();
 
 async function read() {
@@ -20,8 +19,8 @@ async function read() {
     const reading = sheet === pad.sheet() && (await ask(bytes, tell));
     if (!reading) return;
     const moved = (digit) => ({ ...digit, box: onSheet(digit.box) });
-    tell(summary(reading), reading.lines.map((line) => line.map(moved)));
-    if (sheet.strokes.length) answer.chooseNear(sheet.strokes.at(-1).at(-1));
+    tell(summary(reading, sheet), reading.lines.map((line) => line.map(moved)));
+    if (sheet.strokes.length) chooseNear(sheet.strokes.at(-1).at(-1));
   } catch (error) {
     if (sheet === pad.sheet()) tell(error.message);
   }
@@ -29,17 +28,19 @@ async function read() {
 
 /** Show lines of digits, and say something of them, or why there are none. */
 function tell(words, lines = [], isTrouble = !lines.length) {
-  answer.show(lines);
+  show(lines);
   find("status").classList.toggle("trouble", isTrouble);
   if (find("status").textContent !== words) find("status").textContent = words;
 }
 
-function summary({ text, lines }) {
+function summary({ text, lines }, { picture }) {
   const digits = lines.flat();
-  if (!digits.length) return "No digit found. Write larger, or with a clear pen on plain paper.";
+  const better = picture ? "Show the writing larger, or in better light." : "Write larger.";
+  if (!digits.length) return `No digit found. ${better}`;
   const doubtful = digits.filter((digit) => digit.doubtful).length;
   const count = digits.length === 1 ? "one digit" : `${digits.length} digits`;
-  return `${text.replaceAll("\n", ", ")}: ${count}${doubtful ? `, ${doubtful} doubtful` : ""}.`;
+  const rest = `${doubtful ? `, ${doubtful} doubtful` : ""}.${picture ? " Clear to write." : ""}`;
+  return `${text.replaceAll("\n", ", ")}: ${count}${rest}`;
 }
 
 /** Take a picture that was chosen, photographed, pasted or dropped. */
@@ -59,7 +60,6 @@ function press(event) {
 }
 
 find("pad").addEventListener("turned", read);
-find("undo").addEventListener("click", pad.undo);
-find("clear").addEventListener("click", pad.clear);
+for (const name of ["undo", "clear"]) find(name).addEventListener("click", pad[name]);
 addEventListener("keydown", press);
 for (const way of ["change", "paste", "drop", "dragover", "dragleave"]) addEventListener(way, take);
