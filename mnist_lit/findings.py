@@ -4,9 +4,11 @@ import os
 import socket
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.importance import get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from mnist_lit.comparison import Row, compact, shortest, summaries, table
@@ -15,9 +17,11 @@ from mnist_lit.files import whole
 from mnist_lit.run_files import Run
 from mnist_lit.space import override
 from mnist_lit.study import DONE, Study, reason
+from mnist_lit.sweep_figures import history_figure, importance_figure, slices_figure
 from mnist_lit.trials import settings_of
 
 SEED = "seed_everything"
+SCALES = ("linear", "log")
 SHOWN = 10  # trials in the table of the best
 
 
@@ -74,8 +78,10 @@ def report(study: Study, fit: list[str], directory: Path) -> None:
     if groups := _over_seeds(study, complete):
         print(f"\nThe same with n seeds, mean ± sample standard deviation:\n{table(groups, {})}")
     best = _write_best(study, complete[0], fit, directory / "best.yaml")
+    pictures = _draw(study, trials, directory)
     print(
-        f"\nBest configuration: {best}\n"
+        f"\nPictures: {', '.join(pictures)}\n"
+        f"Best configuration: {best}\n"
         f"To train with it: python -m mnist_lit fit --config {best}\n"
         f"To compare the runs: python -m mnist_lit runs {os.path.relpath(directory)}"
     )
@@ -96,6 +102,37 @@ def _write_best(study: Study, best: FrozenTrial, fit: list[str], path: Path) -> 
             f"{yaml.safe_dump(settings, sort_keys=False)}"
         )
     return place
+
+
+def _draw(study: Study, trials: list[FrozenTrial], directory: Path) -> list[str]:
+    """Draw the history, the slices and, if there is something to compare, the importances."""
+    by_state = {state: [each for each in trials if each.state == state] for state in DONE}
+    complete, pruned, failed = by_state.values()
+    losses = {each.number: loss_of(each) for each in complete}
+    last = {each.number: each.value for each in pruned if each.value is not None}
+    figures = {"history": history_figure(losses, last, [each.number for each in failed])}
+    scales = {name: _scale(study.plan.space[key]) for key, name in headings(study).items()}
+    params = [_params(study, each) for each in complete]
+    for each in params:  # a choice stands for itself, also where it is a number
+        each |= {name: compact(each[name]) for name, scale in scales.items() if scale not in SCALES}
+    figures["slices"] = slices_figure(scales, params, [*losses.values()])
+    if len(complete) > 1 and len(scales) > 1:
+        with catch_warnings():
+            simplefilter("ignore")  # of too few trials: all parameters are of equal importance
+            shares = get_param_importances(study.study)
+        names = headings(study)
+        figures["importance"] = importance_figure({names[key]: shares[key] for key in shares})
+    for name, figure in figures.items():
+        with whole(directory / f"{name}.png") as partial:
+            figure.savefig(partial, format="png", dpi=100)
+    return [os.path.relpath(directory / f"{name}.png") for name in figures]
+
+
+def _scale(distribution: BaseDistribution) -> str | list[str]:
+    """What :func:`slices_figure` takes for a parameter: its scale or its choices."""
+    if isinstance(distribution, CategoricalDistribution):
+        return [compact(_short(each, distribution)) for each in distribution.choices]
+    return "log" if distribution.log else "linear"  # type: ignore[attr-defined]
 
 
 def _over_seeds(study: Study, complete: list[FrozenTrial]) -> list[Row]:
