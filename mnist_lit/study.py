@@ -1,6 +1,7 @@
 """A study in its database: trials that workers on any number of machines share, each done once."""
 
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import optuna
 from filelock import FileLock
-from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from sqlalchemy import make_url, text
@@ -54,7 +55,9 @@ class Study:
             self.place = place.render_as_string(hide_password=True)
             self._file = None
             if place.get_backend_name() == "sqlite":
-                self._file = Path(place.database or ":memory:")
+                if place.database in (None, "", ":memory:"):
+                    raise OSError("a database in memory would not be shared")
+                self._file = Path(str(place.database))
                 self._file.parent.mkdir(parents=True, exist_ok=True)
             with self._locked_file():
                 self.storage = self._open(url)
@@ -215,6 +218,13 @@ class Study:
         with self.storage.engine.begin() as connection:
             connection.execute(text(LOCK), {"name": self.name})
             yield
+
+
+def quiet() -> None:
+    """Let Optuna say nothing: the sweep itself does, and heartbeats work without Study.optimize."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=ExperimentalWarning)
+    warnings.filterwarnings("ignore", "Heartbeat of storage is supposed")
 
 
 def _retry(study: optuna.Study, trial: FrozenTrial) -> None:

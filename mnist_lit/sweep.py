@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import warnings
 from argparse import SUPPRESS, Namespace
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -15,20 +14,19 @@ from tempfile import TemporaryFile
 from mnist_lit.errors import InputError
 
 try:
-    import optuna
+    from optuna import TrialPruned
 except ImportError as error:
     raise InputError(
         "sweep needs Optuna, which is not installed.", "pip install 'mnist-lit[sweep]'"
     ) from error
 import torch
-from optuna import TrialPruned
-from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial, TrialState
 
 from mnist_lit import runs
 from mnist_lit.findings import report, trial_line
 from mnist_lit.space import override, read_plan
-from mnist_lit.study import DATABASE_ERRORS, DONE, Study, first_line
+from mnist_lit.study import DATABASE_ERRORS, DONE, Study, first_line, quiet
 from mnist_lit.trials import (
     DivergedError,
     check_same,
@@ -60,9 +58,7 @@ def main(args: list[str]) -> int:
         InputError: If something is wrong with the options or the database, or all trials failed.
     """
     options, fit = _options(args[1:])
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    warnings.filterwarnings("ignore", category=ExperimentalWarning)  # heartbeats, some samplers
-    warnings.filterwarnings("ignore", "Heartbeat of storage is supposed")  # Study.alive beats
+    quiet()
     plan = read_plan(options.space)
     settings = settings_of(fit)
     if not options.worker:
