@@ -1,0 +1,193 @@
+"""What a study has found: its trials in words, the best of them, and the best configuration."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+from warnings import catch_warnings, simplefilter
+
+import yaml
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.importance import get_param_importances
+from optuna.trial import FrozenTrial, TrialState
+
+from mnist_lit.comparison import Row, compact, shortest, summaries, table
+from mnist_lit.errors import InputError
+from mnist_lit.files import whole
+from mnist_lit.run_files import Run
+from mnist_lit.space import override
+from mnist_lit.study import DONE, Study, reason
+from mnist_lit.sweep_figures import history_figure, importance_figure, slices_figure
+from mnist_lit.trials import settings_of
+
+SEED = "seed_everything"
+SCALES = ("linear", "log")
+SHOWN = 10  # trials in the table of the best
+
+
+def trial_line(study: Study, number: int) -> str:
+    """A trial that has ended, in one line: how, its parameters, its run, and how many there are."""
+    trial = study.study.get_trials(deepcopy=False)[number]
+    if trial.state == TrialState.FAIL:
+        result = f"failed: {reason(trial)}"
+    elif trial.state == TrialState.PRUNED:
+        result = (
+            f"pruned at val/loss {trial.value:.4f}, validation {len(trial.intermediate_values)}"
+        )
+    else:
+        result = f"val/loss {trial.value:.4f}"
+    params = [f"{heading} {compact(value)}" for heading, value in _params(study, trial).items()]
+    done = f"({len(study.trials(*DONE))} of {study.goal})"
+    return "  ".join([f"trial {number}", result, *params, _run(trial), done])
+
+
+def report(study: Study, fit: list[str], directory: Path) -> None:
+    """Print the best trials of a study, and write the best configuration and pictures.
+
+    Args:
+        study: With all its trials done.
+        fit: The options of all trials.
+        directory: For the files.
+
+    Raises:
+        InputError: If no trial is complete.
+    """
+    trials = study.trials(*DONE)
+    counts = {state: sum(trial.state == state for trial in trials) for state in DONE}
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    if not complete:
+        why = next((reason(trial) for trial in trials if reason(trial)), "all were pruned")
+        raise InputError(
+            f"None of the {len(trials)} trials was completed: {why}",
+            "Mend the space or the options, and give the study another name: --study NAME.",
+        )
+    complete.sort(key=loss_of)
+    rows = [
+        {
+            "trial": each.number,
+            "val_loss": loss_of(each),
+            **_params(study, each),
+            "name": _run(each),
+        }
+        for each in complete[:SHOWN]
+    ]
+    print(
+        f"\n{counts[TrialState.COMPLETE]} trials complete, {counts[TrialState.PRUNED]} pruned, "
+        f"{counts[TrialState.FAIL]} failed; the best:\n{table(rows, {})}"
+    )
+    if groups := _over_seeds(study, complete):
+        print(f"\nThe same with n seeds, mean ± sample standard deviation:\n{table(groups, {})}")
+    best = _write_best(study, complete[0], fit, directory / "best.yaml")
+    pictures = _draw(study, trials, directory)
+    print(
+        f"\nPictures: {', '.join(pictures)}\n"
+        f"Best configuration: {best}\n"
+        f"To train with it: python -m mnist_lit fit --config {best}\n"
+        f"To compare the runs: python -m mnist_lit runs {os.path.relpath(directory)}"
+    )
+
+
+def _write_best(study: Study, best: FrozenTrial, fit: list[str], path: Path) -> str:
+    """Write the settings of a trial, as ``fit --config`` takes them; give the path."""
+    overrides = [override(key, best.params[key]) for key in study.plan.space]
+    settings = settings_of([*fit, *overrides])
+    for key in ("name", "ckpt_path"):
+        del settings[key]
+    place = os.path.relpath(path)
+    with whole(path) as partial:
+        partial.write_text(
+            f"# python -m mnist_lit fit --config {place}\n#\n"
+            f"# Trial {best.number} of the study {study.name}: val/loss {best.value:.4f}, "
+            f"the lowest of {len(study.trials(*DONE))} trials.\n"
+            f"{yaml.safe_dump(settings, sort_keys=False)}"
+        )
+    return place
+
+
+def _draw(study: Study, trials: list[FrozenTrial], directory: Path) -> list[str]:
+    """Draw the history, the slices and, if there is something to compare, the importances."""
+    by_state = {state: [each for each in trials if each.state == state] for state in DONE}
+    complete, pruned, failed = by_state.values()
+    losses = {each.number: loss_of(each) for each in complete}
+    last = {each.number: each.value for each in pruned if each.value is not None}
+    figures = {"history": history_figure(losses, last, [each.number for each in failed])}
+    scales = {name: _scale(study.plan.space[key]) for key, name in headings(study).items()}
+    params = [_params(study, each) for each in complete]
+    for each in params:  # a choice stands for itself, also where it is a number
+        each |= {name: compact(each[name]) for name, scale in scales.items() if scale not in SCALES}
+    figures["slices"] = slices_figure(scales, params, [*losses.values()])
+    if len(complete) > 1 and len(scales) > 1:
+        with catch_warnings():
+            simplefilter("ignore")  # of too few trials: all parameters are of equal importance
+            shares = get_param_importances(study.study)
+        names = headings(study)
+        figures["importance"] = importance_figure({names[key]: shares[key] for key in shares})
+    for name, figure in figures.items():
+        with whole(directory / f"{name}.png") as partial:
+            figure.savefig(partial, format="png", dpi=100)
+    return [os.path.relpath(directory / f"{name}.png") for name in figures]
+
+
+def _scale(distribution: BaseDistribution) -> str | list[str]:
+    """What :func:`slices_figure` takes for a parameter: its scale or its choices."""
+    if isinstance(distribution, CategoricalDistribution):
+        return [compact(_short(each, distribution)) for each in distribution.choices]
+    return "log" if distribution.log else "linear"  # type: ignore[attr-defined]
+
+
+def _over_seeds(study: Study, complete: list[FrozenTrial]) -> list[Row]:
+    """The mean and spread over the seeds of trials that differ in nothing else, the best first."""
+    if SEED not in study.plan.space:
+        return []
+    others = [name for key, name in headings(study).items() if key != SEED]
+    found = [
+        Run(
+            study.name,
+            status="finished",
+            seed=trial.params[SEED],
+            settings={"study": study.name, **_params(study, trial)},
+            figures={"val_loss": loss_of(trial)},
+        )
+        for trial in complete
+    ]
+    rows = summaries(found, dict(zip(others, others, strict=True)))
+    rows.sort(key=lambda row: row["val_loss"]["mean"])
+    shown = [*others, "n", "val_loss"]
+    label = {} if others else {"name": study.name}
+    return [label | {name: row[name] for name in shown} for row in rows]
+
+
+def loss_of(trial: FrozenTrial) -> float:
+    """The lowest validation loss of a complete trial, in nats."""
+    assert trial.value is not None
+    return trial.value
+
+
+def headings(study: Study) -> dict[str, str]:
+    """The shortest unambiguous end of each key of a study's space."""
+    names = set(study.plan.space)
+    return {key: shortest(key, names) for key in study.plan.space}
+
+
+def _params(study: Study, trial: FrozenTrial) -> Row:
+    """The parameters of a trial, as they are shown, by headings."""
+    space = study.plan.space
+    return {name: _short(trial.params[key], space[key]) for key, name in headings(study).items()}
+
+
+def _short(value: Any, distribution: BaseDistribution) -> Any:
+    """A parameter in few characters: four digits, and a class by its name."""
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if not isinstance(value, str) or not isinstance(distribution, CategoricalDistribution):
+        return value
+    if value.startswith(("[", "{")):
+        return yaml.safe_load(value)
+    is_class = value.replace(".", "_").isidentifier()
+    return shortest(value, set(map(str, distribution.choices))) if is_class else value
+
+
+def _run(trial: FrozenTrial) -> str:
+    run: str = trial.user_attrs.get("run", "-")
+    host = trial.user_attrs.get("host")
+    return run if host in (None, socket.gethostname()) else f"{host}:{run}"

@@ -1,0 +1,399 @@
+"""The command sweep: mostly with a stand-in for the trainings, at the end with real ones."""
+
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import torch
+import yaml
+from optuna.trial import Trial, TrialState
+
+from mnist_lit.__main__ import main
+from mnist_lit.errors import InputError
+from mnist_lit.trials import DivergedError, train
+from tests.conftest import CONFIGS, Command, Outcome, scalars
+
+GRID = """
+space:
+  model.optimizer.lr: {choices: [0.001, 0.01]}
+  seed_everything: {choices: [0, 1, 2]}
+sampler: {name: GridSampler}
+heartbeat: 1
+"""
+RANGE = """
+space:
+  model.optimizer.lr: {low: 1e-4, high: 1e-1, log: true}
+  data.batch_size: {choices: [32, 64, 128]}
+sampler: {name: TPESampler, seed: 1, n_startup_trials: 2}
+"""
+SWEEP = ["sweep", f"--config={CONFIGS / 'default.yaml'}", "--space=space.yaml"]
+TINY = [
+    "--trainer.max_epochs=1",
+    "--trainer.limit_train_batches=2",
+    "--trainer.limit_val_batches=1",
+    "--trainer.log_every_n_steps=1",
+]
+STUDY = Path("lightning_logs/sweep")
+
+Sweep = Callable[..., Outcome]
+Training = Callable[[Trial, list[str]], float]
+
+
+def loss_of(params: dict[str, Any]) -> float:
+    """What the stand-in for a training gives: lowest at a learning rate of 0.004 with seed 2."""
+    loss = 1 + abs(math.log10(params["model.optimizer.lr"] / 0.004))
+    return loss - 0.01 * params.get("seed_everything", 0)
+
+
+@pytest.fixture
+def sweep(mnist_lit: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
+    """Sweep over a space with a stand-in for the trainings."""
+
+    def call(
+        space: str, *options: str, training: Training = lambda trial, _: loss_of(trial.params)
+    ) -> Outcome:
+        (tmp_path / "space.yaml").write_text(space)
+        monkeypatch.setattr("mnist_lit.sweep.train", training)
+        return mnist_lit(*SWEEP, *options)
+
+    return call
+
+
+def trials() -> list[optuna.trial.FrozenTrial]:
+    study = optuna.load_study(study_name="sweep", storage=f"sqlite:///{STUDY / 'study.db'}")
+    return study.trials
+
+
+def states() -> str:
+    """The first letters of the trials' states: complete, fail, pruned, running, waiting."""
+    return "".join(trial.state.name[0] for trial in trials())
+
+
+def lines_of(out: str) -> list[list[str]]:
+    """The cells of the lines about trials."""
+    return [re.split("  +", line) for line in out.splitlines() if line.startswith("trial ")]
+
+
+# ---- the study ----
+
+
+def test_a_sweep_tells_each_trial_and_at_the_end_the_best(sweep):
+    outcome = sweep(RANGE, "--trials=5")
+    assert (outcome.status, outcome.err) == (0, "")
+    first, *rest = outcome.out.splitlines()
+    assert first == "Study sweep: 0 of 5 trials, sqlite:///lightning_logs/sweep/study.db"
+    told, table = lines_of(outcome.out)[:5], lines_of(outcome.out)[5:]
+    for number, (cells, trial) in enumerate(zip(told, trials(), strict=True)):
+        lr, size = trial.params["model.optimizer.lr"], trial.params["data.batch_size"]
+        params = [f"lr {float(f'{lr:.4g}')}", f"batch_size {size}"]
+        result = f"val/loss {trial.value:.4f}"
+        assert cells == [f"trial {number}", result, *params, "-", f"({number + 1} of 5)"]
+    assert table == [["trial", "val_loss", "lr", "batch_size", "name"]]
+    assert "5 trials complete, 0 pruned, 0 failed; the best:" in rest
+    best = min(trials(), key=lambda trial: trial.value)
+    assert rest[rest.index("trial  val_loss         lr  batch_size  name") + 1].split()[0] == str(
+        best.number
+    )
+    assert {path.name for path in STUDY.iterdir()} == {
+        *("study.db", "study.db.lock", "best.yaml"),
+        *("history.png", "slices.png", "importance.png"),
+    }
+    for path in STUDY.glob("*.png"):
+        assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_best_configuration_is_one_that_fit_takes(sweep, mnist_lit, data_dir):
+    sweep(RANGE, "--trials=3", "--trainer.max_epochs=7", f"--data.data_dir={data_dir}")
+    best = min(trials(), key=lambda trial: trial.value)
+    command, _, about, *_ = (STUDY / "best.yaml").read_text().splitlines()
+    assert command == f"# python -m mnist_lit fit --config {STUDY / 'best.yaml'}"
+    assert f"Trial {best.number} of the study sweep: val/loss {best.value:.4f}" in about
+    settings = yaml.safe_load((STUDY / "best.yaml").read_text())
+    assert settings["model"]["optimizer"]["init_args"]["lr"] == best.params["model.optimizer.lr"]
+    assert settings["data"]["batch_size"] == best.params["data.batch_size"]
+    assert (settings["trainer"]["max_epochs"], settings["seed_everything"]) == (7, 0)
+    assert mnist_lit(*command.split()[4:], *TINY).status == 0
+
+
+def test_trials_is_what_the_study_has_in_the_end(sweep):
+    assert "(2 of 2)" in sweep(RANGE, "--trials=2").out
+    assert states() == "CC"
+    outcome = sweep(RANGE, "--trials=3")
+    assert "Study sweep: 2 of 3 trials" in outcome.out
+    assert states() == "CCC"
+    outcome = sweep(RANGE, "--trials=2")
+    assert "3 trials complete" in outcome.out
+    assert states() == "CCC"
+
+
+def test_a_sweep_that_goes_on_draws_what_an_uninterrupted_one_does(sweep):
+    drawn = []
+    for goals in ([4], [1, 2, 4]):
+        for goal in goals:
+            sweep(RANGE, f"--trials={goal}")
+        drawn.append([trial.params for trial in trials()])
+        shutil.rmtree(STUDY)
+    assert drawn[0] == drawn[1]
+    assert len({json.dumps(params) for params in drawn[0]}) == 4
+
+
+def test_a_grid_tries_each_combination_once_and_sums_up_the_seeds(sweep):
+    outcome = sweep(GRID)
+    points = [tuple(trial.params.values()) for trial in trials()]
+    assert points == [(lr, seed) for lr in (0.001, 0.01) for seed in (0, 1, 2)]
+    _, table = outcome.out.split("The same with n seeds, mean ± sample standard deviation:\n")
+    rows = [re.split("  +", row.strip()) for row in table.splitlines()[:3]]
+    assert rows == [
+        ["lr", "n", "val_loss"],
+        ["0.01", "3", "1.3879 ± 0.0100"],
+        ["0.001", "3", "1.5921 ± 0.0100"],
+    ]
+
+
+def test_a_study_has_one_space_and_one_set_of_settings(sweep):
+    sweep(RANGE, "--trials=1")
+    outcome = sweep(RANGE, "--trials=2", "--trainer.max_epochs=3")
+    assert outcome.status == 2
+    assert outcome.err.startswith(
+        "error: trainer.max_epochs is 10 in the study sweep and 3 in your options.\n"
+    )
+    outcome = sweep(RANGE.replace("1e-4", "1e-3"), "--trials=2")
+    assert outcome.status == 2
+    assert outcome.err == (
+        "error: The study sweep has another space: model.optimizer.lr differs.\n"
+        "Leave it as it was, or give this study a name of its own: --study NAME.\n"
+    )
+    assert sweep(RANGE, "--trials=2", "--data.data_dir=elsewhere").status == 0
+    assert sweep(GRID, "--study=other").status == 0
+
+
+# ---- trials that do not end well ----
+
+
+def test_a_trial_that_fails_is_told_in_one_line_and_the_sweep_goes_on(sweep):
+    def training(trial: Trial, args: list[str]) -> float:
+        if trial.number == 1:
+            raise DivergedError("diverged: val/loss nan in validation 2")
+        if trial.number == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.\nTry this, or that.")
+        if trial.number == 3:
+            raise InputError("model.network: there is no argument width.", "Did you mean x?")
+        return 1.0
+
+    outcome = sweep(RANGE, "--trials=5", training=training)
+    assert (outcome.status, outcome.err) == (0, "")
+    assert [cells[1] for cells in lines_of(outcome.out)[:5]] == [
+        "val/loss 1.0000",
+        "failed: diverged: val/loss nan in validation 2",
+        "failed: OutOfMemoryError: CUDA out of memory.",
+        "failed: model.network: there is no argument width.",
+        "val/loss 1.0000",
+    ]
+    assert "2 trials complete, 0 pruned, 3 failed" in outcome.out
+
+
+def test_if_every_trial_fails_the_command_does_with_the_reason(sweep):
+    def training(trial: Trial, args: list[str]) -> float:
+        raise ValueError("Expected more.")
+
+    outcome = sweep(RANGE, "--trials=2", training=training)
+    assert outcome.status == 2
+    assert outcome.err == (
+        "error: None of the 2 trials was completed: ValueError: Expected more.\n"
+        "Mend the space or the options, and give the study another name: --study NAME.\n"
+    )
+
+
+def test_a_mistake_that_shows_in_the_first_trial_ends_the_sweep_and_can_be_mended(sweep):
+    def training(trial: Trial, args: list[str]) -> float:
+        raise InputError("data.val_size is 60001.", "Give less.")
+
+    outcome = sweep(RANGE, "--trials=2", "--data.val_size=60001", training=training)
+    assert outcome.status == 2
+    assert outcome.err == "error: data.val_size is 60001.\nGive less.\n"
+    assert sweep(RANGE, "--trials=2").status == 0
+    assert states() == "FCC"
+
+
+def test_a_full_disk_ends_the_sweep_and_is_no_fault_of_the_trial(sweep):
+    def training(trial: Trial, args: list[str]) -> float:
+        if trial.number == 1:
+            raise InputError("A log cannot be written.", "Make room.") from OSError()
+        return 1.0
+
+    outcome = sweep(RANGE, "--trials=3", training=training)
+    assert outcome.status == 2
+    assert outcome.err.startswith("error: A log cannot be written.\n")
+    assert states() == "CFW"
+    assert sweep(RANGE, "--trials=3").status == 0
+    assert states() == "CFCC"
+    assert trials()[1].params == trials()[2].params
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_sweep_begins_with_the_same_trial_again(sweep, signum, status):
+    def training(trial: Trial, args: list[str]) -> float:
+        if trial.number == 1:
+            os.kill(os.getpid(), signum)
+        return loss_of(trial.params)
+
+    outcome = sweep(RANGE, "--trials=3", training=training)
+    assert outcome.status == status
+    assert outcome.err == (
+        f"To go on with the study, give the same command again.\nStopped by {signum.name}.\n"
+    )
+    assert states() == "CFW"
+    assert "Study sweep: 1 of 3 trials" in sweep(RANGE, "--trials=3").out
+    assert states() == "CFCC"
+    assert trials()[1].params == trials()[2].params
+
+
+def test_a_trial_that_went_to_another_worker_is_left_to_it(sweep):
+    def training(trial: Trial, args: list[str]) -> float:
+        if trial.number == 0:
+            study = optuna.load_study(study_name="sweep", storage=url)
+            study.tell(0, state=TrialState.FAIL)
+            trial.report(1.0, 0)
+        return 1.0
+
+    url = f"sqlite:///{STUDY / 'study.db'}"
+    outcome = sweep(RANGE, "--trials=2", training=training)
+    assert (outcome.status, outcome.err) == (0, "")
+    assert "trial 0  was given to another worker: this one was not heard of\n" in outcome.out
+    assert states() == "FCC"
+
+
+# ---- what cannot be ----
+
+
+@pytest.mark.parametrize(
+    ("options", "what", "what_to_do"),
+    [
+        (["--trials=0"], "--trials is 0.", "Give 1 or more."),
+        (["--jobs=-1"], "--jobs is -1.", "Give 1 or more."),
+        (["--study=a/b"], "A run cannot be named 'a/b'.", "Use letters"),
+        (["--trial=3"], "There is no option trial.", "Did you mean trainer?"),
+        (["--trainer.max_epoch=3"], "There is no option trainer.max_epoch.", "max_epochs?"),
+        (["--ckpt_path=best"], "No run in lightning_logs has a best checkpoint.", ""),
+        (["--name=x"], "The runs have the name of the study.", "Give --study"),
+        (["--trainer.logger=false"], "The trials would leave no runs.", "trainer.logger"),
+        (["--trainer.fast_dev_run=true"], "The trials would leave no runs.", "trainer.logger"),
+        (["--data.val_size=0"], "There are no validation images", "data.val_size"),
+        (["--trainer.devices=2"], "A trial trains on one device.", "--jobs"),
+        (["--storage=redis://x"], "The database cannot be opened: Can't load", "--storage takes"),
+    ],
+)
+def test_options_that_do_not_go_together_with_a_sweep(sweep, options, what, what_to_do):
+    outcome = sweep(RANGE, *options)
+    assert outcome.status == 2
+    first, second = outcome.err.splitlines()
+    assert first.startswith(f"error: {what}")
+    assert what_to_do in second
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "what", "what_to_do"),
+    [
+        ("model.labelsmoothing", "{low: 0, high: 1}", "There is no option model.labels", "mean mo"),
+        ("model.optimizer.lrr", "{low: 0.1, high: 1}", "model.optimizer: there is no arg", "lr?"),
+        ("data.batch_size", "{low: 0.5, high: 1}", "data.batch_size: expected int", "--help"),
+        ("data.batch_size", "{choices: [1, x]}", "data.batch_size: expected int, got x", "--help"),
+        ("model.network", "{choices: [no.Net]}", "model.network: ", "no.py"),
+    ],
+)
+def test_a_key_that_fit_does_not_have_is_refused_before_the_first_trial(
+    sweep, key, values, what, what_to_do
+):
+    outcome = sweep(f"space:\n  {key}: {values}\n")
+    assert outcome.status == 2
+    first, second = outcome.err.splitlines()
+    assert first.startswith(f"error: {what}")
+    assert what_to_do in second
+    assert not STUDY.exists()
+
+
+def test_a_choice_need_not_go_together_with_all_others(sweep):
+    outcome = sweep(
+        "space:\n"
+        "  model.optimizer: {choices: [torch.optim.SGD, torch.optim.Adam]}\n"
+        "  model.optimizer.momentum: {choices: [0.9]}\n",
+        "--trials=1",
+        training=lambda trial, args: 1.0,
+    )
+    assert (outcome.status, outcome.err) == (0, "")
+
+
+def test_without_optuna_it_says_how_to_get_it(monkeypatch, capsys):
+    for name in list(sys.modules):
+        if name.startswith("mnist_lit.sweep"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    assert main(["sweep", "--help"]) == 2
+    assert capsys.readouterr().err == (
+        "error: sweep needs Optuna, which is not installed.\npip install 'mnist-lit[sweep]'\n"
+    )
+
+
+# ---- real trainings ----
+
+
+def test_a_trial_is_a_run_like_any_other_and_its_configuration_repeats_it(
+    mnist_lit, tmp_path, data_dir
+):
+    (tmp_path / "space.yaml").write_text(GRID)
+    outcome = mnist_lit(*SWEEP, *TINY, f"--data.data_dir={data_dir}", "--trials=2")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert [cells[4] for cells in lines_of(outcome.out)[:2]] == [
+        f"{STUDY}/version_0",
+        f"{STUDY}/version_1",
+    ]
+    runs = json.loads(mnist_lit("runs", "--format=json").out)["runs"]
+    assert [run["name"] for run in runs] == ["sweep/version_0", "sweep/version_1"]
+    assert [run["status"] for run in runs] == ["finished", "finished"]
+    assert [run["val_loss"] for run in runs] == [trial.value for trial in trials()]
+    status = json.loads((STUDY / "version_0/status.json").read_text())
+    assert status["command"].startswith("python -m mnist_lit fit --")
+    assert "--model.optimizer.lr=0.001" in status["command"]
+    assert not list(tmp_path.rglob("test*"))  # the test images were not touched
+    assert mnist_lit("fit", f"--config={STUDY / 'best.yaml'}").status == 0
+    best = min(trials(), key=lambda trial: trial.value).number
+    assert scalars(tmp_path / "lightning_logs/version_0") == scalars(STUDY / f"version_{best}")
+
+
+def real(tmp_path: Path, pruner: optuna.pruners.BasePruner, *options: str) -> Trial:
+    """A trial of a study in memory, and the training for it."""
+    trial = optuna.create_study(pruner=pruner).ask()
+    train(trial, [f"--config={CONFIGS / 'default.yaml'}", *TINY, *options])
+    return trial
+
+
+@pytest.mark.usefixtures("mnist_lit")
+def test_a_pruned_run_is_a_stopped_one_with_all_its_files(tmp_path, data_dir, capsys):
+    pruner = optuna.pruners.ThresholdPruner(upper=0.0)
+    with pytest.raises(optuna.TrialPruned):
+        real(tmp_path, pruner, "--trainer.max_epochs=3", f"--data.data_dir={data_dir}")
+    run = tmp_path / "lightning_logs" / "version_0"
+    status = json.loads((run / "status.json").read_text())
+    assert (status["status"], status["epochs"]) == ("stopped", 1)
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert [row["val/loss"] != "" for row in scalars(run)].count(True) == 1
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("mnist_lit")
+def test_a_run_that_diverges_is_ended(tmp_path, data_dir):
+    options = ["--trainer.max_epochs=3", f"--data.data_dir={data_dir}"]
+    options += ["--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=1e30"]
+    with pytest.raises(DivergedError, match=r"^diverged: val/loss nan in validation 1$"):
+        real(tmp_path, optuna.pruners.NopPruner(), *options)
+    status = json.loads((tmp_path / "lightning_logs/version_0/status.json").read_text())
+    assert (status["status"], status["epochs"]) == ("stopped", 1)
