@@ -17,7 +17,8 @@ try:
     from optuna import TrialPruned
 except ImportError as error:
     raise InputError(
-        "sweep needs Optuna, which is not installed.", "pip install 'mnist-lit[sweep]'"
+        "Sweeps need Optuna, which is not installed.",
+        "In the project's directory: pip install '.[sweep]'",
     ) from error
 import torch
 from optuna.exceptions import UpdateFinishedTrialError
