@@ -31,9 +31,8 @@ def trial_line(study: Study, number: int) -> str:
     if trial.state == TrialState.FAIL:
         result = f"failed: {reason(trial)}"
     elif trial.state == TrialState.PRUNED:
-        result = (
-            f"pruned at val/loss {trial.value:.4f}, validation {len(trial.intermediate_values)}"
-        )
+        validations = len(trial.intermediate_values)
+        result = f"pruned after validation {validations}, val/loss {trial.value:.4f}"
     else:
         result = f"val/loss {trial.value:.4f}"
     params = [f"{heading} {compact(value)}" for heading, value in _params(study, trial).items()]
@@ -53,32 +52,24 @@ def report(study: Study, fit: list[str], directory: Path) -> None:
         InputError: If no trial is complete.
     """
     trials = study.trials(*DONE)
-    counts = {state: sum(trial.state == state for trial in trials) for state in DONE}
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    complete, pruned, failed = ([each for each in trials if each.state == s] for s in DONE)
     if not complete:
-        why = next((reason(trial) for trial in trials if reason(trial)), "all were pruned")
+        why = reason(failed[0]) if failed else "all were pruned"
         raise InputError(
             f"None of the {len(trials)} trials was completed: {why}",
             "Mend the space or the options, and give the study another name: --study NAME.",
         )
-    complete.sort(key=loss_of)
+    ranked = sorted(complete, key=_loss)
     rows = [
-        {
-            "trial": each.number,
-            "val_loss": loss_of(each),
-            **_params(study, each),
-            "name": _run(each),
-        }
-        for each in complete[:SHOWN]
+        {"trial": each.number, "val_loss": each.value, **_params(study, each), "name": _run(each)}
+        for each in ranked[:SHOWN]
     ]
-    print(
-        f"\n{counts[TrialState.COMPLETE]} trials complete, {counts[TrialState.PRUNED]} pruned, "
-        f"{counts[TrialState.FAIL]} failed; the best:\n{table(rows, {})}"
-    )
+    counts = f"{len(complete)} trials complete, {len(pruned)} pruned, {len(failed)} failed"
+    print(f"\n{counts}; the best:\n{table(rows, {})}")
     if groups := _over_seeds(study, complete):
         print(f"\nThe same with n seeds, mean ± sample standard deviation:\n{table(groups, {})}")
-    best = _write_best(study, complete[0], fit, directory / "best.yaml")
-    pictures = _draw(study, trials, directory)
+    best = _write_best(study, ranked[0], fit, directory / "best.yaml")
+    pictures = _draw(study, complete, pruned, failed, directory)
     print(
         f"\nPictures: {', '.join(pictures)}\n"
         f"Best configuration: {best}\n"
@@ -104,14 +95,18 @@ def _write_best(study: Study, best: FrozenTrial, fit: list[str], path: Path) -> 
     return place
 
 
-def _draw(study: Study, trials: list[FrozenTrial], directory: Path) -> list[str]:
+def _draw(
+    study: Study,
+    complete: list[FrozenTrial],
+    pruned: list[FrozenTrial],
+    failed: list[FrozenTrial],
+    directory: Path,
+) -> list[str]:
     """Draw the history, the slices and, if there is something to compare, the importances."""
-    by_state = {state: [each for each in trials if each.state == state] for state in DONE}
-    complete, pruned, failed = by_state.values()
-    losses = {each.number: loss_of(each) for each in complete}
-    last = {each.number: each.value for each in pruned if each.value is not None}
+    losses = {each.number: _loss(each) for each in complete}
+    last = {each.number: _loss(each) for each in pruned}
     figures = {"history": history_figure(losses, last, [each.number for each in failed])}
-    scales = {name: _scale(study.plan.space[key]) for key, name in headings(study).items()}
+    scales = {name: _scale(study.plan.space[key]) for key, name in _headings(study).items()}
     params = [_params(study, each) for each in complete]
     for each in params:  # a choice stands for itself, also where it is a number
         each |= {name: compact(each[name]) for name, scale in scales.items() if scale not in SCALES}
@@ -120,7 +115,7 @@ def _draw(study: Study, trials: list[FrozenTrial], directory: Path) -> list[str]
         with catch_warnings():
             simplefilter("ignore")  # of too few trials: all parameters are of equal importance
             shares = get_param_importances(study.study)
-        names = headings(study)
+        names = _headings(study)
         figures["importance"] = importance_figure({names[key]: shares[key] for key in shares})
     for name, figure in figures.items():
         with whole(directory / f"{name}.png") as partial:
@@ -139,14 +134,14 @@ def _over_seeds(study: Study, complete: list[FrozenTrial]) -> list[Row]:
     """The mean and spread over the seeds of trials that differ in nothing else, the best first."""
     if SEED not in study.plan.space:
         return []
-    others = [name for key, name in headings(study).items() if key != SEED]
+    others = [name for key, name in _headings(study).items() if key != SEED]
     found = [
         Run(
             study.name,
             status="finished",
             seed=trial.params[SEED],
             settings={"study": study.name, **_params(study, trial)},
-            figures={"val_loss": loss_of(trial)},
+            figures={"val_loss": _loss(trial)},
         )
         for trial in complete
     ]
@@ -157,13 +152,13 @@ def _over_seeds(study: Study, complete: list[FrozenTrial]) -> list[Row]:
     return [label | {name: row[name] for name in shown} for row in rows]
 
 
-def loss_of(trial: FrozenTrial) -> float:
-    """The lowest validation loss of a complete trial, in nats."""
+def _loss(trial: FrozenTrial) -> float:
+    """The validation loss of a trial, in nats: the lowest, or the last if it was pruned."""
     assert trial.value is not None
     return trial.value
 
 
-def headings(study: Study) -> dict[str, str]:
+def _headings(study: Study) -> dict[str, str]:
     """The shortest unambiguous end of each key of a study's space."""
     names = set(study.plan.space)
     return {key: shortest(key, names) for key in study.plan.space}
@@ -172,7 +167,7 @@ def headings(study: Study) -> dict[str, str]:
 def _params(study: Study, trial: FrozenTrial) -> Row:
     """The parameters of a trial, as they are shown, by headings."""
     space = study.plan.space
-    return {name: _short(trial.params[key], space[key]) for key, name in headings(study).items()}
+    return {name: _short(trial.params[key], space[key]) for key, name in _headings(study).items()}
 
 
 def _short(value: Any, distribution: BaseDistribution) -> Any:

@@ -161,7 +161,7 @@ def _attempt(study: Study, trial: Trial, args: list[str]) -> None:
         if isinstance(error.__cause__ or error, (OSError, *DATABASE_ERRORS)):
             study.give_back(trial)  # a full disk, say: it is no fault of the trial
             raise
-        if isinstance(error, InputError) and not study.trials(*DONE):
+        if isinstance(error, InputError) and not study.trials(*DONE) and _goes_together(args):
             study.end(trial, TrialState.FAIL)  # does not count: the command is to be mended
             raise
         study.fail(trial, _reason(error))
@@ -175,6 +175,15 @@ def _attempt(study: Study, trial: Trial, args: list[str]) -> None:
         raise
     else:
         study.end(trial, TrialState.COMPLETE, value)
+
+
+def _goes_together(args: list[str]) -> bool:
+    """Whether the parameters of a trial fit each other; what is wrong is then wrong for all."""
+    try:
+        settings_of(args)
+    except InputError:
+        return False
+    return True
 
 
 def _reason(error: Exception) -> str:

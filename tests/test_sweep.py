@@ -6,7 +6,9 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,8 @@ from optuna.trial import Trial, TrialState
 
 from mnist_lit.__main__ import main
 from mnist_lit.errors import InputError
-from mnist_lit.trials import DivergedError, train
-from tests.conftest import CONFIGS, Command, Outcome, scalars
+from mnist_lit.trials import DivergedError, settings_of, train
+from tests.conftest import CONFIGS, Command, Outcome, scalars, start
 
 GRID = """
 space:
@@ -281,7 +283,7 @@ def test_a_trial_that_went_to_another_worker_is_left_to_it(sweep):
         (["--trials=0"], "--trials is 0.", "Give 1 or more."),
         (["--jobs=-1"], "--jobs is -1.", "Give 1 or more."),
         (["--study=a/b"], "A run cannot be named 'a/b'.", "Use letters"),
-        (["--trial=3"], "There is no option trial.", "Did you mean trainer?"),
+        (["--trial=3"], "There is no option trial.", "All options"),
         (["--trainer.max_epoch=3"], "There is no option trainer.max_epoch.", "max_epochs?"),
         (["--ckpt_path=best"], "No run in lightning_logs has a best checkpoint.", ""),
         (["--name=x"], "The runs have the name of the study.", "Give --study"),
@@ -321,15 +323,23 @@ def test_a_key_that_fit_does_not_have_is_refused_before_the_first_trial(
     assert not STUDY.exists()
 
 
-def test_a_choice_need_not_go_together_with_all_others(sweep):
+def test_choices_that_do_not_go_together_are_failed_trials(sweep):
+    def training(trial: Trial, args: list[str]) -> float:
+        settings_of(args)
+        return 1.0
+
     outcome = sweep(
         "space:\n"
         "  model.optimizer: {choices: [torch.optim.SGD, torch.optim.Adam]}\n"
-        "  model.optimizer.momentum: {choices: [0.9]}\n",
-        "--trials=1",
-        training=lambda trial, args: 1.0,
+        "  model.optimizer.momentum: {choices: [0.9, 0.8]}\n"
+        "sampler: {name: RandomSampler, seed: 0}\n",
+        "--trials=4",
+        training=training,
     )
     assert (outcome.status, outcome.err) == (0, "")
+    told = [cells[1:3] for cells in lines_of(outcome.out)[:4]]
+    assert told[0] == ["failed: model.optimizer: there is no argument momentum.", "optimizer Adam"]
+    assert ["val/loss 1.0000", "optimizer SGD"] in told
 
 
 def test_without_optuna_it_says_how_to_get_it(monkeypatch, capsys):
@@ -397,3 +407,61 @@ def test_a_run_that_diverges_is_ended(tmp_path, data_dir):
         real(tmp_path, optuna.pruners.NopPruner(), *options)
     status = json.loads((tmp_path / "lightning_logs/version_0/status.json").read_text())
     assert (status["status"], status["epochs"]) == ("stopped", 1)
+
+
+# ---- several workers ----
+
+
+def running(process: subprocess.Popen[str], count: int) -> list[int]:
+    """Wait for so many runs in training, and give the processes that train them."""
+    while True:
+        time.sleep(0.02)
+        assert process.poll() is None, process.communicate()
+        found = [json.loads(path.read_text()) for path in STUDY.glob("version_*/status.json")]
+        pids = [status["pid"] for status in found if status["status"] == "running"]
+        if len(pids) == count:
+            return pids
+
+
+def test_a_killed_worker_loses_nothing_and_another_does_its_trial(mnist_lit, tmp_path, data_dir):
+    (tmp_path / "space.yaml").write_text(GRID)
+    process = start(*SWEEP, *TINY, f"--data.data_dir={data_dir}", "--jobs=2", cwd=tmp_path)
+    os.kill(running(process, 1)[0], signal.SIGKILL)
+    out, err = process.communicate(timeout=300)
+    assert (process.returncode, err) == (0, "A worker was ended by SIGKILL.\n")
+    complete = [trial for trial in trials() if trial.state == TrialState.COMPLETE]
+    points = [tuple(trial.params.values()) for trial in complete]
+    assert sorted(points) == [(lr, seed) for lr in (0.001, 0.01) for seed in (0, 1, 2)]
+    assert sorted(states()) == ["C"] * 6 + ["F"]
+    assert "6 trials complete, 0 pruned, 0 failed" in out
+    runs = json.loads(mnist_lit("runs", "--format=json").out)["runs"]
+    assert sorted(run["status"] for run in runs) == [*["finished"] * 6, "killed"]
+
+
+@pytest.mark.usefixtures("mnist_lit")
+def test_stopping_a_sweep_stops_its_workers_and_leaves_no_trial_behind(tmp_path, data_dir):
+    (tmp_path / "space.yaml").write_text(GRID)
+    long = ["--trainer.max_epochs=10000", f"--data.data_dir={data_dir}"]
+    process = start(*SWEEP, *TINY, *long, "--jobs=2", cwd=tmp_path)
+    pids = running(process, 2)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 130
+    assert err == ("To go on with the study, give the same command again.\nStopped by SIGINT.\n")
+    assert states() == "FFWW"
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("mnist_lit")
+def test_workers_end_after_their_trial_when_the_command_is_killed(tmp_path, data_dir):
+    (tmp_path / "space.yaml").write_text(GRID)
+    longer = ["--trainer.max_epochs=20", f"--data.data_dir={data_dir}"]
+    process = start(*SWEEP, *TINY, *longer, "--jobs=2", cwd=tmp_path)
+    pids = running(process, 2)
+    process.kill()
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        time.sleep(0.1)
+    assert states() == "CC"
