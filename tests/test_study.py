@@ -1,12 +1,10 @@
 """A study that several workers share, some of them killed; without trainings, which take time."""
 
-import os
 import random
 import signal
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +17,7 @@ from optuna.trial import TrialState
 from mnist_lit.errors import InputError
 from mnist_lit.space import Plan, read_plan
 from mnist_lit.study import DONE, RETRIES, Study, quiet, reason
+from tests.studying import POSTGRES, new_database
 
 ROOT = Path(__file__).parent.parent
 GRID = """
@@ -28,16 +27,6 @@ space:
 sampler: {name: GridSampler}
 heartbeat: 2
 """
-SERVER = os.environ.get("MNIST_LIT_POSTGRES", "")
-
-
-POSTGRES = pytest.param(
-    "postgres",
-    marks=[
-        pytest.mark.postgres,
-        pytest.mark.skipif(not SERVER, reason="MNIST_LIT_POSTGRES names no server"),
-    ],
-)
 
 
 @pytest.fixture(autouse=True)
@@ -48,14 +37,7 @@ def _quiet() -> None:
 @pytest.fixture(params=["sqlite", POSTGRES])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A database of the test's own, without tables."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'study.db'}"
-    import psycopg
-
-    name = f"test_{uuid.uuid4().hex}"
-    with psycopg.connect(SERVER.replace("+psycopg", ""), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    return f"{SERVER.rpartition('/')[0]}/{name}"
+    return new_database(request.param, tmp_path)
 
 
 @pytest.fixture
