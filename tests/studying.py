@@ -1,13 +1,38 @@
-"""A worker of a study without trainings, so that tests can start many and kill them."""
+"""Databases for studies, and a worker without trainings, so that tests can kill many of them."""
 
+import os
 import sys
 import time
+import uuid
 from pathlib import Path
 
+import pytest
 from optuna.trial import TrialState
 
 from mnist_lit.space import read_plan
 from mnist_lit.study import Study, quiet
+
+SERVER = os.environ.get("MNIST_LIT_POSTGRES", "")
+POSTGRES = pytest.param(
+    "postgres",
+    marks=[
+        pytest.mark.postgres,
+        pytest.mark.skipif(not SERVER, reason="MNIST_LIT_POSTGRES names no server"),
+    ],
+)
+
+
+def new_database(kind: str, directory: Path) -> str:
+    """The URL of a database without tables, in a file or on the server."""
+    if kind == "sqlite":
+        return f"sqlite:///{directory / 'study.db'}"
+    import psycopg
+
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(SERVER.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return f"{SERVER.rpartition('/')[0]}/{name}"
+
 
 if __name__ == "__main__":
     quiet()
