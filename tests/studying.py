@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from mnist_lit.space import read_plan
-from mnist_lit.study import Study, quiet
+from mnist_lit.sweep.space import read_plan
+from mnist_lit.sweep.study import Study, quiet
 
 SERVER = os.environ.get("MNIST_LIT_POSTGRES", "")
 POSTGRES = pytest.param(

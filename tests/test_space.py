@@ -6,7 +6,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from mnist_lit.errors import InputError
-from mnist_lit.space import override, read_plan
+from mnist_lit.sweep.space import override, read_plan
 from tests.conftest import CONFIGS
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")

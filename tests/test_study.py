@@ -15,8 +15,8 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from mnist_lit.errors import InputError
-from mnist_lit.space import Plan, read_plan
-from mnist_lit.study import DONE, RETRIES, Study, quiet, reason
+from mnist_lit.sweep.space import Plan, read_plan
+from mnist_lit.sweep.study import DONE, RETRIES, Study, quiet, reason
 from tests.studying import POSTGRES, new_database
 
 ROOT = Path(__file__).parent.parent

@@ -21,7 +21,7 @@ from optuna.trial import Trial, TrialState
 
 from mnist_lit.__main__ import main
 from mnist_lit.errors import InputError
-from mnist_lit.trials import DivergedError, settings_of, train
+from mnist_lit.sweep.trials import DivergedError, settings_of, train
 from tests.conftest import CONFIGS, Command, Outcome, scalars, start
 from tests.studying import POSTGRES, new_database
 
@@ -65,7 +65,7 @@ def sweep(mnist_lit: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         space: str, *options: str, training: Training = lambda trial, _: loss_of(trial.params)
     ) -> Outcome:
         (tmp_path / "space.yaml").write_text(space)
-        monkeypatch.setattr("mnist_lit.sweep.train", training)
+        monkeypatch.setattr("mnist_lit.sweep.command.train", training)
         return mnist_lit(*SWEEP, *options)
 
     return call
@@ -349,7 +349,8 @@ def test_without_optuna_it_says_how_to_get_it(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert main(["sweep", "--help"]) == 2
     assert capsys.readouterr().err == (
-        "error: sweep needs Optuna, which is not installed.\npip install 'mnist-lit[sweep]'\n"
+        "error: Sweeps need Optuna, which is not installed.\n"
+        "In the project's directory: pip install '.[sweep]'\n"
     )
 
 

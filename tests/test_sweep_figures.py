@@ -2,7 +2,7 @@
 
 import pytest
 
-from mnist_lit.sweep_figures import history_figure, importance_figure, slices_figure
+from mnist_lit.sweep.figures import history_figure, importance_figure, slices_figure
 
 
 def labels(figure) -> list[str]:

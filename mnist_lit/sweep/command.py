@@ -11,24 +11,17 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from mnist_lit.errors import InputError
-
-try:
-    from optuna import TrialPruned
-except ImportError as error:
-    raise InputError(
-        "Sweeps need Optuna, which is not installed.",
-        "In the project's directory: pip install '.[sweep]'",
-    ) from error
 import torch
+from optuna import TrialPruned
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial, TrialState
 
 from mnist_lit import runs
-from mnist_lit.findings import report, trial_line
-from mnist_lit.space import override, read_plan
-from mnist_lit.study import DATABASE_ERRORS, DONE, Study, first_line, quiet
-from mnist_lit.trials import (
+from mnist_lit.errors import InputError
+from mnist_lit.sweep.findings import report, trial_line
+from mnist_lit.sweep.space import override, read_plan
+from mnist_lit.sweep.study import DATABASE_ERRORS, DONE, Study, first_line, quiet
+from mnist_lit.sweep.trials import (
     DivergedError,
     check_same,
     check_settings,

@@ -15,10 +15,10 @@ from mnist_lit.comparison import Row, compact, shortest, summaries, table
 from mnist_lit.errors import InputError
 from mnist_lit.files import whole
 from mnist_lit.run_files import Run
-from mnist_lit.space import override
-from mnist_lit.study import DONE, Study, reason
-from mnist_lit.sweep_figures import history_figure, importance_figure, slices_figure
-from mnist_lit.trials import settings_of
+from mnist_lit.sweep.figures import history_figure, importance_figure, slices_figure
+from mnist_lit.sweep.space import override
+from mnist_lit.sweep.study import DONE, Study, reason
+from mnist_lit.sweep.trials import settings_of
 
 SEED = "seed_everything"
 SCALES = ("linear", "log")

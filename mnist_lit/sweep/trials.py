@@ -15,8 +15,8 @@ from optuna.trial import Trial
 
 from mnist_lit import cli
 from mnist_lit.errors import InputError
-from mnist_lit.space import NOT_SEARCHED, override
-from mnist_lit.study import Study
+from mnist_lit.sweep.space import NOT_SEARCHED, override
+from mnist_lit.sweep.study import Study
 
 ONE_DEVICE = r"auto|1|\d+,|\[\d+\]"  # by number or by index
 

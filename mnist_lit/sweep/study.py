@@ -17,7 +17,7 @@ from sqlalchemy import make_url, text
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from mnist_lit.errors import InputError
-from mnist_lit.space import Plan
+from mnist_lit.sweep.space import Plan
 
 RETRIES = 3  # a trial whose worker was killed once more counts as failed
 DONE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
