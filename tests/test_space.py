@@ -86,6 +86,11 @@ def test_a_grid_is_every_combination(tmp_path):
             "Give it choices.",
         ),
         (
+            LR + "{low: 0.0, high: 1}\nsampler: {name: BruteForceSampler}",
+            "BruteForceSampler cannot search this space: ",
+            "Mend the space",
+        ),
+        (
             GRID + "pruner: {name: Median}",
             "There is no pruner Median.",
             "Did you mean MedianPruner",

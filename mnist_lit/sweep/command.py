@@ -68,7 +68,8 @@ def main(args: list[str]) -> int:
             _work(study, fit, options.worker)
             return 0
         done = len(study.trials(*DONE))
-        print(f"Study {study.name}: {done} of {study.goal} trials, {study.place}", flush=True)
+        goal = max(done, study.goal)
+        print(f"Study {study.name}: {done} of {goal} trials, {study.place}", flush=True)
         jobs = min(options.jobs, study.goal - done)
         status = _employ(jobs, args) if jobs > 1 else _work(study, fit)
         if len(study.trials(*DONE)) < study.goal:

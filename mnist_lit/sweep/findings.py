@@ -177,7 +177,7 @@ def _short(value: Any, distribution: BaseDistribution) -> Any:
     if not isinstance(value, str) or not isinstance(distribution, CategoricalDistribution):
         return value
     if value.startswith(("[", "{")):
-        return yaml.safe_load(value)
+        return compact(yaml.safe_load(value))
     is_class = value.replace(".", "_").isidentifier()
     return shortest(value, set(map(str, distribution.choices))) if is_class else value
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from optuna import pruners, samplers
+from optuna import create_study, pruners, samplers
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -188,8 +188,15 @@ def _check(plan: Plan) -> None:
     seed = plan.sampler.get("seed")
     if seed is not None and type(seed) is not int:
         raise InputError(f"The sampler's seed is {seed!r}.", "Give a whole number.")
-    plan.make_sampler(0)
     plan.make_pruner()
+    study = create_study(sampler=plan.make_sampler(0))
+    try:
+        study.ask(plan.space)
+    except (ValueError, ImportError) as error:
+        what = f"{plan.sampler['name']} cannot search this space: {' '.join(str(error).split())}"
+        raise InputError(
+            what, "Mend the space, install what is missing, or name another."
+        ) from error
 
 
 def _made(part: str, section: dict[str, Any]) -> Any:
