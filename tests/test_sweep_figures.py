@@ -56,3 +56,14 @@ def test_a_slice_for_each_parameter_with_the_best_trial_ringed():
     assert beside[0] == 1
     assert 0.5 < beside[1] < 1.5
     assert beside[1] != 1
+
+
+@pytest.mark.parametrize("high", [0.0012, 0.02, 0.1, 100.0])
+def test_the_numbers_at_a_logarithmic_axis_are_few(high):
+    figure = slices_figure({"lr": "log"}, [{"lr": 0.001}, {"lr": high}], [0.3, 0.2])
+    figure.canvas.draw()
+    axis = figure.axes[0].xaxis
+    low, top = axis.get_view_interval()
+    shown = [tick for tick in axis.get_ticklocs() if low <= tick <= top]
+    assert 2 <= len(shown) <= 6
+    assert axis.get_ticklocs(minor=True).size == 0

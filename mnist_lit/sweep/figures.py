@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from mnist_lit.figures import BLUE, SMALL, VERMILION
 
 WIDE = 5  # the largest loss over the smallest, from where on an axis is logarithmic
+DECADE = 10
 COLUMNS = 4  # slices beside each other
 LABEL, LINE = 16, 24  # characters of a choice below a slice, and of all beside each other
 
@@ -93,6 +95,8 @@ def slices_figure(
         else:
             places = values
             axes.set_xscale(scale)
+            if scale == "log":
+                _mark_few(axes.xaxis, max(values) / min(values))
         order = range(len(losses))
         axes.scatter(places, losses, c=order, cmap="Blues", vmin=-len(losses), edgecolor="white")
         axes.scatter(places[best], losses[best], s=90, facecolor="none", edgecolor=VERMILION)
@@ -115,6 +119,16 @@ def _beside(values: Sequence[str], choices: Sequence[str]) -> list[float]:
         aside = (0.5 + 0.618 * before) % 1 - 0.5  # the golden section spreads any number evenly
         places.append(choices.index(value) + 0.6 * aside)
     return places
+
+
+def _mark_few(axis: Axis, ratio: float) -> None:
+    """Put so many numbers at a logarithmic axis as find room; the ratio is largest by smallest."""
+    if ratio < DECADE:
+        axis.set_major_locator(MaxNLocator(4))
+    else:
+        axis.set_major_locator(LogLocator(subs=(1, 3) if ratio < 30 * DECADE else (1,)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(lambda tick, _: f"{tick:g}")
 
 
 def _cut(text: str) -> str:

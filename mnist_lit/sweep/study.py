@@ -70,8 +70,8 @@ class Study:
         except (ImportError, OSError, RuntimeError, *DATABASE_ERRORS) as error:
             raise InputError(
                 f"The database cannot be opened: {first_line(error)}",
-                "--storage takes a URL such as sqlite:///study.db or postgresql+psycopg://user@host/x "
-                "of a server that runs, and needs its driver: pip install 'psycopg[binary]'.",
+                "--storage takes a URL such as sqlite:///x.db or postgresql+psycopg://user@host/x, "
+                "of a server that runs and whose driver is here: pip install 'psycopg[binary]'.",
             ) from error
 
     def _open(self, url: str) -> RDBStorage:
