@@ -116,8 +116,8 @@ def test_without_any_archive_the_places_looked_at_are_listed(tmp_path, monkeypat
 def test_processes_that_start_at_once_in_an_empty_directory_all_succeed(tmp_path):
     code = "import sys; from pathlib import Path; from mnist_lit.data import unpack; "
     command = [sys.executable, "-c", code + "unpack(Path(sys.argv[1]))", str(tmp_path)]
-    processes = [subprocess.Popen(command) for _ in range(3)]
-    assert [process.wait() for process in processes] == [0, 0, 0]
+    processes = [subprocess.Popen(command) for _ in range(2)]
+    assert [process.wait() for process in processes] == [0, 0]
     assert len(MNIST(tmp_path)) == 60_000
 
 
