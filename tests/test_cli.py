@@ -163,8 +163,9 @@ def test_a_network_and_augmentation_from_a_users_own_file(mnist_lit, tmp_path, d
 
 @pytest.mark.parametrize("overlay", ["debug.yaml", "fast.yaml", "strong.yaml", "tutorial.yaml"])
 def test_every_config_fits(mnist_lit, data_dir, overlay):
-    arguments = [f"--config={CONFIGS / overlay}", f"--data.data_dir={data_dir}"]
-    outcome = mnist_lit("fit", *SMALL, *arguments, "--trainer.limit_train_batches=2")
+    config, *short = SMALL
+    arguments = [f"--config={CONFIGS / overlay}", *short, "--trainer.limit_train_batches=2"]
+    outcome = mnist_lit("fit", config, *arguments, f"--data.data_dir={data_dir}")
     assert (outcome.status, outcome.err) == (0, "")
 
 
