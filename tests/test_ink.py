@@ -226,6 +226,27 @@ def test_ruled_and_squared_paper(ink, squared, slope):  # [35]
     assert_same_glyphs(find_lines(page(ink, rules=rules)), find_lines(page(ink)), 0.08)
 
 
+@pytest.mark.parametrize("margin", [0, 3, 10])
+@pytest.mark.parametrize("height", [100, 300])
+def test_upright_strokes_as_tall_as_the_picture_are_no_rules(height, margin):
+    step = height * 2 // 5
+    image = Image.new("L", (6 * step, height + 2 * margin), 255)
+    brush = ImageDraw.Draw(image)
+    for left in range(step // 2, 6 * step, step):  # 1s, evenly spaced
+        brush.line([(left, margin), (left, height + margin)], 0, height // 30)
+    (line,) = find_lines(open_picture(image))
+    assert len(line) == 6
+    assert all(glyph.box[3] - glyph.box[1] >= height - 2 for glyph in line)
+
+
+def test_the_bars_of_a_digit_are_no_rules():
+    image = Image.new("L", (130, 210), 255)
+    five = [(120, 5), (10, 5), (10, 105), (120, 105), (120, 205), (10, 205)]
+    ImageDraw.Draw(image).line(five, 0, 4)
+    (glyph,) = glyphs(image)
+    assert np.abs(np.subtract(glyph.box, (8, 3, 123, 208))).max() <= 3
+
+
 @pytest.mark.parametrize("blur", [1, 60, 200])
 def test_shadows_and_uneven_light(ink, blur):  # [35]
     shadow = paper.shadow(*ink.shape, depth=0.5, angle=0.4, at=0.5, blur=blur)
