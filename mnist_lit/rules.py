@@ -9,7 +9,7 @@ from mnist_lit.paper import Mask
 RULES = 3  # fewer straight lines are no ruled paper
 STEEPEST = 0.1  # slope of a rule
 COVERED = 0.5  # share of the picture's width that is seen of a rule
-THICKEST = 0.1  # thickness of a rule, as a share of the distance to the next
+THICKEST = 0.15  # thickness of a rule, as a share of the distance to the next
 UNEVEN = 0.2  # how far from evenly spaced a rule may be, as a share of that distance
 
 

@@ -220,9 +220,9 @@ def ink():
 
 
 @pytest.mark.parametrize("squared", [False, True])
-@pytest.mark.parametrize("slope", [0.0, 0.02])
-def test_ruled_and_squared_paper(ink, squared, slope):  # [35]
-    rules = paper.ruled(*ink.shape, spacing=40, thickness=2, slope=slope, squared=squared)
+@pytest.mark.parametrize(("slope", "thickness"), [(0.0, 2), (0.02, 2), (0.01, 4)])
+def test_ruled_and_squared_paper(ink, squared, slope, thickness):  # [35]
+    rules = paper.ruled(*ink.shape, 40, thickness, slope, squared)
     assert_same_glyphs(find_lines(page(ink, rules=rules)), find_lines(page(ink)), 0.08)
 
 
@@ -262,6 +262,46 @@ def test_a_dark_table_around_the_sheet(ink, sides):  # [35]
     table = np.full((ink.shape[0] + top + bottom, ink.shape[1] + left + right, 3), 50, np.uint8)
     table[top : top + ink.shape[0], left : left + ink.shape[1]] = sheet
     assert_same_glyphs(find_lines(table), find_lines(sheet), 0.08)
+
+
+def framed(shape, size, digit="seven"):
+    """A 7 of 50 x 80 pixels in a shape of a size, or a shape with a mark in it."""
+    image = Image.new("L", (400, 400), 255)
+    brush = ImageDraw.Draw(image)
+    box = [200 - size[0] // 2, 200 - size[1] // 2, 200 + size[0] // 2, 200 + size[1] // 2]
+    getattr(brush, shape)(box, outline=0, width=6)
+    if digit == "seven":
+        brush.line([(175, 160), (225, 160), (190, 240)], 0, 8)
+    if digit == "dot":
+        brush.ellipse((192, 192, 208, 208), fill=0)
+    if digit == "slash":
+        brush.line([(180, 230), (220, 170)], 0, 8)
+    return image
+
+
+@pytest.mark.parametrize("size", [(100, 120), (160, 160), (180, 200)])
+@pytest.mark.parametrize("shape", ["rectangle", "ellipse"])
+def test_a_box_or_a_circle_around_a_digit_is_no_digit(shape, size):
+    (glyph,) = glyphs(framed(shape, size))
+    assert np.abs(np.subtract(glyph.box, (172, 157, 228, 243))).max() <= 6
+
+
+@pytest.mark.parametrize(("mark", "width"), [("dot", 90), ("dot", 150), ("slash", 100)])
+def test_a_nought_keeps_its_ring_whatever_is_in_it(mark, width):
+    (glyph,) = glyphs(framed("ellipse", (width, 150), mark))
+    assert glyph.box[2] - glyph.box[0] >= width
+
+
+@pytest.mark.parametrize("gap", [0, 30])
+def test_digits_in_the_boxes_of_a_form(gap):
+    image = Image.new("L", (80 + 5 * (100 + gap), 200), 255)
+    brush = ImageDraw.Draw(image)
+    for left in range(40, 40 + 5 * (100 + gap), 100 + gap):
+        brush.rectangle((left, 40, left + 100, 160), outline=60, width=3)
+        brush.line([(left + 30, 70), (left + 70, 70), (left + 45, 130)], 0, 7)
+    (line,) = find_lines(open_picture(image))
+    assert len(line) == 5
+    assert all(55 <= glyph.box[3] - glyph.box[1] <= 75 for glyph in line)
 
 
 def test_specks_are_dropped():
