@@ -14,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from mnist_lit import layout
 from mnist_lit.errors import InputError, TooLargeError, UnknownFormatError
 from mnist_lit.paper import ink_on_paper, shrunk, stroke_width
+from mnist_lit.sheet import sheet_alone
 
 Box = tuple[int, int, int, int]
 Floats = NDArray[np.float32]
@@ -149,17 +150,19 @@ def find_lines(picture: Picture) -> list[list[Glyph]]:
     Returns:
         Lines from top to bottom, each from left to right; none if there is no ink.
     """
-    small = shrunk(picture, WORKING_PIXELS)
+    sheet, x, y = sheet_alone(picture)
+    small = shrunk(sheet, WORKING_PIXELS)
     ink = ink_on_paper(small)
     if ink is None:
         return []
-    across, down = picture.shape[1] / small.shape[1], picture.shape[0] / small.shape[0]
+    across, down = sheet.shape[1] / small.shape[1], sheet.shape[0] / small.shape[0]
     lines = []
     for regions in layout.find_lines(*ink):
         line = []
         for region in regions:
             left, top, right, bottom = region.box
-            box = int(left * across), int(top * down), round(right * across), round(bottom * down)
+            corner = x + int(left * across), y + int(top * down)
+            box = *corner, x + round(right * across), y + round(bottom * down)
             line.append(Glyph(normal_form(region.ink), box))
         lines.append(line)
     return lines

@@ -104,7 +104,7 @@ def _even_paper(picture: Picture) -> Floats | None:
     """The colour of the paper, ``(3,)`` in [0, 1], if it is the same everywhere."""
     scene = _scene(shrunk(picture, 256 * 256))
     small = min(scene.shape[:2]) <= SMALL
-    tone = _principal(scene - scene.reshape(-1, 3).mean(axis=0))
+    tone = principal(scene - scene.reshape(-1, 3).mean(axis=0))
     span = tone.max() - tone.min()
     if span < TONES:
         return None
@@ -175,12 +175,12 @@ def _contrast(picture: Picture, paper: Floats) -> Floats:
 
 def _signed(residual: Floats) -> Floats:
     """The residual along the colour of the ink, which stands out further than the paper's grain."""
-    contrast = _principal(residual)
+    contrast = principal(residual)
     flat = contrast.ravel()
     return -contrast if (flat * flat) @ flat < 0 else contrast
 
 
-def _principal(residual: Floats) -> Floats:
+def principal(residual: Floats) -> Floats:
     """Colours along the axis on which the strongest of them lie: ``(h, w, 3)`` to ``(h, w)``."""
     flat = residual.reshape(-1, 3)
     weights = (flat * flat).sum(axis=1, keepdims=True)

@@ -2,6 +2,7 @@ import io
 import struct
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
@@ -262,6 +263,29 @@ def test_a_dark_table_around_the_sheet(ink, sides):  # [35]
     table = np.full((ink.shape[0] + top + bottom, ink.shape[1] + left + right, 3), 50, np.uint8)
     table[top : top + ink.shape[0], left : left + ink.shape[1]] = sheet
     assert_same_glyphs(find_lines(table), find_lines(sheet), 0.08)
+
+
+@pytest.mark.parametrize("grain", [0, 40])
+@pytest.mark.parametrize("table", [(30, 30, 30), (110, 70, 40), (150, 40, 40)])
+def test_a_sheet_that_covers_a_small_part_of_a_table(ink, table, grain):
+    sheet = page(ink)
+    height, width = ink.shape
+    wood = cv2.GaussianBlur(
+        np.random.default_rng(0).normal(0, 1, (1200, 1400)), (0, 0), 40, None, 2
+    )
+    photo = np.clip(table + grain * wood[..., np.newaxis] / wood.std(), 0, 255).astype(np.uint8)
+    place = photo[300 : 300 + height, 350 : 350 + width]
+    place[:] = sheet
+    assert_same_glyphs(find_lines(photo), find_lines(sheet), 0.08)
+    turned = cv2.warpAffine(photo, cv2.getRotationMatrix2D((700, 600), 4, 1), (1400, 1200))
+    assert [len(line) for line in find_lines(turned[60:-60, 60:-60])] == [5, 5]
+
+
+def test_a_patch_of_light_is_no_sheet(ink):
+    light = np.full(ink.shape, 0.5, np.float32)
+    light[:, ink.shape[1] // 3 :] = 1
+    light = cv2.GaussianBlur(light, (0, 0), 3)
+    assert [len(line) for line in find_lines(page(ink, light=light))] == [5, 5]
 
 
 def framed(shape, size, digit="seven"):
