@@ -89,6 +89,41 @@ def test_sixteen_bits_and_floats_keep_their_range():
     assert 120 < dim[0, 0, 0] < 135
 
 
+@pytest.mark.parametrize("kind", [np.int32, np.int64, np.uint32])
+def test_other_integers_are_what_they_seem_to_be(kind):
+    grey = np.asarray(drawing().convert("L"))
+    assert np.array_equal(open_picture(grey.astype(kind)), open_picture(grey))
+
+
+def test_what_is_not_a_number_is_black():
+    grey = np.asarray(drawing().convert("L"), np.float32) / 255
+    assert np.array_equal(open_picture(np.where(grey, grey, np.nan)), open_picture(grey))
+    assert not open_picture(np.full((9, 9), np.nan)).any()
+
+
+@pytest.mark.parametrize(
+    "array", [np.full((9, 9), 255.0), np.full((9, 9), 1000), np.full((9, 9), np.inf)]
+)
+def test_values_out_of_range_are_an_input_error(array):
+    with pytest.raises(InputError, match="has values above") as error:
+        open_picture(array)
+    assert len(str(error.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize("source", [None, 7, [[0, 1], [1, 0]], {}])
+def test_a_source_of_another_type_is_named(source):
+    with pytest.raises(InputError, match=f"is a {type(source).__name__}, no picture") as error:
+        open_picture(source)
+    assert len(str(error.value).splitlines()) == 2
+
+
+def test_a_truncated_image_is_an_input_error():
+    noisy = Image.effect_noise((200, 200), 90)
+    content = saved(noisy, "PNG")
+    with pytest.raises(InputError, match="cannot be read"):
+        open_picture(Image.open(io.BytesIO(content[: len(content) // 2])))
+
+
 def test_exif_orientation_is_applied():  # [36]
     upright = drawing()
     exif = Image.Exif()
