@@ -125,20 +125,16 @@ def _even_paper(picture: Picture) -> Floats | None:
 
 
 def _is_scenery(ink: Mask) -> bool:
-    """Whether what was taken for ink is a shadow or a table, or a sheet with writing on it."""
+    """Whether what was taken for ink is a shadow or a table."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(ink.astype(np.uint8))
     for label in range(1, count):
-        left, top, width, height, area = stats[label].tolist()
+        left, top, width, height, _ = stats[label].tolist()
         if max(width, height) < 0.2 * max(ink.shape):
             continue
         part = labels[top : top + height, left : left + width] == label
         right, bottom = left + width, top + height
         sides = (left == 0, top == 0, right == ink.shape[1], bottom == ink.shape[0])
         if lies_along(part, *sides):
-            return True
-        around = np.pad(~part, 1, constant_values=True).astype(np.uint8)
-        holes = cv2.connectedComponents(around)[0] - 2
-        if holes > 0 and area > 0.6 * width * height > 0.2 * ink.size:
             return True
     return False
 
