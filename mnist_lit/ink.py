@@ -15,6 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from mnist_lit import layout
 from mnist_lit.errors import InputError, TooLargeError, UnknownFormatError
 from mnist_lit.paper import ink_on_paper, shrunk, stroke_width
+from mnist_lit.sheet import sheet_alone
 
 Box = tuple[int, int, int, int]
 Floats = NDArray[np.float32]
@@ -50,8 +51,8 @@ def open_picture(source: Source, most_pixels: int = MOST_PIXELS) -> Picture:
 
     Args:
         source: A file, its path or its contents, in any format that Pillow knows; an image; or
-            an array ``(h, w)``, ``(h, w, 3)`` or ``(h, w, 4)``: integers over the whole range of
-            their type, truth values, or floats in [0, 1].
+            an array ``(h, w)``, ``(h, w, 3)`` or ``(h, w, 4)``: 8 or 16 bits over the whole range
+            of their type, other integers in [0, 255], truth values, or floats in [0, 1].
         most_pixels: That a file may promise.
 
     Returns:
@@ -60,17 +61,23 @@ def open_picture(source: Source, most_pixels: int = MOST_PIXELS) -> Picture:
     Raises:
         UnknownFormatError: If it is no picture.
         TooLargeError: If it has more pixels, or does not fit into memory.
-        InputError: If it is damaged.
+        InputError: If it is damaged, or an array out of range or of another shape, or no such
+            source at all.
     """
     if isinstance(source, np.ndarray):
         return _rgb(_image_of(source))
-    if isinstance(source, Image.Image):
-        return _rgb(source)
+    if not (isinstance(source, str | Path | bytes | Image.Image) or hasattr(source, "read")):
+        raise InputError(
+            f"What is to be read is a {type(source).__name__}, no picture.",
+            "Give a path, a file or its contents, a PIL image or a NumPy array.",
+        )
     name = str(source) if isinstance(source, str | Path) else "The picture"
     file = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Pillow only warns of is measured below
+            if isinstance(file, Image.Image):
+                return _rgb(file)
             with Image.open(file) as image:
                 if image.width * image.height > most_pixels:
                     raise Image.DecompressionBombError
@@ -95,14 +102,14 @@ def open_picture(source: Source, most_pixels: int = MOST_PIXELS) -> Picture:
         ) from None
 
 
-def _stranger(name: str, file: str | Path | BinaryIO) -> UnknownFormatError:
+def _stranger(name: str, file: str | Path | BinaryIO | Image.Image) -> UnknownFormatError:
     """What to say of a file that Pillow does not know."""
     head = b"?"
     with suppress(OSError):  # of what cannot be read twice
         if isinstance(file, str | Path):
             with Path(file).open("rb") as opened:
                 head = opened.read(12)
-        else:
+        elif not isinstance(file, Image.Image):
             file.seek(0)
             head = file.read(12)
     if head[:4] == b"%PDF":
@@ -119,12 +126,17 @@ def _image_of(array: NDArray[Any]) -> Image.Image:
             f"An array of shape {array.shape} is no picture.",
             "Give (height, width), or three or four channels as a third dimension.",
         )
-    if array.dtype == bool or array.dtype.kind == "f":
-        scaled = np.nan_to_num(array.astype(np.float32)).clip(0, 1) * 255
-    elif array.dtype.kind in "iu":
-        scaled = array.astype(np.float32) * (255 / np.iinfo(array.dtype).max)
-    else:
+    if array.dtype.kind not in "biuf":
         raise InputError(f"An array of {array.dtype} is no picture.", "Give uint8 or floats.")
+    most = 1 if array.dtype.kind in "bf" else 255
+    if array.dtype.kind in "iu" and array.dtype.itemsize <= 2:
+        most = np.iinfo(array.dtype).max
+    elif np.nanmax(array, initial=0) > 1.1 * most:  # but for what a filter overshot
+        raise InputError(
+            f"An array of {array.dtype} has values above {most}.",
+            f"Scale them to [0, {most}], or give uint8.",
+        )
+    scaled = np.nan_to_num(array.astype(np.float32)) * (255 / most)
     pixels = scaled.clip(0, 255).round().astype(np.uint8)
     return Image.fromarray(pixels[..., 0] if array.shape[2:] == (1,) else pixels)
 
@@ -166,17 +178,19 @@ def find_lines(picture: Picture) -> list[list[Glyph]]:
     Returns:
         Lines from top to bottom, each from left to right; none if there is no ink.
     """
-    small = shrunk(picture, WORKING_PIXELS)
+    sheet, x, y = sheet_alone(picture)
+    small = shrunk(sheet, WORKING_PIXELS)
     ink = ink_on_paper(small)
     if ink is None:
         return []
-    across, down = picture.shape[1] / small.shape[1], picture.shape[0] / small.shape[0]
+    across, down = sheet.shape[1] / small.shape[1], sheet.shape[0] / small.shape[0]
     lines = []
     for regions in layout.find_lines(*ink):
         line = []
         for region in regions:
             left, top, right, bottom = region.box
-            box = int(left * across), int(top * down), round(right * across), round(bottom * down)
+            corner = x + int(left * across), y + int(top * down)
+            box = *corner, x + round(right * across), y + round(bottom * down)
             line.append(Glyph(normal_form(region.ink), box))
         lines.append(line)
     return lines

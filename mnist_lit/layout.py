@@ -133,7 +133,7 @@ def _comes_in(piece: Piece, labels: Labels) -> bool:
 
 
 def _frames(piece: Piece, pieces: list[Piece]) -> bool:
-    """Whether a piece is a frame or the edge of a sheet, with what is written in its box."""
+    """Whether a piece is a box, a circle or the edge of a sheet, with writing in it."""
     inside = [
         each
         for each in pieces
@@ -143,8 +143,8 @@ def _frames(piece: Piece, pieces: list[Piece]) -> bool:
         and each.bottom < piece.bottom
         and 0.1 * piece.size < each.size
     ]
-    hollow = piece.area < 0.1 * piece.width * piece.height
-    return len(inside) > (0 if hollow else 3)
+    least = 0.3 if piece.width > 0.8 * piece.height else 0.5  # a 0 is narrow, its slash long
+    return len(inside) > 3 or any(each.height > least * piece.height for each in inside)
 
 
 def _usual_height(pieces: list[Piece]) -> float:

@@ -104,7 +104,7 @@ def _even_paper(picture: Picture) -> Floats | None:
     """The colour of the paper, ``(3,)`` in [0, 1], if it is the same everywhere."""
     scene = _scene(shrunk(picture, 256 * 256))
     small = min(scene.shape[:2]) <= SMALL
-    tone = _principal(scene - scene.reshape(-1, 3).mean(axis=0))
+    tone = principal(scene - scene.reshape(-1, 3).mean(axis=0))
     span = tone.max() - tone.min()
     if span < TONES:
         return None
@@ -125,20 +125,16 @@ def _even_paper(picture: Picture) -> Floats | None:
 
 
 def _is_scenery(ink: Mask) -> bool:
-    """Whether what was taken for ink is a shadow or a table, or a sheet with writing on it."""
+    """Whether what was taken for ink is a shadow or a table."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(ink.astype(np.uint8))
     for label in range(1, count):
-        left, top, width, height, area = stats[label].tolist()
+        left, top, width, height, _ = stats[label].tolist()
         if max(width, height) < 0.2 * max(ink.shape):
             continue
         part = labels[top : top + height, left : left + width] == label
         right, bottom = left + width, top + height
         sides = (left == 0, top == 0, right == ink.shape[1], bottom == ink.shape[0])
         if lies_along(part, *sides):
-            return True
-        around = np.pad(~part, 1, constant_values=True).astype(np.uint8)
-        holes = cv2.connectedComponents(around)[0] - 2
-        if holes > 0 and area > 0.6 * width * height > 0.2 * ink.size:
             return True
     return False
 
@@ -175,12 +171,12 @@ def _contrast(picture: Picture, paper: Floats) -> Floats:
 
 def _signed(residual: Floats) -> Floats:
     """The residual along the colour of the ink, which stands out further than the paper's grain."""
-    contrast = _principal(residual)
+    contrast = principal(residual)
     flat = contrast.ravel()
     return -contrast if (flat * flat) @ flat < 0 else contrast
 
 
-def _principal(residual: Floats) -> Floats:
+def principal(residual: Floats) -> Floats:
     """Colours along the axis on which the strongest of them lie: ``(h, w, 3)`` to ``(h, w)``."""
     flat = residual.reshape(-1, 3)
     weights = (flat * flat).sum(axis=1, keepdims=True)

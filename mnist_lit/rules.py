@@ -9,7 +9,8 @@ from mnist_lit.paper import Mask
 RULES = 3  # fewer straight lines are no ruled paper
 STEEPEST = 0.1  # slope of a rule
 COVERED = 0.5  # share of the picture's width that is seen of a rule
-THICKEST = 0.1  # thickness of a rule, as a share of the distance to the next
+THICKEST = 0.15  # thickness of a rule, as a share of the distance to the next
+UNEVEN = 0.2  # how far from evenly spaced a rule may be, as a share of that distance
 
 
 def without_rules(certain: Mask) -> Mask:
@@ -21,10 +22,13 @@ def without_rules(certain: Mask) -> Mask:
     Args:
         certain: ``bool (h, w)``.
     """
-    flat = _rules(certain)
-    steep = _rules(certain.T).T
+    flat, spacing = _rules(certain)
+    if not spacing:
+        return certain
+    # Upright strokes of a row may be as tall as the picture: only squares have upright rules.
+    steep, _ = _rules(certain.T, spacing)
     mask = certain.astype(np.uint8)
-    for rules, turn in ((flat, False), (steep, True)):
+    for rules, turn in ((flat, False), (steep.T, True)):
         if not rules.any():
             continue
         thickness = _thickness(certain.T & rules.T if turn else certain & rules)
@@ -35,24 +39,40 @@ def without_rules(certain: Mask) -> Mask:
     return mask.astype(bool)
 
 
-def _rules(certain: Mask) -> Mask:
-    """Where the nearly horizontal rules are, with a pixel more on either side."""
+def _rules(certain: Mask, spacing: float = 0) -> tuple[Mask, float]:
+    """Where the nearly horizontal rules are, with a pixel more on either side.
+
+    Args:
+        certain: ``bool (h, w)``.
+        spacing: Distance from rule to rule, if it is known.
+
+    Returns:
+        The rules, and their spacing; none and 0 if what there is may be strokes of digits.
+    """
     height, width = certain.shape
     rules = np.zeros_like(certain)
     if min(height, width) < 100:
-        return rules
+        return rules, 0
     x = np.arange(width) - width / 2
     slope, first, profile = _profile(certain)
     full = profile > COVERED * width
     changes = np.flatnonzero(np.diff(np.r_[False, full, False].astype(int)))
     starts, ends = changes[::2], changes[1::2]
-    if len(starts) < RULES or np.median(ends - starts) > THICKEST * np.median(np.diff(starts)):
-        return rules
+    if len(starts) < RULES:
+        return rules, 0
+    steps = np.diff(starts)
+    spacing = spacing or float(np.median(steps))
+    uneven = np.abs(steps / spacing - np.rint(steps / spacing)) > UNEVEN
+    if uneven.mean() > 0.25 or np.median(ends - starts) > THICKEST * spacing:
+        return rules, 0
     for place in np.flatnonzero(np.convolve(full, np.ones(3), "same") > 0):
         y = np.rint(place + first + slope * x).astype(int)
         inside = (y >= 0) & (y < height)
         rules[y[inside], np.flatnonzero(inside)] = True
-    return rules
+    # Three bars may be those of a 5, but rules run off the picture.
+    if len(starts) == RULES and not (rules & certain)[:, [0, -1]].any(axis=0).all():
+        return np.zeros_like(rules), 0
+    return rules, spacing
 
 
 def _profile(certain: Mask) -> tuple[float, int, NDArray[np.float64]]:

@@ -2,6 +2,7 @@ import io
 import struct
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
@@ -86,6 +87,41 @@ def test_sixteen_bits_and_floats_keep_their_range():
         assert picture[40, 60].max() == 0
     dim = open_picture(saved(Image.fromarray((sixteen // 2).astype(np.uint16)), "PNG"))
     assert 120 < dim[0, 0, 0] < 135
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.int64, np.uint32])
+def test_other_integers_are_what_they_seem_to_be(kind):
+    grey = np.asarray(drawing().convert("L"))
+    assert np.array_equal(open_picture(grey.astype(kind)), open_picture(grey))
+
+
+def test_what_is_not_a_number_is_black():
+    grey = np.asarray(drawing().convert("L"), np.float32) / 255
+    assert np.array_equal(open_picture(np.where(grey, grey, np.nan)), open_picture(grey))
+    assert not open_picture(np.full((9, 9), np.nan)).any()
+
+
+@pytest.mark.parametrize(
+    "array", [np.full((9, 9), 255.0), np.full((9, 9), 1000), np.full((9, 9), np.inf)]
+)
+def test_values_out_of_range_are_an_input_error(array):
+    with pytest.raises(InputError, match="has values above") as error:
+        open_picture(array)
+    assert len(str(error.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize("source", [None, 7, [[0, 1], [1, 0]], {}])
+def test_a_source_of_another_type_is_named(source):
+    with pytest.raises(InputError, match=f"is a {type(source).__name__}, no picture") as error:
+        open_picture(source)
+    assert len(str(error.value).splitlines()) == 2
+
+
+def test_a_truncated_image_is_an_input_error():
+    noisy = Image.effect_noise((200, 200), 90)
+    content = saved(noisy, "PNG")
+    with pytest.raises(InputError, match="cannot be read"):
+        open_picture(Image.open(io.BytesIO(content[: len(content) // 2])))
 
 
 def test_exif_orientation_is_applied():  # [36]
@@ -222,10 +258,31 @@ def ink():
 
 
 @pytest.mark.parametrize("squared", [False, True])
-@pytest.mark.parametrize("slope", [0.0, 0.02])
-def test_ruled_and_squared_paper(ink, squared, slope):  # [35]
-    rules = paper.ruled(*ink.shape, spacing=40, thickness=2, slope=slope, squared=squared)
+@pytest.mark.parametrize(("slope", "thickness"), [(0.0, 2), (0.02, 2), (0.01, 4)])
+def test_ruled_and_squared_paper(ink, squared, slope, thickness):  # [35]
+    rules = paper.ruled(*ink.shape, 40, thickness, slope, squared)
     assert_same_glyphs(find_lines(page(ink, rules=rules)), find_lines(page(ink)), 0.08)
+
+
+@pytest.mark.parametrize("margin", [0, 3, 10])
+@pytest.mark.parametrize("height", [100, 300])
+def test_upright_strokes_as_tall_as_the_picture_are_no_rules(height, margin):
+    step = height * 2 // 5
+    image = Image.new("L", (6 * step, height + 2 * margin), 255)
+    brush = ImageDraw.Draw(image)
+    for left in range(step // 2, 6 * step, step):  # 1s, evenly spaced
+        brush.line([(left, margin), (left, height + margin)], 0, height // 30)
+    (line,) = find_lines(open_picture(image))
+    assert len(line) == 6
+    assert all(glyph.box[3] - glyph.box[1] >= height - 2 for glyph in line)
+
+
+def test_the_bars_of_a_digit_are_no_rules():
+    image = Image.new("L", (130, 210), 255)
+    five = [(120, 5), (10, 5), (10, 105), (120, 105), (120, 205), (10, 205)]
+    ImageDraw.Draw(image).line(five, 0, 4)
+    (glyph,) = glyphs(image)
+    assert np.abs(np.subtract(glyph.box, (8, 3, 123, 208))).max() <= 3
 
 
 @pytest.mark.parametrize("blur", [1, 60, 200])
@@ -243,6 +300,69 @@ def test_a_dark_table_around_the_sheet(ink, sides):  # [35]
     table = np.full((ink.shape[0] + top + bottom, ink.shape[1] + left + right, 3), 50, np.uint8)
     table[top : top + ink.shape[0], left : left + ink.shape[1]] = sheet
     assert_same_glyphs(find_lines(table), find_lines(sheet), 0.08)
+
+
+@pytest.mark.parametrize("grain", [0, 40])
+@pytest.mark.parametrize("table", [(30, 30, 30), (110, 70, 40), (150, 40, 40)])
+def test_a_sheet_that_covers_a_small_part_of_a_table(ink, table, grain):
+    sheet = page(ink)
+    height, width = ink.shape
+    wood = cv2.GaussianBlur(
+        np.random.default_rng(0).normal(0, 1, (1200, 1400)), (0, 0), 40, None, 2
+    )
+    photo = np.clip(table + grain * wood[..., np.newaxis] / wood.std(), 0, 255).astype(np.uint8)
+    place = photo[300 : 300 + height, 350 : 350 + width]
+    place[:] = sheet
+    assert_same_glyphs(find_lines(photo), find_lines(sheet), 0.08)
+    turned = cv2.warpAffine(photo, cv2.getRotationMatrix2D((700, 600), 4, 1), (1400, 1200))
+    assert [len(line) for line in find_lines(turned[60:-60, 60:-60])] == [5, 5]
+
+
+def test_a_patch_of_light_is_no_sheet(ink):
+    light = np.full(ink.shape, 0.5, np.float32)
+    light[:, ink.shape[1] // 3 :] = 1
+    light = cv2.GaussianBlur(light, (0, 0), 3)
+    assert [len(line) for line in find_lines(page(ink, light=light))] == [5, 5]
+
+
+def framed(shape, size, digit="seven"):
+    """A 7 of 50 x 80 pixels in a shape of a size, or a shape with a mark in it."""
+    image = Image.new("L", (400, 400), 255)
+    brush = ImageDraw.Draw(image)
+    box = [200 - size[0] // 2, 200 - size[1] // 2, 200 + size[0] // 2, 200 + size[1] // 2]
+    getattr(brush, shape)(box, outline=0, width=6)
+    if digit == "seven":
+        brush.line([(175, 160), (225, 160), (190, 240)], 0, 8)
+    if digit == "dot":
+        brush.ellipse((192, 192, 208, 208), fill=0)
+    if digit == "slash":
+        brush.line([(180, 230), (220, 170)], 0, 8)
+    return image
+
+
+@pytest.mark.parametrize("size", [(100, 120), (160, 160), (180, 200)])
+@pytest.mark.parametrize("shape", ["rectangle", "ellipse"])
+def test_a_box_or_a_circle_around_a_digit_is_no_digit(shape, size):
+    (glyph,) = glyphs(framed(shape, size))
+    assert np.abs(np.subtract(glyph.box, (172, 157, 228, 243))).max() <= 6
+
+
+@pytest.mark.parametrize(("mark", "width"), [("dot", 90), ("dot", 150), ("slash", 100)])
+def test_a_nought_keeps_its_ring_whatever_is_in_it(mark, width):
+    (glyph,) = glyphs(framed("ellipse", (width, 150), mark))
+    assert glyph.box[2] - glyph.box[0] >= width
+
+
+@pytest.mark.parametrize("gap", [0, 30])
+def test_digits_in_the_boxes_of_a_form(gap):
+    image = Image.new("L", (80 + 5 * (100 + gap), 200), 255)
+    brush = ImageDraw.Draw(image)
+    for left in range(40, 40 + 5 * (100 + gap), 100 + gap):
+        brush.rectangle((left, 40, left + 100, 160), outline=60, width=3)
+        brush.line([(left + 30, 70), (left + 70, 70), (left + 45, 130)], 0, 7)
+    (line,) = find_lines(open_picture(image))
+    assert len(line) == 5
+    assert all(55 <= glyph.box[3] - glyph.box[1] <= 75 for glyph in line)
 
 
 def test_specks_are_dropped():
