@@ -51,6 +51,7 @@ QUIET = (
     ".*sync_dist=True",  # every process has the same figures, of all answers
     ".*GPU available but not used",  # the CPU was asked for
     ".*Total length of `list` across ranks is zero",  # val_size 0 was asked for
+    ".*srun. command is available",  # one process on a cluster's login node needs no SLURM
     ".*isinstance.treespec, LeafSpec.* is deprecated",  # Lightning's use of torch
 )
 
@@ -313,6 +314,8 @@ class DigitsCLI(LightningCLI):
 
     def _how_to_go_on(self) -> str:
         last = self._kept("last")
+        if not last and self.trainer.current_epoch:
+            return "There is no checkpoint here."  # but perhaps on the first machine
         if not last:
             return "No epoch was finished, so there is no checkpoint."
         return (
