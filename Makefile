@@ -1,9 +1,11 @@
-# make train: train, test and show where the run lies.   make test: check everything.
+# make train: train, test and show where the run lies.   make test: check everything; the page
+# only where there is a Chromium, or it says that it did not.
+# make test-postgres: the tests of shared studies, on a PostgreSQL server that it starts (as root).
 # make model: train the model that comes with the package, and put it there.
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: train test model
+.PHONY: train test test-postgres model
 
 train: .venv/installed
 	$(BIN)/python -m mnist_lit fit --config configs/default.yaml
@@ -20,7 +22,10 @@ test: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 -rs -m "not slow"
+
+test-postgres: .venv/installed-dev
+	PYTHON=$(BIN)/python .ci/postgres
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -1,5 +1,10 @@
 """Handwritten digits, trained, judged and used: a PyTorch Lightning experiment on MNIST."""
 
+import os
+
+# ONNX Runtime, from 1.29 on, would tell its makers of every start and every model.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 TYPE_CHECKING = False  # that of typing, whose import takes as long as all the rest
 if TYPE_CHECKING:
     from mnist_lit.reader import Reader

@@ -31,17 +31,18 @@ PLACE = ("file", "line", "left", "top", "right", "bottom")  # of a digit in a fo
 
 
 def fit_callbacks(
-    config: dict[str, Any], *, logs: bool, checkpoints: bool, validates: bool
+    config: dict[str, Any], args: list[str], *, logs: bool, checkpoints: bool, validates: bool
 ) -> list[Callback]:
     """The callbacks that every ``fit`` has, whatever its configuration adds.
 
     Args:
         config: All settings of the run, in primitives.
+        args: The command line that gave them.
         logs: Whether there are loggers.
         checkpoints: Whether checkpoints are kept: the last, after every epoch, and the best.
         validates: Whether there is a validation loss, which the best checkpoint needs.
     """
-    callbacks: list[Callback] = [RunRecord(config), WholeEpochs(), EpochLines()]
+    callbacks: list[Callback] = [RunRecord(config, args), WholeEpochs(), EpochLines()]
     if logs:
         callbacks += [LearningRateMonitor("step"), Throughput(), FitPictures()]
     if checkpoints and validates:

@@ -8,7 +8,7 @@ import sys
 import threading
 import warnings
 from argparse import ArgumentError
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,28 +56,19 @@ QUIET = (
 )
 
 
-def main(args: list[str]) -> None:
+def main(args: list[str], callbacks: Sequence[Callback] = ()) -> None:
     """Run ``fit``, ``validate``, ``test`` or ``predict``.
 
     Args:
         args: The command and its options.
+        callbacks: Beside those of the command and its configuration.
 
     Raises:
         InputError: If something is wrong with them, or with the files they name.
     """
-    _try_whole_numbers_first()
-    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # of LightningCLI's calls
-    for message in QUIET:
-        warnings.filterwarnings("ignore", message)
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # for a class_path in a file of the user's own
-    if not torch.cuda.is_available():  # Lightning's setting lets each step look for one anew
-        os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
-    threading.excepthook = _of_thread
+    prepare()
     try:
-        DigitsCLI(args)
+        DigitsCLI(args, callbacks)
     except MisconfigurationException as error:
         what, *_ = str(error).strip().splitlines()
         raise InputError(what, f"All options: {PROGRAM} {args[0]} --help") from error
@@ -100,15 +91,33 @@ def main(args: list[str]) -> None:
         ) from error
 
 
+def prepare() -> None:
+    """Set up the process for DigitsCLI: what it finds, and what is no news."""
+    _try_whole_numbers_first()
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # of LightningCLI's calls
+    for message in QUIET:
+        warnings.filterwarnings("ignore", message)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # for a class_path in a file of the user's own
+    if not torch.cuda.is_available():  # Lightning's setting lets each step look for one anew
+        os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
+    threading.excepthook = _of_thread
+
+
 class DigitsCLI(LightningCLI):
     """LightningCLI for one of its commands, which keeps a run's settings and files together.
 
     Args:
         args: The command and its options.
+        callbacks: Beside those of the command and its configuration.
     """
 
-    def __init__(self, args: list[str]) -> None:
+    def __init__(self, args: list[str], callbacks: Sequence[Callback] = ()) -> None:
+        self.args = args
         self.command = args[0]
+        self.more_callbacks = callbacks
         self.checkpoint: Path | None = None
         super().__init__(
             DigitClassifier,
@@ -186,7 +195,7 @@ class DigitsCLI(LightningCLI):
         self.config = self._parse(parser, [*base, *args[1:]], f"{self.checkpoint}: ")
         self.config[self.command].ckpt_path = str(self.checkpoint)
 
-        for key, then, now in _differences(recorded, self._settings()):
+        for key, then, now in changes(recorded, self.settings()):
             bound = self._bound(recorded)
             if key.startswith(bound) and key not in FREE_WHEN_RESUMED:
                 raise InputError(
@@ -202,7 +211,7 @@ class DigitsCLI(LightningCLI):
         made_to_measure = any(scheduler.get(name, 0) in (None, -1) for name in SCHEDULE_LENGTHS)
         return (*BOUND_WHEN_RESUMED, *(("trainer.max_",) if made_to_measure else ()))
 
-    def _settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """All settings of the command, in primitives."""
         parser = self._parser(self.command)
         text = parser.dump(self.config[self.command], skip_none=False)
@@ -215,12 +224,13 @@ class DigitsCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         super().instantiate_classes()
-        self.model.describe(**self._settings()["model"])
+        self.model.describe(**self.settings()["model"])
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add to the user's what a run always needs: no list in a configuration takes it away."""
         given = self.config_init[self.command].trainer
-        callbacks = [Together(), *_listed(given.callbacks), *self._callbacks()]
+        own = [*self.more_callbacks, *self._callbacks()]
+        callbacks = [Together(), *_listed(given.callbacks), *own]
         plugins = [*_listed(given.plugins), runs.WholeCheckpointIO()]
         if given.enable_progress_bar is None and not sys.stdout.isatty():
             kwargs["enable_progress_bar"] = False
@@ -240,7 +250,8 @@ class DigitsCLI(LightningCLI):
         if self.command == "fit":
             given = self.config_init.fit.trainer
             return fit_callbacks(
-                {**self._settings(), "ckpt_path": None, "config": None},
+                {**self.settings(), "ckpt_path": None, "config": None},
+                self.args,
                 logs=given.logger is not False and not given.fast_dev_run,
                 checkpoints=given.enable_checkpointing is not False,
                 validates=self.datamodule.val_size > 0 and given.limit_val_batches != 0,
@@ -360,12 +371,13 @@ def _try_whole_numbers_first() -> None:
                 hints[name] = whole_number_first
 
 
-def _differences(
+def changes(
     then: dict[str, Any], now: dict[str, Any], prefix: str = ""
 ) -> Iterator[tuple[str, Any, Any]]:
+    """Give key, value then and value now of each setting that both have and that has changed."""
     for key in then.keys() & now.keys():
         if isinstance(then[key], dict) and isinstance(now[key], dict):
-            yield from _differences(then[key], now[key], f"{prefix}{key}.")
+            yield from changes(then[key], now[key], f"{prefix}{key}.")
         elif then[key] != now[key]:
             yield prefix + key, then[key], now[key]
 

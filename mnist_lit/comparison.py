@@ -75,11 +75,11 @@ def main(args: list[str]) -> None:
         text = _csv(rows)
     else:
         classes = _class_names(runs)
-        text = _table(rows, classes)
+        text = table(rows, classes)
         if groups:
             text += "\n\nThe same with n seeds, mean ± sample standard deviation:\n"
             label = {} if headings else {"name": "all runs"}
-            text += _table([label | group for group in groups], classes)
+            text += table([label | group for group in groups], classes)
     try:
         print(text, flush=True)
     except BrokenPipeError:  # the reader has seen enough; Python flushes once more at its end
@@ -110,7 +110,7 @@ def differences(runs: list[Run]) -> dict[str, str]:
     known = [run.settings for run in runs if run.settings]
     keys = list(dict.fromkeys(key for settings in known for key in settings))
     names = {_option(key) for key in keys}
-    return {key: _shortest(_option(key), names) for key in keys if _differs(key, known)}
+    return {key: shortest(_option(key), names) for key in keys if _differs(key, known)}
 
 
 def _differs(key: str, known: list[dict[str, Any]]) -> bool:
@@ -127,7 +127,7 @@ def _option(key: str) -> str:
     return key.removesuffix(".class_path").replace(".init_args.", ".")
 
 
-def _shortest(name: str, names: set[str]) -> str:
+def shortest(name: str, names: set[str]) -> str:
     """The shortest end of a dotted name that no other name and no other column has."""
     parts = name.split(".")
     ends = [".".join(parts[start:]) for start in reversed(range(len(parts)))]
@@ -142,7 +142,7 @@ def _class_names(runs: list[Run]) -> dict[str, str]:
     """The shortest unambiguous name of each class, by its path."""
     settings = [setting for run in runs for setting in run.settings.items()]
     paths = {str(value) for key, value in settings if key.endswith(".class_path")}
-    return {path: _shortest(path, paths) for path in paths}
+    return {path: shortest(path, paths) for path in paths}
 
 
 def summaries(runs: list[Run], headings: dict[str, str]) -> list[Row]:
@@ -199,7 +199,7 @@ def _sorted(rows: list[Row], order: str) -> list[Row]:
 
 def _rank(value: Any) -> tuple[bool, Any]:
     is_text = not isinstance(value, int | float)
-    return is_text, natural(_compact(value)) if is_text else value
+    return is_text, natural(compact(value)) if is_text else value
 
 
 def _csv(rows: list[Row]) -> str:
@@ -214,7 +214,13 @@ def _csv(rows: list[Row]) -> str:
     return file.getvalue().rstrip("\n")
 
 
-def _table(rows: list[Row], classes: dict[str, str]) -> str:
+def table(rows: list[Row], classes: dict[str, str]) -> str:
+    """Lay out rows in columns under their headings.
+
+    Args:
+        rows: At least one, with the headings of the first.
+        classes: Short names of classes, by their paths.
+    """
     columns = []
     for heading in rows[0]:
         cells = [heading, *(_shown(row, heading, classes) for row in rows)]
@@ -234,7 +240,7 @@ def _shown(row: Row, heading: str, classes: dict[str, str]) -> str:
         return FIGURES[heading](value)
     if heading == "when":
         return f"{datetime.fromisoformat(value).astimezone():%Y-%m-%d %H:%M}"
-    text = _compact(classes.get(value, value) if isinstance(value, str) else value)
+    text = compact(classes.get(value, value) if isinstance(value, str) else value)
     is_short = heading in IDENTITY or len(text) <= WIDEST
     return text if is_short else f"{text[: WIDEST - 3]}..."
 
@@ -246,14 +252,14 @@ def _shown_spread(spread: Row, form: Callable[[float], str], n: int) -> str:
     return text if spread["n"] == n else f"{text} (n={spread['n']})"
 
 
-def _compact(value: Any) -> str:
+def compact(value: Any) -> str:
     """A setting in few characters: no quotes, and a class by its name."""
     if isinstance(value, list):
-        return f"[{','.join(map(_compact, value))}]"
+        return f"[{','.join(map(compact, value))}]"
     if isinstance(value, dict):
         if "class_path" in value:
-            name = _compact(value["class_path"]).rpartition(".")[2]
-            return name + _compact(value.get("init_args", {}))
-        pairs = (f"{name}:{_compact(inner)}" for name, inner in value.items())
+            name = compact(value["class_path"]).rpartition(".")[2]
+            return name + compact(value.get("init_args", {}))
+        pairs = (f"{name}:{compact(inner)}" for name, inner in value.items())
         return f"{{{','.join(pairs)}}}" if value else ""
     return value if isinstance(value, str) and value.isprintable() else json.dumps(value)

@@ -1,4 +1,4 @@
-"""The one exception for what a user can mend."""
+"""The exception for what a user can mend, and its kinds that a server tells apart."""
 
 
 class InputError(Exception):
@@ -9,3 +9,11 @@ class InputError(Exception):
 
     def __init__(self, what: str, what_to_do: str) -> None:
         super().__init__(f"{what}\n{what_to_do}")
+
+
+class TooLargeError(InputError):
+    """A picture with more pixels than are read."""
+
+
+class UnknownFormatError(InputError):
+    """What is no picture of a known format."""

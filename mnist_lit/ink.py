@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mnist_lit import layout
-from mnist_lit.errors import InputError
+from mnist_lit.errors import InputError, TooLargeError, UnknownFormatError
 from mnist_lit.paper import ink_on_paper, shrunk, stroke_width
 
 Box = tuple[int, int, int, int]
@@ -20,7 +20,7 @@ Floats = NDArray[np.float32]
 Picture = NDArray[np.uint8]
 Source = str | Path | bytes | BinaryIO | Image.Image | NDArray[Any]
 
-MOST_PIXELS = 40_000_000  # that a file may promise: decoded and composed, under a gigabyte
+MOST_PIXELS = 40_000_000  # unless told otherwise: decoded and composed, under a gigabyte
 WORKING_PIXELS = 2_000_000  # in which digits are looked for
 
 SIDE, BOX = 28, 20  # MNIST's picture, and the box that a digit fits into
@@ -41,7 +41,7 @@ class Glyph:
     box: Box
 
 
-def open_picture(source: Source) -> Picture:
+def open_picture(source: Source, most_pixels: int = MOST_PIXELS) -> Picture:
     """Open a picture, as it is meant to be seen.
 
     The first frame of an animation, turned as its EXIF data say; what is transparent shows white
@@ -51,12 +51,15 @@ def open_picture(source: Source) -> Picture:
         source: A file, its path or its contents, in any format that Pillow knows; an image; or
             an array ``(h, w)``, ``(h, w, 3)`` or ``(h, w, 4)``: integers over the whole range of
             their type, truth values, or floats in [0, 1].
+        most_pixels: That a file may promise.
 
     Returns:
         ``uint8 (h, w, 3)`` RGB.
 
     Raises:
-        InputError: If it is no picture, damaged, or larger than 40 megapixels.
+        UnknownFormatError: If it is no picture.
+        TooLargeError: If it has more pixels, or does not fit into memory.
+        InputError: If it is damaged.
     """
     if isinstance(source, np.ndarray):
         return _rgb(_image_of(source))
@@ -68,23 +71,23 @@ def open_picture(source: Source) -> Picture:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Pillow only warns of is measured below
             with Image.open(file) as image:
-                if image.width * image.height > MOST_PIXELS:
+                if image.width * image.height > most_pixels:
                     raise Image.DecompressionBombError
                 if image.format == "EPS":  # a program, which Pillow would have Ghostscript run
                     raise UnidentifiedImageError
                 return _rgb(image)
     except Image.DecompressionBombError:
-        raise InputError(
-            f"{name} has more than {MOST_PIXELS // 1_000_000} megapixels.", "Make it smaller."
+        raise TooLargeError(
+            f"{name} has more than {most_pixels / 1e6:g} megapixels.", "Make it smaller."
         ) from None
     except UnidentifiedImageError:
-        raise InputError(
+        raise UnknownFormatError(
             f"{name} is no picture of a known format.", "Give a PNG, JPEG or the like."
         ) from None
     except FileNotFoundError:
         raise InputError(f"{name} is not there.", "Check the name.") from None
     except MemoryError:
-        raise InputError(f"{name} does not fit into memory.", "Make it smaller.") from None
+        raise TooLargeError(f"{name} does not fit into memory.", "Make it smaller.") from None
     except Exception as error:  # a damaged file makes Pillow's decoders raise anything
         reason = str(getattr(error, "strerror", None) or error or type(error).__name__)
         raise InputError(

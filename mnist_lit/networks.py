@@ -28,14 +28,14 @@ class StrongCNN(nn.Sequential):
     """Six 3x3 convolutions without padding, which MNIST's empty margin makes needless.
 
     In the manner of An et al., "An ensemble of simple convolutional neural network models for
-    MNIST digit recognition" (2020), at a fraction of the size. 252,010 parameters. Input ``float32
+    MNIST digit recognition" (2020), at a fraction of the size. 247,226 parameters. Input ``float32
     (n, 1, 28, 28)`` in [0, 1], output ``(n, 10)`` logits.
     """
 
     def __init__(self) -> None:
         super().__init__(
-            *_convolution(1, 32),  # (n, 32, 26, 26)
-            *_convolution(32, 32),  # (n, 32, 24, 24)
+            *_convolution(1, 16),  # (n, 16, 26, 26)
+            *_convolution(16, 32),  # (n, 32, 24, 24)
             nn.MaxPool2d(2),  # (n, 32, 12, 12)
             *_convolution(32, 64),  # (n, 64, 10, 10)
             *_convolution(64, 64),  # (n, 64, 8, 8)

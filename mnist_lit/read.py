@@ -11,7 +11,7 @@ from mnist_lit.drawing import draw
 from mnist_lit.errors import InputError
 from mnist_lit.files import pictures_in, whole
 from mnist_lit.ink import open_picture
-from mnist_lit.reader import Digit, Reader, Reading
+from mnist_lit.reader import Digit, Reader, Reading, document
 from mnist_lit.usage import CommandParser
 
 NO_DIGIT, UNREADABLE = 1, 2  # exit statuses
@@ -95,24 +95,6 @@ def words(reading: Reading, threshold: float) -> str:
     if any(each.doubtful for each in reading.digits):
         rows.append(f"? is doubtful: less probable than {threshold:.2%}")
     return "\n".join(rows)
-
-
-def document(reading: Reading) -> dict[str, Any]:
-    """A reading in primitives, for JSON: its text, and its lines of digits."""
-    lines = [
-        [
-            {
-                "digit": each.digit,
-                "probability": each.probability,
-                "probabilities": each.probabilities.tolist(),
-                "box": list(each.box),
-                "doubtful": each.doubtful,
-            }
-            for each in line
-        ]
-        for line in reading.lines
-    ]
-    return {"text": reading.text, "lines": lines}
 
 
 def _marked(digit: Digit) -> str:

@@ -9,7 +9,7 @@ import onnxruntime  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from mnist_lit.errors import InputError
-from mnist_lit.ink import Box, Glyph, Source, find_lines, open_picture
+from mnist_lit.ink import MOST_PIXELS, Box, Glyph, Source, find_lines, open_picture
 
 PACKAGED = Path(__file__).parent / "assets" / "digits.onnx"
 
@@ -65,6 +65,30 @@ class Reading:
         return "\n".join("".join(str(each.digit) for each in line) for line in self.lines)
 
 
+def document(reading: Reading, glyphs: bool = False) -> dict[str, Any]:
+    """A reading in primitives, for JSON: its text, and its lines of digits.
+
+    Args:
+        reading: Of a picture.
+        glyphs: Whether each digit comes with what the network saw, 28 rows of 28 numbers.
+    """
+    lines = [[_entry(digit, glyphs) for digit in line] for line in reading.lines]
+    return {"text": reading.text, "lines": lines}
+
+
+def _entry(digit: Digit, glyphs: bool) -> dict[str, Any]:
+    entry = {
+        "digit": digit.digit,
+        "probability": digit.probability,
+        "probabilities": digit.probabilities.tolist(),
+        "box": list(digit.box),
+        "doubtful": digit.doubtful,
+    }
+    if glyphs:  # three decimals are more than a screen can show
+        entry["glyph"] = digit.glyph.astype(np.float64).round(3).tolist()
+    return entry
+
+
 class Reader:
     """Reads handwritten digits in pictures; several threads may share one.
 
@@ -91,17 +115,18 @@ class Reader:
                 f"The threshold {self.threshold} is no probability.", "Give a number from 0 to 1."
             )
 
-    def read(self, source: Source) -> Reading:
+    def read(self, source: Source, most_pixels: int = MOST_PIXELS) -> Reading:
         """Read a picture.
 
         Args:
             source: A file, its path or its contents, an image, or an array: whatever
                 :func:`~mnist_lit.ink.open_picture` opens.
+            most_pixels: That a file may promise.
 
         Raises:
-            InputError: If it is not a picture.
+            InputError: If it is not a picture, damaged, or too large.
         """
-        lines = find_lines(open_picture(source))
+        lines = find_lines(open_picture(source, most_pixels))
         glyphs = [glyph for line in lines for glyph in line]
         if not glyphs:
             return Reading([])

@@ -6,7 +6,6 @@ import platform
 import shlex
 import socket
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -39,10 +38,12 @@ class RunRecord(Callback):
 
     Args:
         config: All settings of the run, in primitives.
+        args: The command line that gave them.
     """
 
-    def __init__(self, config: dict[str, Any]) -> None:
+    def __init__(self, config: dict[str, Any], args: list[str]) -> None:
         self.config = config
+        self.args = args
         self.status: dict[str, Any] = {}
         self.path: Path | None = None
 
@@ -60,6 +61,7 @@ class RunRecord(Callback):
             "epochs": earlier.get("epochs", 0),
             "pid": os.getpid(),
             "host": socket.gethostname(),
+            "command": shlex.join(["python", "-m", "mnist_lit", *self.args]),
             **environment(trainer),
         }
         self._write("running")
@@ -116,7 +118,7 @@ def versions() -> dict[str, str]:
 
 
 def environment(trainer: Trainer) -> dict[str, Any]:
-    """Where a run takes place: command, commit of the working directory, versions, device."""
+    """Where a run takes place: commit of the working directory, versions, device."""
     git = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
     try:
         commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
@@ -126,7 +128,6 @@ def environment(trainer: Trainer) -> dict[str, Any]:
     on_gpu = device.type == "cuda"
     name = torch.cuda.get_device_name(device) if on_gpu else f"{torch.get_num_threads()} threads"
     return {
-        "command": shlex.join(["python", "-m", "mnist_lit", *sys.argv[1:]]),
         "commit": commit,
         "device": f"{trainer.world_size} x {device.type} ({name})",
         "versions": versions(),

@@ -171,7 +171,7 @@ def test_every_config_fits(mnist_lit, data_dir, overlay):
 def test_a_config_begins_with_the_command_that_uses_it():
     for path in CONFIGS.glob("*.yaml"):
         command = path.read_text().splitlines()[0]
-        assert command.startswith("# python -m mnist_lit fit --config configs/")
+        assert re.match("# python -m mnist_lit (fit|sweep) --config configs/", command)
         assert command.endswith(path.name)
 
 

@@ -58,21 +58,34 @@ def losses(run: Path) -> list[float]:
     return [float(row[name]) for row in rows if row["epoch"] for name in names if row[name]]
 
 
-def test_several_devices_train_together_and_judge_each_image_once(tmp_path, data_dir):  # [27]
-    arguments = [*SMALL, f"--data.data_dir={data_dir}", "--data.val_size=1001"]
-    arguments += [f"--config={CONFIGS / 'ddp.yaml'}", "--trainer.limit_val_batches=1.0"]
-    code, out, err = finish(start("fit", *arguments, cwd=tmp_path))
+def test_two_processes_train_one_run_as_one_process_does(tmp_path, data_dir, mnist_lit):  # [27]
+    options = [f"--data.data_dir={data_dir}", "--data.val_size=1001", "--seed_everything=3"]
+    options += ["--trainer.limit_val_batches=1.0", "--trainer.log_every_n_steps=1"]
+    code, out, err = finish(start("fit", *TOGETHER, *options, cwd=tmp_path))
     assert (code, err) == (0, "")
     assert out.count("Run: ") == 1
+    assert mnist_lit("fit", *SMALL, *options).status == 0
+    first, second = sorted((tmp_path / "lightning_logs").iterdir())
+    assert len(list(first.glob("events*"))) == 1
+    assert len(losses(first)) > 80
+    assert losses(first) == pytest.approx(losses(second), rel=1e-3)
+    table = mnist_lit("validate", "--ckpt_path", LAST).out
+    [loss] = re.findall(r"^loss +(\S+) ", table, re.MULTILINE)
+    [errors] = re.findall(r"^errors +(\d+)$", table, re.MULTILINE)
     [validated] = re.findall(r"epoch 2/2 .* val/loss (\S+)  val/accuracy (\S+)", out)
+    assert validated == (loss, f"{1 - int(errors) / 1001:.4f}")
+
+
+@pytest.mark.slow
+def test_each_image_is_judged_once_on_any_number_of_devices(run, tmp_path):
     results, tables = [], []
     for devices in (3, 2, 1):
         last = ["--ckpt_path=last", f"--trainer.devices={devices}"]
-        code, out, err = finish(start("test", *last, cwd=tmp_path))
+        code, out, err = finish(start("test", *last, cwd=tmp_path), 600)
         assert (code, err) == (0, "")
         assert out.count("accuracy ") == 1
-        results.append(json.loads((tmp_path / LAST.parent.parent / "test.json").read_text()))
-        code, out, err = finish(start("validate", *last, cwd=tmp_path))
+        results.append(json.loads((run / "test.json").read_text()))
+        code, out, err = finish(start("validate", *last, cwd=tmp_path), 600)
         assert (code, err) == (0, "")
         tables.append(out)
     for each in results[:2]:
@@ -81,9 +94,6 @@ def test_several_devices_train_together_and_judge_each_image_once(tmp_path, data
         assert each["loss"] == pytest.approx(results[2]["loss"], rel=1e-6)
     assert results[0]["images"] == 10_000
     assert tables[0] == tables[1] == tables[2]
-    [loss] = re.findall(r"^loss +(\S+) ", tables[0], re.MULTILINE)
-    [errors] = re.findall(r"^errors +(\d+)$", tables[0], re.MULTILINE)
-    assert validated == (loss, f"{1 - int(errors) / 1001:.4f}")
 
 
 @pytest.mark.slow

@@ -1,4 +1,5 @@
 import io
+import os
 import re
 import subprocess
 import sys
@@ -267,3 +268,13 @@ def test_the_package_offers_the_reader_and_imports_it_only_then():
     assert mnist_lit.Reader is Reader
     with pytest.raises(AttributeError, match="no attribute 'reader_of_minds'"):
         _ = mnist_lit.reader_of_minds
+
+
+def test_reading_tells_nobody_and_leaves_nothing(tmp_path):
+    # ONNX Runtime keeps an identity of the machine beside what it is going to send.
+    unset = ("CI", "ORT_DISABLE_TELEMETRY")
+    environment = {name: value for name, value in os.environ.items() if name not in unset}
+    environment |= {"TMPDIR": str(tmp_path), "HOME": str(tmp_path)}
+    code = "from mnist_lit import Reader; import numpy; Reader().read(numpy.zeros((28, 28)))"
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,1 @@
+"""The reader as an HTTP service: an API, its documentation and one page."""

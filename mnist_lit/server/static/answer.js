@@ -1,0 +1,71 @@
+// The answer: digits to choose from, boxes around them, and of the one chosen all that is known.
+
+const find = (id) => document.getElementById(id);
+const percent = (share) => `${(100 * share).toFixed(1)} %`;
+const tone = (digit) => (digit.doubtful ? "doubtful" : "sure");
+let digits = []; // that are shown, in reading order
+
+export function make(name, properties = {}, ...children) {
+  const element = Object.assign(document.createElement(name), properties);
+  element.append(...children);
+  return element;
+}
+
+/** Show lines of digits, their boxes in lengths of the sheet; the first is chosen. */
+export function show(lines) {
+  digits = lines.flat();
+  const rows = lines.map((line) => make("div", {}, ...line.map(option)));
+  find("digits").replaceChildren(find("digits").firstElementChild, ...rows);
+  const columns = Math.max(2, ...lines.map((line) => line.length));
+  find("digits").style = `--columns: ${columns}; --rows: ${lines.length || 1}`;
+  find("boxes").replaceChildren(...digits.map(box));
+  choose(0);
+}
+
+function option(each) {
+  const ariaLabel = `${each.digit}, ${tone(each)}, ${percent(each.probability)}`;
+  const input = make("input", { type: "radio", name: "digit", className: "unseen", ariaLabel });
+  input.addEventListener("change", () => choose(digits.indexOf(each)));
+  const mark = make("sup", {}, each.doubtful ? "?" : "");
+  return make("label", { className: tone(each) }, input, each.digit, mark);
+}
+
+function box(each) {
+  const [left, top, right, bottom] = each.box;
+  const style = `--left: ${left}; --top: ${top}; --right: ${right}; --bottom: ${bottom}`;
+  const name = make("b", {}, each.digit, each.doubtful ? "?" : "");
+  return make("div", { className: tone(each), style }, name);
+}
+
+/** Choose the digit nearest to a point of the sheet, if one is near enough, and tell whether. */
+export function chooseNear([x, y], enough = Infinity) {
+  const distances = digits.map(({ box: [left, top, right, bottom] }) =>
+    Math.hypot(Math.max(left - x, 0, x - right), Math.max(top - y, 0, y - bottom)),
+  );
+  const least = Math.min(...distances);
+  if (least <= enough) choose(distances.indexOf(least));
+  return least <= enough;
+}
+
+function choose(index) {
+  const chosen = digits[index];
+  [...find("boxes").children].forEach((each, i) => each.classList.toggle("chosen", i === index));
+  document.querySelectorAll("#digits input").forEach((each, i) => (each.checked = i === index));
+  [...find("bars").children].forEach((row, digit) => {
+    const share = chosen?.probabilities[digit] ?? 0;
+    row.className = digit === chosen?.digit ? tone(chosen) : "";
+    row.querySelector("i").style.width = `${100 * share}%`;
+    row.lastElementChild.textContent = chosen ? percent(share) : "";
+  });
+  const whose = chosen ? `of this ${chosen.doubtful ? "doubtful " : ""}${chosen.digit}` : "";
+  find("chosen").textContent = `Probabilities ${whose}`;
+  drawGlyph(chosen);
+}
+
+function drawGlyph(chosen) {
+  const brush = find("glyph").getContext("2d");
+  const pixels = brush.createImageData(28, 28);
+  const paint = (ink, i) => pixels.data.set([255 * ink, 255 * ink, 255 * ink, 255], 4 * i);
+  chosen?.glyph.flat().forEach(paint);
+  brush.putImageData(pixels, 0, 0);
+}

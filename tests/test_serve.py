@@ -1,0 +1,250 @@
+"""The real command serve in processes of its own."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.conftest import start
+from tests.test_server import BLANK, PAGE, PHOTO, refused, uploads
+
+
+class Server:
+    """A running ``serve`` at a free port; what it printed is there once it has ended."""
+
+    def __init__(self, cwd: Path, *options: str) -> None:
+        self.process = start("serve", "--port=0", *options, cwd=cwd)
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        found = re.fullmatch(r"Serving at (http://127\.0\.0\.1:\d+)  \(Ctrl-C stops it\)\n", line)
+        assert found, (line, self.process.communicate(timeout=10))
+        self.client = httpx2.Client(base_url=found[1], timeout=60)
+
+    def read(self, picture: bytes) -> httpx2.Response:
+        return self.client.post("/v1/read", content=picture)
+
+    def metrics(self) -> dict[str, float]:
+        """The values by series."""
+        lines = self.client.get("/metrics").text.splitlines()
+        pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+        return {name: float(value) for name, _, value in pairs}
+
+    def stop(self, signum: int = signal.SIGTERM) -> tuple[int, list[str]]:
+        """The exit status, and the lines on standard error."""
+        self.process.send_signal(signum)
+        return self.ended()
+
+    def ended(self) -> tuple[int, list[str]]:
+        out, err = self.process.communicate(timeout=60)
+        assert out == ""
+        return self.process.returncode, err.splitlines()
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    servers = []
+
+    def begin(*options: str) -> Server:
+        servers.append(Server(tmp_path, *options))
+        return servers[-1]
+
+    yield begin
+    for server in servers:
+        server.client.close()
+        if server.process.poll() is None:
+            server.process.terminate()
+            server.process.communicate(timeout=60)
+
+
+READ = re.compile(r"\S+ \S+ POST /v1/read (\d+) \d+ bytes \d+ ms")
+
+
+def under_way(server: Server, count: int, picture: bytes) -> list:
+    """Requests that the server has begun to answer, as futures of their statuses."""
+    threads = ThreadPoolExecutor(count)
+    taken = [threads.submit(server.read, picture) for _ in range(count)]
+    while server.metrics()["http_requests_open"] < count + 1:  # one asks for the metrics
+        time.sleep(0.01)
+    threads.shutdown(wait=False)
+    return taken
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("options", [[], ["--workers=2"]], ids=["one", "two"])
+def test_a_signal_stops_it_after_what_is_under_way(serve, options, signum, status):
+    server = serve(*options)
+    taken = under_way(server, 4, PHOTO.read_bytes())
+    code, lines = server.stop(signum)
+    assert [each.result().json()["text"] for each in taken] == ["20251\n7403986"] * 4
+    assert code == status
+    assert lines[-1] == f"Stopped by {signum.name}."
+    assert sum(bool(READ.fullmatch(line)) for line in lines) == 4
+    with pytest.raises(httpx2.ConnectError):
+        server.read(BLANK)
+
+
+def test_under_load_every_request_that_is_taken_up_is_answered(serve):
+    server = serve()
+    stopped = []
+
+    def ask() -> int:
+        """As often as there is an answer."""
+        answers = 0
+        while True:
+            try:
+                answers += server.read(BLANK).status_code == 200
+            except httpx2.TransportError:
+                assert stopped
+                return answers
+
+    with ThreadPoolExecutor(8) as threads:
+        clients = [threads.submit(ask) for _ in range(8)]
+        while server.metrics().get('http_request_duration_seconds_count{path="/v1/read"}', 0) < 50:
+            time.sleep(0.05)
+        stopped.append(True)
+        _, lines = server.stop()
+    logged = [found[1] for line in lines if (found := READ.fullmatch(line))]
+    assert logged == ["200"] * sum(each.result() for each in clients)
+
+
+def test_a_killed_worker_is_replaced_and_the_metrics_are_those_of_all(serve, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    server = serve("--workers=2")
+    url = server.client.base_url
+
+    def workers() -> set[int]:
+        """Those that have begun, and have not been found dead."""
+        return {int(file.stem.rpartition("_")[2]) for file in tmp_path.glob("tmp*/gauge_live*")}
+
+    while len(workers()) < 2:
+        time.sleep(0.05)
+    killed, other = workers()
+    os.kill(killed, signal.SIGKILL)
+    answered = 0
+    while killed in workers() or len(workers()) < 2:
+        answered += httpx2.post(f"{url}/v1/read", content=BLANK, timeout=60).status_code == 200
+    for _ in range(10):  # connections of their own, for either worker
+        answered += httpx2.post(f"{url}/v1/read", content=BLANK, timeout=60).status_code == 200
+    assert other in workers()
+    metrics = server.metrics()
+    assert metrics['http_requests_total{method="POST",path="/v1/read",status="200"}'] == answered
+    assert metrics["http_requests_open"] == 1
+    assert server.stop()[0] == 143
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_thousand_damaged_pictures_do_no_harm(serve):
+    server = serve()
+    statuses = [response.status_code for response in uploads(server.client, 1000)]
+    assert set(statuses) <= {200, 413, 415, 422}
+    assert server.read(PAGE).json()["text"] == "31\n4159"
+    _, lines = server.stop()
+    assert [int(READ.fullmatch(line)[1]) for line in lines[:-1]] == [*statuses, 200]
+
+
+@pytest.mark.parametrize("options", [[], ["--workers=2"]], ids=["one", "two"])
+def test_the_log_has_nothing_of_a_picture(serve, options):
+    server = serve(*options)
+    for content in (PAGE, b"?"):
+        server.client.post("/v1/read?name=holiday", files={"picture": ("holiday.png", content)})
+    strange = b"--x\r\nholiday\r\n\r\n--x--"
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    assert server.client.post("/v1/read", content=strange, headers=headers).status_code == 400
+    _, lines = server.stop()
+    assert [READ.fullmatch(line)[1] for line in lines[:-1]] == ["200", "415", "400"]
+
+
+def test_the_limits_are_set_by_options(serve):
+    server = serve("--max-megabytes=0.002", "--max-megapixels=0.05")
+    assert "more than 0.002 MB" in refused(server.read(PAGE), 413)
+    assert "more than 0.05 megapixels" in refused(server.read(BLANK), 413)
+    assert "within 0.001 seconds" in serve("--max-seconds=0.001").read(PHOTO.read_bytes()).text
+
+
+def test_the_page_is_opened_in_a_browser(serve, tmp_path, monkeypatch):
+    browser = tmp_path / "browser"
+    browser.write_text('#!/bin/sh\necho "$1" > part && mv part opened\n')
+    browser.chmod(0o755)
+    monkeypatch.setenv("BROWSER", str(browser))
+    server = serve("--open")
+    while not (tmp_path / "opened").exists():
+        time.sleep(0.05)
+    assert (tmp_path / "opened").read_text().strip() == str(server.client.base_url)
+
+
+def test_the_running_server_has_not_loaded_torch(serve):
+    server = serve()
+    server.read(PAGE)
+    assert "libtorch" not in Path(f"/proc/{server.process.pid}/maps").read_text()
+
+
+# ---- mistakes ----
+
+
+@pytest.mark.parametrize(
+    ("options", "what", "what_to_do"),
+    [
+        (["--port=70000"], "--port: 70000 is not between 0 and 65535", "serve --help"),
+        (["--port=high"], "--port: invalid number value: 'high'", "serve --help"),
+        (["--workers=0"], "--workers: 0 is not between 1 and 1000", "serve --help"),
+        (["--max-seconds=nan"], "--max-seconds: nan is not between", "serve --help"),
+        (["--host=nowhere.invalid"], "nowhere.invalid, port 8000, cannot be served: ", "--host"),
+        (["--host=0.0.0.0"], "At 0.0.0.0 the server can be reached by others", "--allow-host NAME"),
+        (["--allow-host=http://a"], "http://a is no name of a host", "as in an address"),
+        (["--port=0", "--model=no.onnx"], "There is no model no.onnx", "export --ckpt_path best"),
+        (["--port=0", "--model=bad.onnx", "--workers=3"], "bad.onnx is not a model", "export"),
+    ],
+)
+def test_mistakes_are_told_in_two_lines_before_anything_starts(
+    mnist_lit, tmp_path, options, what, what_to_do
+):
+    (tmp_path / "bad.onnx").write_bytes(b"no model")
+    outcome = mnist_lit("serve", *options)
+    assert (outcome.status, outcome.out) == (2, "")
+    first, second = outcome.err.splitlines()
+    assert what in first
+    assert what_to_do in second
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_port_in_use_is_told(mnist_lit, workers):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        outcome = mnist_lit("serve", f"--port={port}", f"--workers={workers}")
+    assert (outcome.status, outcome.out) == (2, "")
+    first, second = outcome.err.splitlines()
+    assert first == f"error: 127.0.0.1, port {port}, cannot be served: Address already in use."
+    assert "--port" in second
+
+
+@pytest.mark.parametrize("missing", ["fastapi", "uvicorn", "python_multipart", "fastapi_offline"])
+def test_without_what_it_needs_the_command_says_how_to_install_it(missing):
+    code = f"import sys; sys.modules['{missing}'] = None; from mnist_lit.__main__ import main;"
+    code += "sys.exit(main(['serve', '--port=0']))"
+    command = [sys.executable, "-c", code]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert process.returncode == 2
+    assert process.stderr == (
+        f"error: The server needs {missing}, which is not installed.\n"
+        "In the project's directory: pip install '.[serve]'\n"
+    )
+
+
+def test_help_does_without_the_server(capsys):
+    code = (
+        "import sys; from mnist_lit.__main__ import main\n"
+        "try: main(['serve', '--help'])\n"
+        "finally: assert not {'fastapi', 'uvicorn', 'numpy'} & sys.modules.keys()"
+    )
+    out = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert "--allow-host" in out

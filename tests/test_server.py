@@ -1,0 +1,474 @@
+"""The application, called in this process."""
+
+import asyncio
+import io
+import json
+import logging
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import numpy as np
+import pytest
+import schemathesis
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from schemathesis import GenerationMode
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+from starlette.testclient import TestClient
+
+from mnist_lit.reader import PACKAGED, Reader
+from mnist_lit.server.app import create_app
+from mnist_lit.server.protection import HEADERS
+from mnist_lit.server.settings import Settings
+from tests.pages import page
+from tests.test_handwriting import damaged, encoded
+from tests.test_ink import png as promised
+
+HERE = "http://localhost"
+PHOTO = Path(__file__).parent.parent / "docs" / "photo.jpg"
+
+
+def png(picture) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+PAGE = png(page(PACKAGED, "31", "4159"))
+BLANK = png(np.full((200, 300, 3), 250, np.uint8))
+
+
+def served(**limits) -> TestClient:
+    return TestClient(create_app(Settings(**limits)), HERE)
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[TestClient]:
+    with served() as client:
+        yield client
+
+
+def refused(response: httpx2.Response, status: int) -> str:
+    """The detail of a problem document."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    document = response.json()
+    assert document.keys() == {"type", "title", "status", "detail"}
+    assert (document["type"], document["status"]) == ("about:blank", status)
+    assert document["title"][0].isupper()
+    return document["detail"]
+
+
+# ---- reading ----
+
+
+def test_the_answer_is_that_of_read(client, mnist_lit):
+    contents = {"photo.jpg": PHOTO.read_bytes(), "page.png": PAGE, "blank.png": BLANK}
+    for name, content in contents.items():
+        Path(name).write_bytes(content)
+    documents = json.loads(mnist_lit("read", "--format=json", *contents).out)
+    for document in documents:
+        content = contents[document.pop("file")]
+        raw = client.post("/v1/read", content=content)
+        form = client.post("/v1/read", files={"picture": content})
+        assert raw.status_code == form.status_code == 200
+        assert raw.headers["content-type"] == form.headers["content-type"] == "application/json"
+        assert raw.json() == form.json() == document
+    assert [document["text"] for document in documents] == ["20251\n7403986", "31\n4159", ""]
+
+
+@pytest.mark.parametrize("kind", ["image/png", "IMAGE/jpeg; q=1", "application/octet-stream"])
+def test_a_raw_picture_may_have_any_type_of_a_picture(client, kind):
+    response = client.post("/v1/read", content=PAGE, headers={"Content-Type": kind})
+    assert response.json()["text"] == "31\n4159"
+
+
+def test_what_the_network_saw_comes_if_asked_for(client):
+    plain, more = (client.post(f"/v1/read?glyphs={asked}", content=PAGE) for asked in (False, True))
+    assert all("glyph" not in digit for line in plain.json()["lines"] for digit in line)
+    found = [digit for line in more.json()["lines"] for digit in line]
+    for digit, expected in zip(found, Reader().read(PAGE).digits, strict=True):
+        assert np.shape(digit["glyph"]) == (28, 28)
+        np.testing.assert_allclose(digit["glyph"], expected.glyph, atol=0.0006)
+
+
+def test_the_model_tells_its_origin(client):
+    assert client.get("/v1/model").json() == Reader().metadata
+
+
+# ---- refusals ----
+
+
+@pytest.mark.parametrize(
+    ("status", "detail", "request_"),
+    [
+        (422, "There is no picture in the request. Send", {}),
+        (422, "There is no picture in the request. Send", {"files": {"picture": b""}}),
+        (415, "The Content-Type is none of a picture. Send image/png", {"data": {"a": "b"}}),
+        (415, "The picture is no picture of a known format. Give", {"content": b"a letter"}),
+        (415, "The picture is no picture of a known format. Give", {"files": {"picture": b"a"}}),
+        (422, "The picture cannot be read: .+ save it anew", {"content": PAGE[:150]}),
+        (413, "has more than 40 megapixels. Make it", {"content": promised(50_000, 50_000)}),
+        (400, "more than one part. Send one file", {"files": [("picture", PAGE)] * 2}),
+        (400, "more than one", {"files": {"picture": PAGE}, "data": {"name": "value"}}),
+        (422, "no file named picture. Send one", {"files": {"image": PAGE}}),
+        (422, "glyphs: .+ boolean", {"content": PAGE, "params": {"glyphs": "maybe"}}),
+    ],
+)
+def test_what_cannot_be_read_is_told_with_what_to_do(client, status, detail, request_):
+    assert re.search(detail, refused(client.post("/v1/read", **request_), status))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"--x\r\n",
+        b"--x\r\nContent-Disposition: form-data\r\n\r\n7\r\n--x--",
+        b"--x--\r\n",
+        b"\0" * 99,
+    ],
+)
+def test_a_form_that_is_none_is_refused(client, content):
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    response = client.post("/v1/read", content=content, headers=headers)
+    assert refused(response, response.status_code)
+    assert response.status_code in (400, 422)
+    headers = {"Content-Type": "multipart/form-data"}
+    assert "damaged" in refused(client.post("/v1/read", content=content, headers=headers), 400)
+
+
+def test_a_picture_may_have_so_many_bytes_and_no_more():
+    with served(most_bytes=len(PAGE)) as client:
+        for kept in ({"content": PAGE}, {"files": {"picture": PAGE}}, {"content": iter([PAGE])}):
+            assert client.post("/v1/read", **kept).status_code == 200
+        more = PAGE + b"."
+        for over in ({"content": more}, {"files": {"picture": more}}, {"content": iter([more])}):
+            assert "more than 0.0" in refused(client.post("/v1/read", **over), 413)
+        form = client.post("/v1/read", files={"picture": PAGE, "more": b"." * 20_000})
+        assert "Send a smaller one." in refused(form, 413)
+
+
+def test_a_picture_may_have_so_many_pixels_and_no_more():
+    height, width = Image.open(io.BytesIO(PAGE)).size
+    with served(most_pixels=height * width) as client:
+        assert client.post("/v1/read", content=PAGE).status_code == 200
+    with served(most_pixels=height * width - 1) as client:
+        assert "megapixels" in refused(client.post("/v1/read", content=PAGE), 413)
+
+
+def test_pictures_stay_in_memory(monkeypatch):
+    monkeypatch.setattr("tempfile.SpooledTemporaryFile.rollover", lambda _: 1 / 0)
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda *_, **__: 1 / 0)
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(PAGE)).resize((1600, 1400)).save(buffer, "BMP")
+    with served() as client:
+        response = client.post("/v1/read", files={"picture": buffer.getvalue()})
+    assert response.json()["text"] == "31\n4159"
+
+
+def ask(
+    app, messages, path="/v1/read", method="POST", **headers
+) -> tuple[int, dict[str, str], int]:
+    """Status and headers of an answer, and how many messages were taken; then nothing comes."""
+    taken, answer = 0, {}
+
+    async def receive():
+        nonlocal taken
+        message = next(messages, None)
+        if message is None:
+            await asyncio.sleep(60)
+        taken += 1
+        return message
+
+    async def send(message):
+        answer.update(message)
+
+    names = {"host": "localhost", **headers}
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in names.items()],
+    }
+    asyncio.run(app(scope, receive, send))
+    found = {name.decode(): value.decode() for name, value in answer["headers"]}
+    return answer["status"], found, taken
+
+
+def part(body: bytes) -> dict[str, object]:
+    return {"type": "http.request", "body": body, "more_body": True}
+
+
+def test_a_body_without_end_is_read_no_further_than_it_may_go():
+    app = create_app(Settings(most_bytes=1_000_000))
+    chunked = {"transfer-encoding": "chunked"}
+    status, headers, taken = ask(app, iter(lambda: part(b"." * 65536), b""), **chunked)
+    assert (status, headers["connection"], taken) == (413, "close", 16)
+    form = {"content-type": "multipart/form-data; boundary=x"}
+    head = b'--x\r\nContent-Disposition: form-data; name="picture"; filename="a"\r\n\r\n'
+    parts = iter([part(head), *[part(b"." * 65536)] * 100])
+    assert ask(app, parts, **chunked, **form)[::2] == (413, 17)
+    assert ask(app, iter([]), **{"content-length": "1000001"})[::2] == (413, 0)
+
+
+def test_a_body_that_does_not_come_is_not_awaited():
+    app = create_app(Settings(most_seconds=0.2))
+    status, headers, _ = ask(app, iter([part(PAGE[:100])]))
+    assert (status, headers["connection"]) == (408, "close")
+
+
+def test_a_client_that_goes_away_is_no_failure(caplog):
+    caplog.set_level(logging.INFO)
+    messages = iter([part(PAGE[:100]), {"type": "http.disconnect"}])
+    assert ask(create_app(Settings()), messages)[0] == 400
+    assert [each.levelname for each in caplog.records if "mnist_lit" in each.name] == ["INFO"]
+
+
+# ---- time and queue ----
+
+
+class Slow:
+    """Keeps the readers waiting until it is told to go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.go_on, self.begun = threading.Event(), threading.Semaphore(0)
+        read = Reader.read
+
+        def slow_read(*args):
+            self.begun.release()
+            assert self.go_on.wait(20)
+            return read(*args)
+
+        monkeypatch.setattr(Reader, "read", slow_read)
+
+
+@pytest.fixture
+def slow(monkeypatch) -> Iterator[Slow]:
+    slow = Slow(monkeypatch)
+    yield slow
+    slow.go_on.set()
+
+
+def test_a_full_queue_is_told_at_once_and_the_others_are_answered(slow):
+    app = create_app(Settings(threads=1, most_waiting=1))
+
+    async def load() -> list[httpx2.Response]:
+        transport = httpx2.ASGITransport(app)
+        async with httpx2.AsyncClient(transport=transport, base_url=HERE) as client:
+            assert (await client.get("/readyz")).status_code == 200
+            taken = [asyncio.create_task(client.post("/v1/read", content=PAGE)) for _ in range(2)]
+            await asyncio.to_thread(slow.begun.acquire)
+            over, ready, alive = [
+                await call
+                for call in (
+                    client.post("/v1/read", content=PAGE),
+                    client.get("/readyz"),
+                    client.get("/healthz"),
+                )
+            ]
+            slow.go_on.set()
+            return [over, ready, alive, *await asyncio.gather(*taken)]
+
+    over, ready, alive, *taken = asyncio.run(load())
+    for response in (over, ready):
+        assert "Too many pictures wait to be read." in refused(response, 503)
+        assert int(response.headers["retry-after"]) > 0
+    assert alive.status_code == 200
+    assert [response.json()["text"] for response in taken] == ["31\n4159"] * 2
+
+
+def test_a_picture_that_takes_too_long_keeps_its_place_until_it_is_read(slow):
+    with served(threads=1, most_waiting=0, most_seconds=0.2) as client:
+        late = client.post("/v1/read", content=PAGE)
+        assert "was not read within 0.2 seconds" in refused(late, 503)
+        assert "retry-after" in late.headers
+        assert refused(client.get("/readyz"), 503)
+        slow.go_on.set()
+        while client.get("/readyz").status_code == 503:
+            pass
+        assert client.post("/v1/read", content=PAGE).status_code in (200, 503)
+
+
+# ---- protection ----
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/", 200), ("/docs", 200), ("/v1/model", 200), ("/none", 404), ("/static/none", 404)],
+)
+def test_every_answer_is_protected(client, path, status):
+    response = client.get(path)
+    assert response.status_code == status
+    assert response.headers.items() >= {k.lower(): v for k, v in HEADERS.items()}.items()
+    policy = response.headers["content-security-policy"]
+    assert "default-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert "http" not in policy
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:8000", "127.0.0.1:1", "[::1]:8000", "digits.example.org"]
+)
+def test_own_names_are_answered(host):
+    with served(hosts=(*Settings.hosts, "digits.example.org")) as client:
+        assert client.get("/healthz", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["", "example.org", "localhost.example.org", "a@localhost", "localhost/", "::1", "127.0.0.2"],
+)
+def test_other_names_are_refused(client, host):
+    response = client.get("/healthz", headers={"Host": host})
+    assert "--allow-host" in refused(response, 400)
+    assert response.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize("folder", ["/static", "/docs"])
+@pytest.mark.parametrize(
+    "way", ["/../app.py", "/x/../../app.py", "/..\\app.py", "//etc/passwd", "/\0", "/.", "/" * 999]
+)
+def test_nothing_beside_the_pages_can_be_reached(folder, way):
+    assert ask(create_app(Settings()), iter([]), folder + way, method="GET")[0] == 404
+
+
+def test_files_are_asked_for_again_only_if_they_have_changed(client):
+    for path, kind in (
+        ("/", "text/html"),
+        ("/docs", "text/html"),
+        ("/docs/start.js", "text/javascript"),
+        ("/docs/swagger-ui.css", "text/css"),
+    ):
+        response = client.get(path)
+        assert response.headers["content-type"].startswith(kind)
+        assert response.headers["cache-control"] == "no-cache"
+        again = client.get(path, headers={"If-None-Match": response.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+    assert client.get("/v1/model").headers["cache-control"] == "no-store"
+
+
+# ---- what is noted ----
+
+
+def test_the_log_has_size_time_and_outcome_and_nothing_of_the_picture(client, caplog):
+    caplog.set_level(logging.DEBUG)
+    form = {"picture": ("holiday.png", PAGE, "image/png")}
+    client.post("/v1/read?glyphs=true&secret=holiday", files=form)
+    client.post("/v1/read", files={"picture": ("holiday.png", b"holiday")})
+    client.get("/a%0ab")
+    lines = [each.getMessage() for each in caplog.records if "mnist_lit" in each.name]
+    assert re.fullmatch(r"POST /v1/read 200 \d{4,6} bytes \d+ ms", lines[0])
+    assert re.fullmatch(r"POST /v1/read 415 \d{3} bytes \d+ ms", lines[1])
+    assert re.fullmatch(r"GET /a%0Ab 404 0 bytes \d+ ms", lines[2])
+    assert len(lines) == 3
+    assert "holiday" not in "".join(lines)
+
+
+def test_a_failure_is_a_problem_and_its_message_is_not_logged(monkeypatch, caplog):
+    def fail(*_):
+        raise ZeroDivisionError("".join(["holi", "day"]))
+
+    monkeypatch.setattr(Reader, "read", fail)
+    with served() as client:
+        response = client.post("/v1/read", content=PAGE)
+        assert "Its log says where." in refused(response, 500)
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert 'status="500"' in client.get("/metrics").text
+    assert "ZeroDivisionError" in caplog.text
+    assert "in fail" in caplog.text
+    assert "holiday" not in caplog.text
+
+
+def test_metrics_count_requests_in_few_series():
+    with served() as client:
+        client.post("/v1/read", content=PAGE)
+        client.post("/v1/read", content=b"?")
+        for number in range(3):
+            client.request(f"ODD{number}", f"/{number}")
+        response = client.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain; version=")
+    lines = response.text.splitlines()
+    for line in (
+        'http_requests_total{method="POST",path="/v1/read",status="200"} 1.0',
+        'http_requests_total{method="POST",path="/v1/read",status="415"} 1.0',
+        'http_requests_total{method="other",path="other",status="404"} 3.0',
+        'http_request_duration_seconds_count{path="/v1/read"} 2.0',
+        "http_requests_open 1.0",
+    ):
+        assert line in lines
+
+
+# ---- documentation ----
+
+
+def test_the_documentation_has_examples_and_asks_no_other_host(client):
+    document = client.get("/openapi.json").json()
+    read = document["paths"]["/v1/read"]["post"]
+    assert read["responses"].keys() == {*map(str, (200, 400, 408, 413, 415, 422, 503))}
+    assert document["components"]["schemas"]["PictureRead"]["example"]["text"] == "7"
+    for status, response in read["responses"].items():
+        kind = "application/json" if status == "200" else "application/problem+json"
+        assert response["content"].keys() == {kind}
+    page = client.get("/docs").text
+    loaded = re.findall(r'(?:src|href)="(.+?)"', page)
+    assert len(loaded) > 3
+    assert all(client.get(path).status_code == 200 for path in loaded)
+    for text in (page, client.get("/docs/start.js").text):
+        assert "//" not in re.sub(r"(?m)\s// .*$|^// .*$", "", text)
+
+
+def test_every_answer_is_as_the_documentation_says():
+    pictures = st.binary() | st.sampled_from([PAGE, PAGE[:200], BLANK])
+    schemathesis.openapi.format("binary", pictures)
+    app = create_app(Settings(hosts=("testserver",)))
+    schema = schemathesis.openapi.from_asgi("/openapi.json", app)
+    right = [found.ok().as_strategy() for found in schema.get_all_operations()]
+    wrong = schema["/v1/read"]["post"].as_strategy(generation_mode=GenerationMode.NEGATIVE)
+    for cases in (*right, wrong):
+
+        @settings(max_examples=20, deadline=None)
+        @given(cases)
+        def check(case):
+            # What is right by the document may still be no picture.
+            case.call_and_validate(excluded_checks=[positive_data_acceptance])
+
+        check()
+
+
+# ---- strange pictures ----
+
+
+def uploads(client, count) -> list[httpx2.Response]:
+    """The answers to damaged pictures, each sent raw or in a form."""
+    rng = np.random.default_rng(0)
+    sources = list(encoded(rng))
+    contents = [damaged(sources[i % len(sources)], rng) for i in range(count)]
+    ways = [{"content": content} for content in contents]
+    ways[::2] = [{"files": {"picture": content}} for content in contents[::2]]
+    return [client.post("/v1/read", **way) for way in ways]
+
+
+def test_damaged_pictures_are_read_or_refused(client):
+    responses = uploads(client, 100)
+    assert {response.status_code for response in responses} <= {200, 413, 415, 422}
+    assert all(refused(each, each.status_code) for each in responses if each.status_code > 200)
+    assert client.post("/v1/read", content=PAGE).json()["text"] == "31\n4159"
+
+
+# ---- imports ----
+
+
+def test_the_server_does_without_torch():
+    code = (
+        "import sys; from mnist_lit.server.command import main; from mnist_lit.server.app import *;"
+        "from mnist_lit.server.settings import Settings; create_app(Settings());"
+        "assert not {'torch', 'lightning', 'matplotlib', 'scipy'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,196 @@
+"""A study that several workers share, some of them killed; without trainings, which take time."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import TrialState
+
+from mnist_lit.errors import InputError
+from mnist_lit.sweep.space import Plan, read_plan
+from mnist_lit.sweep.study import DONE, RETRIES, Study, quiet, reason
+from tests.studying import POSTGRES, new_database
+
+ROOT = Path(__file__).parent.parent
+GRID = """
+space:
+  data.batch_size: {choices: [1, 2, 4]}
+  seed_everything: {choices: [0, 1, 2, 3]}
+sampler: {name: GridSampler}
+heartbeat: 2
+"""
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> None:
+    quiet()
+
+
+@pytest.fixture(params=["sqlite", POSTGRES])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database of the test's own, without tables."""
+    return new_database(request.param, tmp_path)
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Path:
+    path = tmp_path / "space.yaml"
+    path.write_text(GRID)
+    return path
+
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start(url: str, space: Path) -> Iterator[Start]:
+    """Start a worker, whose trials take some seconds; it prints their numbers as they begin."""
+    workers = []
+
+    def begin(seconds: float = 0.1) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "tests.studying", url, str(space), str(seconds)]
+        pipe = subprocess.PIPE
+        worker = subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
+        workers.append(worker)
+        return worker
+
+    yield begin
+    for worker in workers:
+        worker.kill()
+        worker.communicate()
+
+
+def assert_complete(url: str, plan: Plan, lost: int = 0) -> None:
+    """Each point of the grid is complete once, and nothing else counts, waits or runs."""
+    with closing(Study(url, "study", plan, None)) as study:
+        trials = study.study.get_trials()
+        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        assert sorted(map(values, complete)) == sorted(tuple(p.values()) for p in study.grid or [])
+        assert study.trials() == complete
+        left = [trial for trial in trials if trial.state != TrialState.COMPLETE]
+        assert {trial.state for trial in left} <= {TrialState.FAIL}
+        assert len(left) >= lost  # on a busy machine a worker may not be heard of in time
+
+
+def values(trial: Any) -> tuple[Any, ...]:
+    return tuple(trial.params[key] for key in ("data.batch_size", "seed_everything"))
+
+
+def test_a_killed_worker_loses_only_its_trial_which_another_does(url, space, start):
+    victim = start(1000)
+    assert victim.stdout.readline() == "0\n"
+    others = [start() for _ in range(3)]  # test_sweep.py has one
+    assert others[0].stdout.readline()
+    victim.kill()
+    for worker in others:
+        _, err = worker.communicate(timeout=100)
+        assert (worker.returncode, err) == (0, "")
+    assert_complete(url, read_plan(space), lost=1)
+
+
+def test_a_worker_that_was_not_heard_of_learns_that_its_trial_is_anothers(url, space, start):
+    paused = start(1)
+    assert paused.stdout.readline()
+    paused.send_signal(signal.SIGSTOP)
+    other = start()
+    assert other.communicate(timeout=100)[1] == ""
+    paused.send_signal(signal.SIGCONT)
+    assert "UpdateFinishedTrialError" in paused.communicate(timeout=100)[1]
+    assert_complete(url, read_plan(space), lost=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_eight_kills_at_random_moments_lose_nothing(url, space, start, seed):
+    moments = random.Random(seed)
+    workers = [start(0.3) for _ in range(4)]
+    with closing(Study(url, "study", read_plan(space), None)) as study:
+        for kills in range(8):
+            while len(study.trials(*DONE)) < kills:
+                time.sleep(0.05)
+            victim = workers.pop(moments.randrange(4))
+            victim.stdout.readline()
+            time.sleep(moments.uniform(0, 1))
+            victim.kill()
+            workers.append(start(0.3))
+    for worker in workers:
+        _, err = worker.communicate(timeout=200)
+        assert (worker.returncode, err) == (0, "")
+    assert_complete(url, read_plan(space))
+
+
+@pytest.mark.parametrize("url", [POSTGRES], indirect=True)  # on SQLite a lock goes before all
+def test_workers_that_begin_an_empty_database_at_once(url, space, start):
+    workers = [start() for _ in range(4)]
+    for worker in workers:
+        _, err = worker.communicate(timeout=100)
+        assert (worker.returncode, err) == (0, "")
+    assert_complete(url, read_plan(space))
+
+
+def test_a_trial_whose_workers_are_killed_again_and_again_is_a_failed_one(url, space):
+    plan = read_plan(space)
+    with closing(Study(url, "study", plan, 2)) as study:
+        params = set()
+        for _ in range(RETRIES + 1):
+            trial = study.claim()
+            params.add(values(trial))
+            study.study.tell(trial, state=TrialState.FAIL)  # as if nothing had been heard of it
+            study.storage.heartbeat_stale_trial_callback(
+                study.study, study.study.trials[trial.number]
+            )
+        assert len(params) == 1
+        [failed] = study.trials()
+        assert reason(failed) == "its worker was killed, 4 times"
+        assert values(study.claim()) not in params
+
+
+def test_a_trial_given_back_is_the_next_and_never_counts_as_killed(url, space):
+    with closing(Study(url, "study", read_plan(space), 1)) as study:
+        numbers = []
+        for _ in range(RETRIES + 2):
+            trial = study.claim()
+            numbers.append(trial.number)
+            study.give_back(trial)
+            [waiting] = study.trials()
+            assert waiting.params == trial.params
+        assert numbers == list(range(RETRIES + 2))
+        study.end(study.claim(), TrialState.COMPLETE, 1.0)
+        assert study.claim() is None
+
+
+def test_a_trial_ends_once(url, space):
+    with closing(Study(url, "study", read_plan(space), 3)) as study:
+        trial = study.claim()
+        study.fail(trial, "it diverged")
+        with pytest.raises(UpdateFinishedTrialError):
+            study.end(trial, TrialState.COMPLETE, 1.0)
+        study.give_back(trial)
+        [failed] = study.trials()
+        assert reason(failed) == "it diverged"
+
+
+@pytest.mark.parametrize(
+    ("url", "what"),
+    [
+        ("nonsense", "Could not parse"),
+        ("redis://localhost", "Can't load plugin"),
+        ("sqlite://", "in memory"),
+        ("sqlite:////proc/none/study.db", "No such file"),
+        ("postgresql+psycopg://user:secret@127.0.0.1:1/study", "Connection refused"),
+    ],
+)
+def test_a_database_that_cannot_be_opened(space, url, what):
+    with pytest.raises(InputError, match=r"^The database cannot be opened: ") as error:
+        Study(url, "study", read_plan(space), 1)
+    assert what in str(error.value)
+    assert "secret" not in str(error.value)
+    assert len(str(error.value).splitlines()) == 2
