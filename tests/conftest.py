@@ -118,7 +118,7 @@ def start(*args: str, cwd: Path) -> subprocess.Popen[str]:
     )
 
 
-def finish(process: subprocess.Popen[str], seconds: float = 100) -> tuple[int, str, str]:
+def finish(process: subprocess.Popen[str], seconds: float = 300) -> tuple[int, str, str]:
     try:
         out, err = process.communicate(timeout=seconds)
     finally:
