@@ -1,6 +1,7 @@
 """The table of commands, and how the program ends: imports a command's module when it is called."""
 
 import gc
+import os
 import signal
 import sys
 from importlib import import_module
@@ -60,7 +61,8 @@ def main(args: list[str] | None = None) -> int:
     try:
         return exit_status(lambda: _run(args))
     except Stopped as stopped:
-        print(f"Stopped by {stopped}.", file=sys.stderr)
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes one speaks
+            print(f"Stopped by {stopped}.", file=sys.stderr)
         return stopped.status
     finally:
         for signum, handler in handlers.items():

@@ -27,10 +27,9 @@ from mnist_lit.data import MNISTDataModule
 from mnist_lit.errors import InputError
 from mnist_lit.module import SCHEDULE_LENGTHS, DigitClassifier
 from mnist_lit.pictures import TestPictures
+from mnist_lit.processes import PROGRAM, Together, broken_connection, check_number, program
 from mnist_lit.run_files import in_training
 from mnist_lit.usage import explain
-
-PROGRAM = "python -m mnist_lit"
 
 PREDICT = """\
 Write what a checkpoint reads into predictions.csv: in the test images, or, with --data.predict_dir
@@ -65,6 +64,7 @@ QUIET = (
     ".*sync_dist=True",  # every process has the same figures, of all answers
     ".*GPU available but not used",  # the CPU was asked for
     ".*Total length of `list` across ranks is zero",  # val_size 0 was asked for
+    ".*srun. command is available",  # one process on a cluster's login node needs no SLURM
     ".*isinstance.treespec, LeafSpec.* is deprecated",  # Lightning's use of torch
 )
 
@@ -98,6 +98,8 @@ def main(args: list[str], callbacks: Sequence[Callback] = ()) -> int:
             "Make room, or get the right to read and write; the checkpoints are intact.",
         ) from error
     except RuntimeError as error:
+        if lost := broken_connection(error):
+            raise InputError(lost, "See above why one of them ended; start them again.") from error
         if "Early stopping conditioned on metric" not in str(error):
             raise
         raise InputError(
@@ -181,9 +183,10 @@ class DigitsCLI(LightningCLI):
             )
         settings = self.config[self.command]
         if isinstance(settings.seed_everything, bool):  # none was given
-            started = "LOCAL_RANK" in os.environ  # by Lightning, beside the process that drew one
-            drawn = os.environ["PL_GLOBAL_SEED"] if started else secrets.randbelow(2**32)
-            settings.seed_everything = int(drawn)
+            # Lightning hands it on to the processes that it starts. Of those that torchrun or SLURM
+            # starts each draws one; weights and batches are by the first one's.
+            handed_on = os.environ.get("PL_GLOBAL_SEED") if "LOCAL_RANK" in os.environ else None
+            settings.seed_everything = int(handed_on or secrets.randbelow(2**32))
         if self.command == "fit":
             runs.check_name(settings.name)
 
@@ -244,7 +247,8 @@ class DigitsCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add to the user's what a run always needs: no list in a configuration takes it away."""
         given = self.config_init[self.command].trainer
-        callbacks = [*_listed(given.callbacks), *self.more_callbacks, *self._callbacks()]
+        own = [*self.more_callbacks, *self._callbacks()]
+        callbacks = [Together(), *_listed(given.callbacks), *own]
         plugins = [*_listed(given.plugins), runs.WholeCheckpointIO()]
         if given.enable_progress_bar is None and not sys.stdout.isatty():
             kwargs["enable_progress_bar"] = False
@@ -256,7 +260,9 @@ class DigitsCLI(LightningCLI):
             kwargs["logger"] = False
         if self.command != "fit":
             kwargs["enable_checkpointing"] = False
-        return super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **kwargs)
+        trainer = super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **kwargs)
+        check_number(trainer)
+        return trainer
 
     def _callbacks(self) -> list[Callback]:
         if self.command == "fit":
@@ -309,6 +315,8 @@ class DigitsCLI(LightningCLI):
         try:
             trainer.fit(**kwargs)
         except BaseException as error:
+            if lost := broken_connection(error):  # on each process: any may be the last one
+                raise InputError(lost, self._how_to_go_on().splitlines()[-1]) from error
             stopped = not isinstance(error, Exception)  # but by a signal
             if trainer.is_global_zero and (stopped or self._kept("last")):
                 print(self._how_to_go_on(), file=sys.stderr)
@@ -335,11 +343,13 @@ class DigitsCLI(LightningCLI):
 
     def _how_to_go_on(self) -> str:
         last = self._kept("last")
+        if not last and self.trainer.current_epoch:
+            return "There is no checkpoint here."  # but perhaps on the first machine
         if not last:
             return "No epoch was finished, so there is no checkpoint."
         return (
             f"Kept: {last}, after epoch {runs.load_checkpoint(last)['epoch'] + 1}\n"
-            f"To go on from there: {PROGRAM} fit --ckpt_path {last}"
+            f"To go on from there: {program()} fit --ckpt_path {last}"
         )
 
     def _run_loggers(self) -> list[Logger]:

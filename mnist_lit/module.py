@@ -254,7 +254,8 @@ class DigitClassifier(LightningModule):
         losses = loss.expand(len(targets))  # each image counts, whatever the size of the batch
         latest = self.train_metrics(preds=digits, target=labels, value=losses)
         scalars = {name.removesuffix("_epoch"): value for name, value in latest.items()}
-        self.log_dict(scalars, on_step=on_step, on_epoch=on_epoch, prog_bar=True)
+        # The devices have as many images each, so the mean of their means is that of all.
+        self.log_dict(scalars, on_step=on_step, on_epoch=on_epoch, prog_bar=True, sync_dist=True)
 
     def _answer(self, batch: Batch) -> None:
         images, labels = batch

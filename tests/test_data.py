@@ -163,6 +163,20 @@ def test_the_order_of_an_epoch_is_a_function_of_seed_and_epoch(data_dir):
     assert not torch.equal(second, labels_in_order(datamodule, epoch=0))
 
 
+@pytest.mark.parametrize("world", [2, 4])
+def test_a_step_of_several_processes_has_the_images_of_one_processs_step(
+    data_dir, monkeypatch, world
+):
+    def steps(world: int) -> list[set[int]]:
+        datamodule, batches = module(data_dir, batch_size=64 // world), []
+        for rank in range(world):
+            monkeypatch.setattr(datamodule, "_world", lambda rank=rank: (world, rank))
+            batches.append(list(datamodule.train_dataloader().batch_sampler))
+        return [set().union(*step) for step in zip(*batches, strict=True)]
+
+    assert steps(world) == steps(1)
+
+
 def test_a_batch_is_one_fetch_without_per_image_work(data_dir, monkeypatch):  # [8]
     monkeypatch.delattr(DigitDataset, "__getitem__")
     images, labels = next(iter(module(data_dir).train_dataloader()))

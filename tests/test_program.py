@@ -1,6 +1,5 @@
 """The real program in processes of its own; numbers in brackets: lines of users' reports."""
 
-import json
 import os
 import pty
 import re
@@ -16,17 +15,9 @@ import pytest
 
 from mnist_lit import __version__
 from mnist_lit.__main__ import COMMANDS, main
-from tests.conftest import SMALL, start
+from tests.conftest import SMALL, finish, start
 
 LAST = Path("lightning_logs/version_0/checkpoints/last.ckpt")
-
-
-def finish(process: subprocess.Popen[str], seconds: float = 100) -> tuple[int, str, str]:
-    try:
-        out, err = process.communicate(timeout=seconds)
-    finally:
-        process.kill()
-    return process.returncode, out, err
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
@@ -120,34 +111,6 @@ def test_two_fits_at_once_in_an_empty_directory_both_succeed(tmp_path):  # [2] [
         run = tmp_path / "lightning_logs" / f"version_{version}"
         assert {"config.yaml", "metrics.csv"} <= {path.name for path in run.iterdir()}
         assert len(list(run.glob("events*"))) == 1
-
-
-def test_several_devices_train_together_and_judge_each_image_once(tmp_path, data_dir):  # [27]
-    arguments = [*SMALL, f"--data.data_dir={data_dir}", "--data.val_size=1001"]
-    arguments += ["--trainer.devices=2", "--trainer.limit_val_batches=1.0"]
-    code, out, err = finish(start("fit", *arguments, cwd=tmp_path))
-    assert (code, err) == (0, "")
-    assert out.count("Run: ") == 1
-    [validated] = re.findall(r"epoch 2/2 .* val/loss (\S+)  val/accuracy (\S+)", out)
-    results, tables = [], []
-    for devices in (3, 2, 1):
-        last = ["--ckpt_path=last", f"--trainer.devices={devices}"]
-        code, out, err = finish(start("test", *last, cwd=tmp_path))
-        assert (code, err) == (0, "")
-        assert out.count("accuracy ") == 1
-        results.append(json.loads((tmp_path / LAST.parent.parent / "test.json").read_text()))
-        code, out, err = finish(start("validate", *last, cwd=tmp_path))
-        assert (code, err) == (0, "")
-        tables.append(out)
-    for each in results[:2]:
-        for name in ("images", "errors", "confusion", "wrong"):
-            assert each[name] == results[2][name], name
-        assert each["loss"] == pytest.approx(results[2]["loss"], rel=1e-6)
-    assert results[0]["images"] == 10_000
-    assert tables[0] == tables[1] == tables[2]
-    [loss] = re.findall(r"^loss +(\S+) ", tables[0], re.MULTILINE)
-    [errors] = re.findall(r"^errors +(\d+)$", tables[0], re.MULTILINE)
-    assert validated == (loss, f"{1 - int(errors) / 1001:.4f}")
 
 
 def test_on_a_terminal_there_is_a_progress_bar(tmp_path, data_dir):  # [29]
