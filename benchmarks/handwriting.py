@@ -14,6 +14,7 @@ What this does not show: handwriting that is not in the folder.
 
 import argparse
 import re
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -22,6 +23,8 @@ import torch
 from common import footer, table
 from PIL import Image
 
+from mnist_lit.errors import InputError, exit_status
+from mnist_lit.files import pictures_in
 from mnist_lit.ink import open_picture
 from mnist_lit.judging import wilson_interval
 from mnist_lit.reader import Reader
@@ -47,13 +50,13 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="default: the one in the package")
     options = parser.parse_args()
     reader = Reader(options.model)
-    truths = {
-        path: match[0]
-        for path in sorted(options.folder.iterdir())
-        if (match := re.match(r"\d+", path.name))
-    }
+    pictures, _ = pictures_in(options.folder)
+    truths = {path: match[0] for path in pictures if (match := re.match(r"\d+", path.name))}
     if not truths:
-        parser.error(f"no file name in {options.folder} begins with a digit")
+        raise InputError(
+            f"No picture's name in {options.folder} begins with a digit.",
+            "Name each after what is written there: 4_anna.png, 2025-photo.jpg.",
+        )
 
     readings = {path: reader.read(path) for path in truths}
     texts = {path: reading.text.replace("\n", "") for path, reading in readings.items()}
@@ -78,4 +81,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_status(main))

@@ -2,6 +2,8 @@
 
 import os
 
+from mnist_lit.errors import InputError
+
 # ONNX Runtime, from 1.29 on, would tell its makers of every start and every model.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
@@ -9,7 +11,7 @@ TYPE_CHECKING = False  # that of typing, whose import takes as long as all the r
 if TYPE_CHECKING:
     from mnist_lit.reader import Reader
 
-__all__ = ["Reader", "__version__"]
+__all__ = ["InputError", "Reader", "__version__"]
 
 __version__ = "0.1.0"
 

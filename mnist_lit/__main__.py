@@ -8,7 +8,7 @@ from importlib import import_module
 from types import FrameType
 
 from mnist_lit import __version__
-from mnist_lit.errors import InputError
+from mnist_lit.errors import InputError, exit_status
 
 COMMANDS = {
     "fit": ("mnist_lit.cli", "train a network"),
@@ -57,6 +57,19 @@ def main(args: list[str] | None = None) -> int:
         after SIGTERM.
     """
     args = sys.argv[1:] if args is None else args
+    handlers = {signum: signal.signal(signum, _stop) for signum in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return exit_status(lambda: _run(args))
+    except Stopped as stopped:
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes one speaks
+            print(f"Stopped by {stopped}.", file=sys.stderr)
+        return stopped.status
+    finally:
+        for signum, handler in handlers.items():
+            signal.signal(signum, handler)
+
+
+def _run(args: list[str]) -> int | None:
     command = args[0] if args else "--help"
     if command in ("-h", "--help"):
         lines = (f"  {name:10}{purpose}" for name, (_, purpose) in COMMANDS.items())
@@ -65,28 +78,17 @@ def main(args: list[str] | None = None) -> int:
     if command == "--version":
         print(f"mnist_lit {__version__}")
         return 0
-    handlers = {signum: signal.signal(signum, _stop) for signum in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        if command not in COMMANDS:
-            raise InputError(
-                f"There is no command {command!r}.",
-                f"The command comes first: one of {', '.join(COMMANDS)}.",
-            )
-        gc.disable()  # what an import makes stays; to look for garbage in it would only take time
-        module = import_module(COMMANDS[command][0])
-        gc.freeze()
-        gc.enable()
-        return module.main(args) or 0
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except Stopped as stopped:
-        if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes one speaks
-            print(f"Stopped by {stopped}.", file=sys.stderr)
-        return stopped.status
-    finally:
-        for signum, handler in handlers.items():
-            signal.signal(signum, handler)
+    if command not in COMMANDS:
+        raise InputError(
+            f"There is no command {command!r}.",
+            f"The command comes first: one of {', '.join(COMMANDS)}.",
+        )
+    gc.disable()  # what an import makes stays; to look for garbage in it would only take time
+    module = import_module(COMMANDS[command][0])
+    gc.freeze()
+    gc.enable()
+    status: int | None = module.main(args)
+    return status
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:

@@ -5,6 +5,7 @@ import math
 from torch import Tensor
 
 SURE = 0.99  # share of the digits that are not doubtful
+LEAST = 0.5  # threshold: below it a digit is less probable than all the others together
 
 
 def fitted_temperature(labels: Tensor, logits: Tensor) -> float:
@@ -34,10 +35,13 @@ def fitted_temperature(labels: Tensor, logits: Tensor) -> float:
 
 
 def default_threshold(logits: Tensor) -> float:
-    """The probability that 99 % of the digits exceed; a less probable one is doubtful.
+    """The probability that 99 % of the digits exceed, or one half; a less probable one is doubtful.
+
+    What is less probable than all other digits together is doubtful, however bad the network is:
+    the 99 % of a weak one would let pass nearly everything.
 
     Args:
         logits: ``float32 (n, 10)``, of validation images, divided by the temperature.
     """
     confidences: Tensor = logits.softmax(dim=1).amax(dim=1)
-    return float(confidences.quantile(1 - SURE))
+    return max(LEAST, float(confidences.quantile(1 - SURE)))

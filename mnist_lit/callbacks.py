@@ -217,7 +217,7 @@ class Predictions(BasePredictionWriter):
     prediction and probability.
 
     Args:
-        path: The file to write.
+        path: The file to write; one that is there stays, and the new one's name gets a number.
     """
 
     def __init__(self, path: Path) -> None:
@@ -247,13 +247,17 @@ class Predictions(BasePredictionWriter):
         if places := trainer.datamodule.places:  # type: ignore[attr-defined]  # set late
             heading = [*PLACE, "prediction", "probability"]
             rows = [(*places[index], *answer) for index, _, *answer, _ in rows]
-            about = f"of the digits in {len({file for file, *_ in places}):,} pictures"
+            about = f"digits {len(rows):,}, pictures {len({file for file, *_ in places}):,}"
         else:
             heading = ["index", *columns]
             wrong = sum(label != prediction for _, label, prediction, *_ in rows)
-            about = f"{wrong:,} of them wrong"
-        with whole(self.path) as partial, partial.open("w", newline="") as file:
+            about = f"images {len(rows):,}, wrong {wrong:,}"
+        path, number = self.path, 0
+        while path.exists():
+            number += 1
+            path = self.path.with_stem(f"{self.path.stem}_{number}")
+        with whole(path) as partial, partial.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(heading)
             writer.writerows(rows)
-        pl_module.print(f"{len(rows):,} predictions, {about}: {self.path}")
+        pl_module.print(f"Predictions: {path} ({about})")

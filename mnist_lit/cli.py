@@ -31,13 +31,26 @@ from mnist_lit.processes import PROGRAM, Together, broken_connection, check_numb
 from mnist_lit.run_files import in_training
 from mnist_lit.usage import explain
 
+PREDICT = """\
+Write what a checkpoint reads into predictions.csv: in the test images, or, with --data.predict_dir
+FOLDER, in the pictures of a folder. The probabilities are not calibrated, as those of read are; the
+exit status is 2 if a picture could not be read."""  # Lightning's own does not know our folders
+
 # A resumed run has the settings it was begun with, but for those that change nothing of what it
 # learns.
 BOUND_WHEN_RESUMED = ("model.", "data.", "seed_everything", "name")
 FREE_WHEN_RESUMED = ("data.data_dir", "data.eval_batch_size", "data.num_workers")
 
-# Errors by which a system refuses to write: no room, no right.
-REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
+# Errors by which a system refuses to write, or to read: no room, no right, nobody who listens.
+REFUSALS = (
+    errno.EPIPE,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+)
 
 # What Lightning and torch warn of on every normal run, each with the reason why it is no news.
 QUIET = (
@@ -56,19 +69,23 @@ QUIET = (
 )
 
 
-def main(args: list[str], callbacks: Sequence[Callback] = ()) -> None:
+def main(args: list[str], callbacks: Sequence[Callback] = ()) -> int:
     """Run ``fit``, ``validate``, ``test`` or ``predict``.
 
     Args:
         args: The command and its options.
         callbacks: Beside those of the command and its configuration.
 
+    Returns:
+        The exit status: 0, or 2 if ``predict`` could not read one of the pictures.
+
     Raises:
         InputError: If something is wrong with them, or with the files they name.
     """
     prepare()
     try:
-        DigitsCLI(args, callbacks)
+        cli = DigitsCLI(args, callbacks)
+        return 2 if cli.datamodule.skipped and cli.trainer.is_global_zero else 0
     except MisconfigurationException as error:
         what, *_ = str(error).strip().splitlines()
         raise InputError(what, f"All options: {PROGRAM} {args[0]} --help") from error
@@ -77,8 +94,8 @@ def main(args: list[str], callbacks: Sequence[Callback] = ()) -> None:
             raise
         place = error.filename or "A log"
         raise InputError(
-            f"{place} cannot be written: {error.strerror}.",
-            "Make room or get the right to write there; the checkpoints are intact.",
+            f"{place} cannot be used: {error.strerror}.",
+            "Make room, or get the right to read and write; the checkpoints are intact.",
         ) from error
     except RuntimeError as error:
         if lost := broken_connection(error):
@@ -131,6 +148,7 @@ class DigitsCLI(LightningCLI):
                 self.command: {
                     "exit_on_error": False,
                     "usage": f"{PROGRAM} {self.command} [--config FILE ...] [options]",
+                    **({"description": PREDICT} if self.command == "predict" else {}),
                 },
             },
             args=args,
@@ -299,8 +317,8 @@ class DigitsCLI(LightningCLI):
         except BaseException as error:
             if lost := broken_connection(error):  # on each process: any may be the last one
                 raise InputError(lost, self._how_to_go_on().splitlines()[-1]) from error
-            begun = self._kept("last") or not isinstance(error, InputError)
-            if trainer.is_global_zero and begun:
+            stopped = not isinstance(error, Exception)  # but by a signal
+            if trainer.is_global_zero and (stopped or self._kept("last")):
                 print(self._how_to_go_on(), file=sys.stderr)
             raise
         if trainer.is_global_zero and (best := self._kept("best") or self._kept("last")):

@@ -3,8 +3,6 @@
 import csv
 import io
 import json
-import os
-import sys
 from argparse import Namespace
 from collections.abc import Callable
 from datetime import datetime
@@ -80,10 +78,7 @@ def main(args: list[str]) -> None:
             text += "\n\nThe same with n seeds, mean ± sample standard deviation:\n"
             label = {} if headings else {"name": "all runs"}
             text += table([label | group for group in groups], classes)
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:  # the reader has seen enough; Python flushes once more at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print(text)
 
 
 def _options(args: list[str]) -> Namespace:

@@ -74,7 +74,7 @@ class MNISTDataModule(LightningDataModule):
         split_seed: Seed of the validation split, which the global seed never moves.
         num_workers: Processes that fetch batches. 0 is fastest: a fetch is one indexing operation.
         predict_dir: Folder with the pictures whose digits ``predict`` reads; null for the test
-            images.
+            images. Probabilities are the network's own; ``export`` calibrates those of ``read``.
 
     Raises:
         InputError: If a number is out of range, or the data is neither complete nor restorable.
@@ -110,6 +110,7 @@ class MNISTDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.predict_dir = predict_dir
         self.places: list[Place] = []  # of the digits in predict_dir
+        self.skipped = 0  # pictures there that cannot be read
         self.seed = 0
 
     def prepare_data(self) -> None:
@@ -141,7 +142,7 @@ class MNISTDataModule(LightningDataModule):
         if self.predict_dir:
             from mnist_lit.glyphs import find_glyphs  # the other commands have no need of it
 
-            images, self.places = find_glyphs(Path(self.predict_dir))
+            images, self.places, self.skipped = find_glyphs(Path(self.predict_dir))
             processes, _ = self._world()
             if len(images) < processes:
                 raise InputError(

@@ -4,11 +4,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from mnist_lit.reader import Digit, Reading
+from mnist_lit.reader import Digit, Reading, percent
 
 # As in figures.py: the colour-blind tell these apart. Orange is what is doubtful.
 BLUE, VERMILION = "#0072B2", "#D55E00"
-INK, PAPER = "#222222", "white"
+INK, RULE, PAPER = "#222222", "#999999", "white"
 LONGEST, SHORTEST = 1600, 480  # pixels that the longer side of the picture is brought to
 GLYPH = 84  # pixels: each of the 28 becomes three
 GAP = 12
@@ -51,10 +51,10 @@ def _draw_box(brush: ImageDraw.ImageDraw, digit: Digit, scale: float) -> None:
 
 
 def _panel(reading: Reading, width: int) -> Image.Image:
-    """The glyphs, as many in a row as there is room for; a line of digits begins a row."""
+    """The glyphs, as many in a row as there is room for; a rule stands between lines of digits."""
     columns = (width - GAP) // CELL[0]
     rows = [
-        line[start : start + columns]
+        (start == 0, line[start : start + columns])
         for line in reading.lines
         for start in range(0, len(line), columns)
     ]
@@ -62,7 +62,10 @@ def _panel(reading: Reading, width: int) -> Image.Image:
     brush = ImageDraw.Draw(panel)
     caption = "What the network saw, 28 x 28 pixels each:" if rows else "No digit found."
     brush.text((GAP, GAP), caption, INK, ImageFont.load_default(15))
-    for y, row in enumerate(rows):
+    for y, (begins, row) in enumerate(rows):
+        if begins and y:
+            height = CAPTION + y * CELL[1] + GAP // 2
+            brush.line((GAP, height, width - GAP, height), RULE)
         for x, digit in enumerate(row):
             _draw_glyph(panel, brush, digit, (x * CELL[0] + GAP, CAPTION + y * CELL[1] + GAP))
     return panel
@@ -75,7 +78,7 @@ def _draw_glyph(
     panel.paste(glyph.resize((GLYPH, GLYPH), Image.Resampling.NEAREST), corner)
     below = corner[1] + GLYPH + 4
     brush.text((corner[0], below), _word(digit), _color(digit), ImageFont.load_default(20))
-    share = f"{digit.probability:.1%}"
+    share = percent(digit.probability, 1)
     place = (corner[0] + GLYPH, below + 4)
     brush.text(place, share, INK, ImageFont.load_default(15), anchor="ra")
 

@@ -1,4 +1,9 @@
-"""The exception for what a user can mend, and its kinds that a server tells apart."""
+"""The exception for what a user can mend, its kinds that a server tells apart, and its end."""
+
+import errno
+import os
+import sys
+from collections.abc import Callable
 
 
 class InputError(Exception):
@@ -17,3 +22,29 @@ class TooLargeError(InputError):
 
 class UnknownFormatError(InputError):
     """What is no picture of a known format."""
+
+
+def exit_status(program: Callable[[], int | None]) -> int:
+    """Run a program; what a user can mend ends it in two lines, without a traceback.
+
+    Returns:
+        Its own status or 0; 2 after an InputError, or if the disk behind the output is full; 0 if
+        nobody listens any more.
+    """
+    try:
+        status = program() or 0
+        print(end="", flush=True)
+        return status
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # other files' are InputErrors where they are written
+        if error.errno not in (errno.EPIPE, errno.ENOSPC):
+            raise
+        # Python flushes once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno == errno.EPIPE:
+            return 0
+        what = f"error: {error.filename or 'The output'} cannot be written: {error.strerror}."
+        print(what, "Make room, or send it elsewhere.", sep="\n", file=sys.stderr)
+        return 2

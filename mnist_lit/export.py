@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from mnist_lit import __version__
-from mnist_lit.calibration import SURE, default_threshold, fitted_temperature
+from mnist_lit.calibration import LEAST, SURE, default_threshold, fitted_temperature
 from mnist_lit.data import Batch, MNISTDataModule, scaled
 from mnist_lit.errors import InputError
 from mnist_lit.files import sha256, whole
@@ -50,7 +50,7 @@ def main(args: list[str]) -> None:
     trained = load_trained(options.ckpt_path)
     data = _data(trained.config.get("data", {}), options.data_dir)
     labels, logits = _answers(trained, data.test_set, data.eval_batch_size)
-    temperature, threshold = 1.0, 0.5  # where there are no validation images
+    temperature, threshold = 1.0, LEAST  # where there are no validation images
     metadata = _provenance(trained) | {"test_accuracy": _accuracy(labels, logits)}
     if data.val_size:
         val_labels, val_logits = _answers(trained, data.val_set, data.eval_batch_size)
@@ -77,7 +77,8 @@ def words(path: Path, metadata: dict[str, Any], difference: float, val_size: int
     temperature, threshold = (f"{metadata[name]:.4f}" for name in ("temperature", "threshold"))
     if val_size:
         temperature += f", fitted to the {val_size:,} validation images"
-        threshold += f", which {SURE:.0%} of the validation digits exceed in probability"
+        fewer = "fewer than " if metadata["threshold"] == LEAST else ""
+        threshold += f", which {fewer}{SURE:.0%} of the validation digits exceed in probability"
     else:
         temperature += ": without validation images it cannot be fitted"
         threshold += ": without validation images there is none to measure"

@@ -10,6 +10,19 @@ from mnist_lit.errors import InputError
 
 
 @contextmanager
+def refusals(path: Path) -> Iterator[None]:
+    """Turn a disk's refusal to write ``path`` into an InputError."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written: {error.strerror or error}.",
+            "Make room, get the right to write, or choose another directory; "
+            "an earlier file is intact.",
+        ) from error
+
+
+@contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """Give a path beside ``path`` to write to, and move it there once it is complete.
 
@@ -18,17 +31,12 @@ def whole(path: Path) -> Iterator[Path]:
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be written: {error.strerror or error}.",
-            "Make room, get the right to write, or choose another directory; "
-            "an earlier file is intact.",
-        ) from error
+        with refusals(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield partial
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
+            partial.replace(path)
     finally:
         with suppress(OSError):  # there was no directory to write it in
             partial.unlink(missing_ok=True)
@@ -40,10 +48,13 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def pictures_in(folder: Path) -> list[Path]:
+def pictures_in(folder: Path) -> tuple[list[Path], int]:
     """The pictures in a folder, by the endings of their names, which sort them.
 
     Files in folders below it do not count, nor do hidden ones.
+
+    Returns:
+        The pictures, and the number of the other files.
 
     Raises:
         InputError: If there are none, or the folder cannot be read.
@@ -54,15 +65,15 @@ def pictures_in(folder: Path) -> list[Path]:
         ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN
     }
     try:
-        found = [path for path in folder.iterdir() if path.suffix.lower() in endings]
+        files = [path for path in folder.iterdir() if path.is_file() and path.name[0] != "."]
     except OSError as error:
         raise InputError(
             f"{folder} cannot be read: {error.strerror}.", "Name a folder with pictures."
         ) from error
-    pictures = sorted(path for path in found if path.is_file() and path.name[0] != ".")
+    pictures = sorted(path for path in files if path.suffix.lower() in endings)
     if not pictures:
         raise InputError(
             f"There are no pictures in the folder {folder}.",
             "Its own files count, by their endings (.png, .jpg and so on), not those below it.",
         )
-    return pictures
+    return pictures, len(files) - len(pictures)

@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -81,9 +82,7 @@ def open_picture(source: Source, most_pixels: int = MOST_PIXELS) -> Picture:
             f"{name} has more than {most_pixels / 1e6:g} megapixels.", "Make it smaller."
         ) from None
     except UnidentifiedImageError:
-        raise UnknownFormatError(
-            f"{name} is no picture of a known format.", "Give a PNG, JPEG or the like."
-        ) from None
+        raise _stranger(name, file) from None
     except FileNotFoundError:
         raise InputError(f"{name} is not there.", "Check the name.") from None
     except MemoryError:
@@ -94,6 +93,24 @@ def open_picture(source: Source, most_pixels: int = MOST_PIXELS) -> Picture:
             f"{name} cannot be read: {' '.join(reason.split())[:200]}.",
             "It may be damaged: open it in another program, and save it anew.",
         ) from None
+
+
+def _stranger(name: str, file: str | Path | BinaryIO) -> UnknownFormatError:
+    """What to say of a file that Pillow does not know."""
+    head = b"?"
+    with suppress(OSError):  # of what cannot be read twice
+        if isinstance(file, str | Path):
+            with Path(file).open("rb") as opened:
+                head = opened.read(12)
+        else:
+            file.seek(0)
+            head = file.read(12)
+    if head[:4] == b"%PDF":
+        return UnknownFormatError(f"{name} is a PDF.", "Convert its page to PNG or JPEG.")
+    if head[4:] in (b"ftypheic", b"ftypheix", b"ftypmif1"):
+        return UnknownFormatError(f"{name} is a HEIC picture.", "Convert it to PNG or JPEG.")
+    what = "no picture of a known format" if head else "empty"
+    return UnknownFormatError(f"{name} is {what}.", "Give a PNG, JPEG or the like.")
 
 
 def _image_of(array: NDArray[Any]) -> Image.Image:

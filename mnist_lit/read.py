@@ -1,26 +1,31 @@
 """The command read: the digits in pictures, in words, as JSON or drawn; runs without torch."""
 
+import io
 import json
-import os
 import sys
 from argparse import Namespace
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
+
+from PIL import Image
 
 from mnist_lit.drawing import draw
 from mnist_lit.errors import InputError
-from mnist_lit.files import pictures_in, whole
+from mnist_lit.files import pictures_in, refusals, whole
 from mnist_lit.ink import open_picture
-from mnist_lit.reader import Digit, Reader, Reading, document
+from mnist_lit.reader import Digit, Reader, Reading, document, percent
 from mnist_lit.usage import CommandParser
 
 NO_DIGIT, UNREADABLE = 1, 2  # exit statuses
 
 NOTES = """\
-A digit with a question mark is doubtful: its probability is below the threshold. Boxes are in
-pixels of the upright picture, right and bottom exclusive. The exit status is 0 if there are digits
-in every picture, 1 if there are none in one, and 2 if one cannot be read; the others are read
-nevertheless."""
+Only the digits 0 to 9 are known: a letter or a sign vanishes, or is taken for a digit (/ for 1). A
+digit with a question mark is doubtful: its probability is below the threshold. Probabilities are
+rounded down. Boxes are in pixels of the upright picture, right and bottom exclusive. The exit
+status is 0 if there are digits in every picture, 1 if there are none in one, and 2 if one cannot be
+read, or not drawn; the others are read nevertheless."""
 
 
 def main(args: list[str]) -> int:
@@ -39,42 +44,55 @@ def main(args: list[str]) -> int:
     files = [file for picture in options.pictures for file in _files(picture)]
     targets = _targets(files, options.output)
     reader = Reader(options.model, options.threshold)
-    try:
-        return _read(reader, files, targets, options.format)
-    except BrokenPipeError:  # the reader has seen enough; Python flushes once more at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    return _read(reader, files, targets, options.format)
 
 
 def _read(reader: Reader, files: list[str], targets: list[Path | None], form: str) -> int:
-    status = 0
+    status = more = 0
     documents: list[dict[str, Any]] = []
     for file, target in zip(files, targets, strict=True):
+        documents.append(entry := {"file": file})
         try:
-            reading = _reading(reader, file, target)
+            source = _stdin() if file == "-" else file
+            picture = open_picture(source)
+            more += _has_more_pages(source)
+            reading = reader.read(picture)
+            status = max(status, 0 if reading.lines else NO_DIGIT)
+            entry |= document(reading)
+            if form == "text":
+                text = words(reading, reader.threshold)
+                print(f"{file}:\n{text}\n" if len(files) > 1 else text, flush=True)
+            if target:
+                with whole(target) as partial:
+                    draw(picture, reading).save(partial, format="PNG")
+            if target and form == "text":
+                print(f"Picture: {target}", flush=True)
         except InputError as error:
-            message = " ".join(str(error).splitlines())
-            print(f"error: {message}", file=sys.stderr)
-            documents.append({"file": file, "error": message})
+            entry["error"] = " ".join(str(error).splitlines())
+            print(f"error: {entry['error']}", file=sys.stderr)
             status = UNREADABLE
-            continue
-        status = max(status, 0 if reading.lines else NO_DIGIT)
-        documents.append({"file": file, **document(reading)})
-        if form == "text":
-            text = words(reading, reader.threshold) + (f"\nPicture: {target}" if target else "")
-            print(f"{file}:\n{text}\n" if len(files) > 1 else text, flush=True)
     if form == "json":
         print(json.dumps(documents), flush=True)
+    if more:
+        print(f"Only the first page or frame was read of files with more: {more}", file=sys.stderr)
     return status
 
 
-def _reading(reader: Reader, file: str, target: Path | None) -> Reading:
-    picture = open_picture(sys.stdin.buffer.read() if file == "-" else file)
-    reading = reader.read(picture)
-    if target:
-        with whole(target) as partial:
-            draw(picture, reading).save(partial, format="PNG")
-    return reading
+def _stdin() -> bytes:
+    if sys.stdin is None:
+        raise InputError("Standard input is closed.", "Give it a picture: read - < FILE")
+    return sys.stdin.buffer.read()
+
+
+def _has_more_pages(source: str | bytes) -> bool:
+    """Whether a picture that was opened has pages, or frames, after the first."""
+    with (
+        suppress(Exception),  # damaged later pages make Pillow raise anything
+        Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image,
+    ):
+        # The later frames of phones' MPO are not for the eye.
+        return image.format != "MPO" and getattr(image, "is_animated", False)
+    return False
 
 
 def words(reading: Reading, threshold: float) -> str:
@@ -88,13 +106,17 @@ def words(reading: Reading, threshold: float) -> str:
         return "no digit found"
     rows = ["".join(map(_marked, line)) for line in reading.lines]
     rows += ["", "digit  probability   left    top  right  bottom"]
-    for each in reading.digits:
-        left, top, right, bottom = each.box
-        row = f"{_marked(each):5}  {each.probability:11.2%}  {left:5}  {top:5}  {right:5}"
-        rows.append(f"{row}  {bottom:6}")
+    tables = ["\n".join(map(_row, line)) for line in reading.lines]
+    rows.append("\n\n".join(tables))
     if any(each.doubtful for each in reading.digits):
         rows.append(f"? is doubtful: less probable than {threshold:.2%}")
     return "\n".join(rows)
+
+
+def _row(digit: Digit) -> str:
+    left, top, right, bottom = digit.box
+    row = f"{_marked(digit):5}  {percent(digit.probability, 2):>11}  {left:5}  {top:5}"
+    return f"{row}  {right:5}  {bottom:6}"
 
 
 def _marked(digit: Digit) -> str:
@@ -124,19 +146,27 @@ def _options(args: list[str]) -> Namespace:
 
 
 def _files(picture: str) -> list[str]:
-    return (
-        [str(path) for path in pictures_in(Path(picture))] if Path(picture).is_dir() else [picture]
-    )
+    if not picture:
+        raise InputError("The name of a picture is empty.", "Give a file, a folder, or -.")
+    if not Path(picture).is_dir():
+        return [picture]
+    pictures, others = pictures_in(Path(picture))
+    if others:
+        print(f"{picture}: files that are no pictures: {others}", file=sys.stderr)
+    return [str(path) for path in pictures]
 
 
 def _targets(files: list[str], output: Path | None) -> list[Path | None]:
     """Where each file's drawing goes."""
     if output is None:
         return [None] * len(files)
-    if output.is_dir() or not output.suffix:
+    if output.is_dir() or not (output.suffix or output.exists()):
         targets = [output / f"{'stdin' if file == '-' else Path(file).stem}.png" for file in files]
     elif output.suffix.lower() != ".png":
-        raise InputError(f"--output {output} is no .png file.", "End it in .png, or name a folder.")
+        raise InputError(
+            f"--output {output} is neither a .png file nor a folder.",
+            "End it in .png; a folder with a dot in its name has to be there already.",
+        )
     elif len(files) > 1:
         raise InputError(
             f"--output {output} is one picture, but there are {len(files)} to draw.",
@@ -149,4 +179,7 @@ def _targets(files: list[str], output: Path | None) -> list[Path | None]:
             raise InputError(f"Two pictures would be drawn into {target}.", "Draw them one by one.")
         if target.exists() and any(target.samefile(file) for file in files if Path(file).exists()):
             raise InputError(f"--output would overwrite {target}.", "Choose another folder.")
+        with refusals(target):  # before the pictures are read
+            target.parent.mkdir(parents=True, exist_ok=True)
+            TemporaryFile(dir=target.parent).close()
     return list(targets)

@@ -1,6 +1,8 @@
 """Reader: a picture's glyphs become digits with probabilities, on ONNX Runtime, without torch."""
 
+import math
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,12 @@ class Reading:
         return "\n".join("".join(str(each.digit) for each in line) for line in self.lines)
 
 
+def percent(probability: float, decimals: int) -> str:
+    """Write a probability in percent, rounded down: only what is certain shows 100 %."""
+    parts = 10 ** (decimals + 2)
+    return f"{math.floor(probability * parts) / parts:.{decimals}%}"
+
+
 def document(reading: Reading, glyphs: bool = False) -> dict[str, Any]:
     """A reading in primitives, for JSON: its text, and its lines of digits.
 
@@ -110,9 +118,9 @@ class Reader:
         self._session = _session(path)
         self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
         self.threshold = float(self.metadata["threshold"]) if threshold is None else threshold
-        if not 0 <= self.threshold <= 1:
+        if not isinstance(self.threshold, Real) or not 0 <= self.threshold <= 1:
             raise InputError(
-                f"The threshold {self.threshold} is no probability.", "Give a number from 0 to 1."
+                f"The threshold {self.threshold!r} is no probability.", "Give a number from 0 to 1."
             )
 
     def read(self, source: Source, most_pixels: int = MOST_PIXELS) -> Reading:
@@ -159,7 +167,7 @@ class Reader:
 def _session(path: Path) -> Any:
     if not path.is_file():
         raise InputError(
-            f"There is no model {path}.",
+            f"{path} is a folder, no model." if path.is_dir() else f"There is no model {path}.",
             "Write one, python -m mnist_lit export --ckpt_path best, and give its path.",
         )
     options = onnxruntime.SessionOptions()
@@ -175,7 +183,10 @@ def _session(path: Path) -> Any:
         reason = f"ONNX Runtime cannot load it ({type(error).__name__})"
     if reason:
         raise InputError(
-            f"{path} is not a model of this program: {reason}.", "Give one that export has written."
+            f"{path} is not a model of this program: {reason}.",
+            f"Export the checkpoint: python -m mnist_lit export --ckpt_path {path}"
+            if path.suffix == ".ckpt"
+            else "Give one that export has written.",
         )
     return session
 

@@ -28,7 +28,11 @@ class CommandParser(ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise an InputError instead of printing the usage."""
-        raise InputError(f"{message[0].upper()}{message[1:]}.", f"All options: {self.prog} --help")
+        see_help = f"All options: {self.prog} --help"
+        if unknown := re.search(r"unrecognized arguments: (-[^\s=]+)", message):
+            nearest = _nearest(unknown[1], self._option_string_actions)
+            raise InputError(f"There is no option {unknown[1]}.", nearest or see_help)
+        raise InputError(f"{message[0].upper()}{message[1:]}.", see_help)
 
 
 def explain(message: str, keys: Iterable[str], command: str) -> tuple[str, str]:

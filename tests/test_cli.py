@@ -299,6 +299,16 @@ def test_another_model_than_the_checkpoints_is_refused(mnist_lit, run):
     assert "model.label_smoothing is 0.0 in the checkpoint and 0.5 in your options" in outcome.err
 
 
+def test_a_monitor_that_is_not_logged_is_told_in_two_lines(mnist_lit, data_dir):
+    early = "--trainer.callbacks=lightning.pytorch.callbacks.EarlyStopping"
+    monitor = "--trainer.callbacks.monitor=val/los"
+    outcome = mnist_lit("fit", *SMALL, f"--data.data_dir={data_dir}", early, monitor)
+    assert outcome.status == 2
+    first, second = outcome.err.splitlines()
+    assert "val/los" in first
+    assert second.startswith("Mend the monitor of EarlyStopping")
+
+
 def test_predict_writes_a_table_of_every_test_image(mnist_lit, run, data_dir):  # [21]
     outcome = mnist_lit("predict", "--ckpt_path=best")
     assert "lightning_logs/version_0/predictions.csv" in outcome.out

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import ImageColor
 
-from mnist_lit.drawing import BLUE, GLYPH, LONGEST, SHORTEST, VERMILION, draw
+from mnist_lit.drawing import BLUE, GLYPH, LONGEST, RULE, SHORTEST, VERMILION, draw
 from mnist_lit.reader import Reader, Reading
 from tests.pages import page
 
@@ -56,6 +56,8 @@ def test_glyphs_take_as_many_rows_as_they_need(exported, lines, rows):
     assert drawing.shape[1] == picture.shape[1]
     black = (drawing[600:, 12 : 12 + GLYPH] == 0).all(axis=2).mean(axis=1) > 0.9  # a glyph's margin
     assert (np.diff(black.astype(int)) == 1).sum() == 2 * rows  # the margins above and below it
+    rules = (drawing[600:] == ImageColor.getrgb(RULE)).all(axis=2).mean(axis=1) > 0.9
+    assert rules.sum() == len(lines) - 1  # between the lines, not where one is wrapped
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from torchvision.datasets import MNIST
 
 from mnist_lit import __version__
-from mnist_lit.calibration import default_threshold, fitted_temperature
+from mnist_lit.calibration import LEAST, default_threshold, fitted_temperature
 from mnist_lit.export import onnx_model
 from mnist_lit.module import DigitClassifier
 from mnist_lit.networks import TutorialCNN
@@ -104,9 +104,14 @@ def test_the_temperature_makes_the_likelihood_of_the_labels_greatest(answers):
 
 
 def test_99_percent_of_the_digits_are_more_probable_than_the_threshold(answers):
-    _, logits = answers
+    logits = 20 * answers[1]
     confidences = logits.softmax(dim=1).amax(dim=1)
     assert (confidences > default_threshold(logits)).sum() == 990
+
+
+def test_a_weak_network_doubts_what_is_less_probable_than_all_else_together(answers):
+    _, logits = answers
+    assert default_threshold(logits) == LEAST == 0.5
 
 
 def test_what_was_made_is_said(mnist_lit, run, data_dir):
@@ -121,7 +126,7 @@ def test_what_was_made_is_said(mnist_lit, run, data_dir):
     assert lines[3].split() == ["test", "accuracy", f"{float(noted['test_accuracy']):.2%}"]
     assert "all 10,000 predictions equal" in lines[4]
     assert f"{float(noted['temperature']):.4f}, fitted to the 5,000 validation" in lines[5]
-    assert f"{float(noted['threshold']):.4f}, which 99% of the validation digits" in lines[6]
+    assert f"{float(noted['threshold']):.4f}, which fewer than 99% of the validation" in lines[6]
     assert lines[7] == "To read with it: python -m mnist_lit read --model digits.onnx PICTURE"
     assert not list(Path().glob(".*.partial"))
 

@@ -125,7 +125,9 @@ def png(width, height):
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (b"", "is no picture of a known format"),
+        (b"", "is empty"),
+        (b"%PDF-1.7 and more", "is a PDF"),
+        (b"\0\0\0\x18ftypheic and more", "is a HEIC picture"),
         (b"a letter to grandmother", "is no picture of a known format"),
         (saved(drawing(), "EPS"), "is no picture of a known format"),  # a program
         (png(50_000, 50_000), "has more than 40 megapixels"),

@@ -635,28 +635,6 @@ def test_the_script_is_short_and_names_no_other_host():
         assert not re.search(r"https?:|url\(|//\w+\.", text), file
 
 
-# ---- at once ----
-
-WATCH = """
-addEventListener("pointerup", () => (window.lifted = performance.now()), true);
-new MutationObserver((changes) => {
-  if (changes.some(({ target }) => target.id === "digits")) window.answered = performance.now();
-}).observe(document, { childList: true, subtree: true });
-"""
-
-
-def test_the_answer_comes_within_150_ms_of_lifting_the_pen(browser, address):
-    with visiting(browser, address, script=WATCH) as visit:
-        waits = []
-        for _ in range(10):
-            visit.write("7")
-            visit.shows("7")
-            waits.append(visit.page.evaluate("answered - lifted"))
-            visit.page.keyboard.press("Escape")
-            visit.shows()
-        assert min(waits) < 150, waits  # whatever else the machine does only makes them longer
-
-
 # ---- the picture of the README ----
 
 

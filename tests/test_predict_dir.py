@@ -20,8 +20,8 @@ def folder(run, exported, tmp_path) -> Path:
     return path
 
 
-def rows(run: Path) -> list[dict[str, str]]:
-    with (run / "predictions.csv").open(newline="") as file:
+def rows(run: Path, name: str = "predictions.csv") -> list[dict[str, str]]:
+    with (run / name).open(newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -32,11 +32,12 @@ def test_the_digits_in_a_folder_are_predicted_as_reader_reads_them(
     (folder / "notes.txt").write_text("no picture, nor taken for one")
     Image.fromarray(np.full((200, 300, 3), 250, np.uint8)).save(folder / "blank.png")
     outcome = mnist_lit("predict", "--ckpt_path=best", "--data.predict_dir=photos")
-    assert outcome.status == 0
-    [line] = outcome.err.splitlines()
+    assert outcome.status == 2
+    others, line = outcome.err.splitlines()
+    assert others == "photos: files that are no pictures: 1"
     assert line.startswith("Skipped: photos/broken.png is no picture of a known format.")
     path = Path("lightning_logs/version_0/predictions.csv")
-    assert f"9 predictions, of the digits in 3 pictures: {path}\n" in outcome.out
+    assert f"Predictions: {path} (digits 9, pictures 3)\n" in outcome.out
 
     found = rows(run)
     assert list(found[0]) == [
@@ -57,6 +58,18 @@ def test_the_digits_in_a_folder_are_predicted_as_reader_reads_them(
         # A checkpoint has no temperature: its probabilities are powers of the reader's.
         powers = each.probabilities.astype(float) ** temperature
         assert float(row["probability"]) == pytest.approx(powers.max() / powers.sum(), abs=1e-4)
+
+
+def test_earlier_predictions_stay(mnist_lit, run, folder):
+    for name in ("predictions.csv", "predictions_1.csv"):
+        (run / name).write_text("earlier")
+    outcome = mnist_lit("predict", "--ckpt_path=best", "--data.predict_dir=photos")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert f"Predictions: {run.relative_to(Path.cwd())}/predictions_2.csv (digits" in outcome.out
+    assert {(run / name).read_text() for name in ("predictions.csv", "predictions_1.csv")} == {
+        "earlier"
+    }
+    assert "159726" in "".join(row["prediction"] for row in rows(run, "predictions_2.csv"))
 
 
 @pytest.mark.parametrize("option", ["--data.eval_batch_size=1", "--data.eval_batch_size=4"])

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mnist_lit.ink import open_picture
-from mnist_lit.reader import Reader
+from mnist_lit.reader import Reader, percent
 from tests import paper
 from tests.conftest import Command, Outcome
 from tests.pages import page
@@ -57,7 +57,7 @@ def test_a_digit_is_printed_with_its_probability_and_its_place(read, exported):
     [digit] = Reader(exported).read("seven.png").digits
     lines = outcome.out.splitlines()
     assert lines[:3] == ["7", "", "digit  probability   left    top  right  bottom"]
-    assert lines[3].split() == ["7", f"{digit.probability:.2%}", *map(str, digit.box)]
+    assert lines[3].split() == ["7", percent(digit.probability, 2), *map(str, digit.box)]
     assert len(lines) == 4
 
 
@@ -65,7 +65,7 @@ def test_lines_of_digits_are_printed_as_lines(read):
     outcome = read("page.png", "--threshold=0")
     lines = outcome.out.splitlines()
     assert lines[:3] == ["31", "4159", ""]
-    assert [line.split()[0] for line in lines[4:]] == [*"314159"]
+    assert [line[:1] for line in lines[4:]] == [*"31", "", *"4159"]
 
 
 def test_several_pictures_are_told_apart_by_their_names(read):
@@ -79,7 +79,8 @@ def test_a_doubtful_digit_has_a_question_mark_and_the_mark_is_explained(read, ex
     lines = outcome.out.splitlines()
     assert lines[:2] == ["3?1?", "4?1?5?9?"]
     assert lines[-1] == "? is doubtful: less probable than 100.00%"
-    assert [line.split()[0] for line in lines[4:-1]] == ["3?", "1?", "4?", "1?", "5?", "9?"]
+    assert [line[:2] for line in lines[4:-1]] == ["3?", "1?", "", "4?", "1?", "5?", "9?"]
+    assert "100.00%" not in "".join(lines[:-1])  # what is shown does not contradict the threshold
 
     digits = Reader(exported).read("page.png").digits
     least = min(each.probability for each in digits)
@@ -161,9 +162,19 @@ def test_of_a_folder_its_pictures_are_read_in_order(read):
     Path("digits/notes.txt").write_text("no picture")
     Path("digits/.hidden.png").write_text("no picture")
     outcome = read("digits", "--threshold=0")
-    assert (outcome.status, outcome.err) == (0, "")
+    assert (outcome.status, outcome.err) == (0, "digits: files that are no pictures: 1\n")
     read_first = re.findall(r"^(.+):\n(.+)$", outcome.out, re.M)
     assert read_first == [("digits/0.png", "31"), ("digits/1.png", "7")]
+
+
+def test_pages_after_the_first_are_not_passed_over_in_silence(read):
+    pages = [Image.open(f"{name}.png") for name in ("seven", "page")]
+    for name in ("pages.tiff", "frames.gif"):
+        pages[0].save(name, save_all=True, append_images=pages[1:])
+    outcome = read("pages.tiff", "seven.png", "frames.gif", "--threshold=0")
+    assert outcome.status == 0
+    assert re.findall(r":\n(.+)$", outcome.out, re.M) == ["7", "7", "7"]
+    assert outcome.err == "Only the first page or frame was read of files with more: 2\n"
 
 
 # ---- drawings ----
@@ -193,12 +204,18 @@ def test_each_of_several_pictures_is_drawn_into_the_folder(read):
     ("options", "what", "what_to_do"),
     [
         (["page.png", "seven.png", "--output=a.png"], "a.png is one picture, but there are 2", ""),
-        (["page.png", "--output=a.jpg"], "a.jpg is no .png file.", "End it in .png, or name a"),
+        (["page.png", "--output=a.jpg"], "a.jpg is neither a .png file nor", "End it in .png;"),
+        (["page.png", "--output=a.new.folder"], "nor a folder", "dot in its name has to be there"),
+        (["page.png", "--output=page.png/a.png"], "page.png/a.png cannot be written", "choose"),
+        ([""], "The name of a picture is empty.", "a folder, or -."),
         (["page.png", "--output=."], "--output would overwrite page.png", "another folder"),
         (["page.png", "--output=page.png"], "--output would overwrite page.png", ""),
         (["page.png", "./page.png", "--output=new"], "be drawn into new/page.png", "one by one"),
         (["page.png", "--threshold=2"], "The threshold 2.0 is no probability.", "from 0 to 1"),
         (["page.png", "--threshold=much"], "invalid float value: 'much'", "read --help"),
+        (["page.png", "--treshold=1"], "There is no option --treshold.", "mean --threshold?"),
+        (["page.png", "--colour"], "There is no option --colour.", "read --help"),
+        (["page.png", "--model=."], ". is a folder, no model.", "export --ckpt_path best"),
         (["page.png", "--model=no.onnx"], "There is no model no.onnx.", "export --ckpt_path best"),
         (["page.png", "--model=page.png"], "page.png is not a model of this program", "export"),
         ([], "required: PICTURE.", "read --help"),
@@ -219,6 +236,27 @@ def test_a_folder_without_pictures_is_an_error(read):
     outcome = read("empty")
     assert (outcome.status, outcome.out) == (2, "")
     assert outcome.err.startswith("error: There are no pictures in the folder empty.\n")
+
+
+def test_a_drawing_that_cannot_be_written_does_not_take_the_reading_with_it(read):
+    Path("drawn/seven.png").mkdir(parents=True)
+    outcome = read("seven.png", "page.png", "--output=drawn", "--threshold=0")
+    assert outcome.status == 2
+    assert re.findall(r"^(.+):\n(.+)$", outcome.out, re.M) == [
+        ("seven.png", "7"),
+        ("page.png", "31"),
+    ]
+    [line] = outcome.err.splitlines()
+    assert line.startswith("error: drawn/seven.png cannot be written: Is a directory.")
+    [seven] = json.loads(read("seven.png", "--output=drawn", "--format=json").out)
+    assert (seven["text"], seven["error"]) == ("7", line.removeprefix("error: "))
+
+
+def test_closed_standard_input_is_an_error(read, monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    outcome = read("-", "seven.png", "--threshold=0")
+    assert (outcome.status, outcome.out.splitlines()[1]) == (2, "7")
+    assert outcome.err.startswith("error: Standard input is closed. Give it a picture:")
 
 
 # ---- the real program ----
@@ -246,3 +284,15 @@ def test_a_listener_who_has_heard_enough_is_no_error(read, exported):
     assert process.wait() == 0
     assert process.stderr.read() == b""
     process.stderr.close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no disk that is always full")
+@pytest.mark.parametrize("option", ["--format=text", "--format=json"])
+def test_a_full_disk_behind_the_output_is_told_in_two_lines(read, exported, option):
+    command = [sys.executable, "-m", "mnist_lit", "read", "seven.png", f"--model={exported}"]
+    with Path("/dev/full").open("w") as full:
+        process = subprocess.run([*command, option], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert process.returncode == 2
+    first, second = process.stderr.splitlines()
+    assert first == "error: The output cannot be written: No space left on device."
+    assert second.startswith("Make room")

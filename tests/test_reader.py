@@ -17,7 +17,7 @@ import mnist_lit
 from mnist_lit.errors import InputError
 from mnist_lit.ink import find_lines, open_picture
 from mnist_lit.module import DigitClassifier
-from mnist_lit.reader import AT_ONCE, Reader
+from mnist_lit.reader import AT_ONCE, Reader, percent
 from tests import paper
 from tests.pages import page
 
@@ -248,11 +248,25 @@ def test_a_missing_model_is_told_with_the_command_that_writes_one(tmp_path):
     assert "python -m mnist_lit export --ckpt_path best" in second
 
 
-@pytest.mark.parametrize("threshold", [-0.1, 1.01, float("nan")])
+@pytest.mark.parametrize("threshold", [-0.1, 1.01, float("nan"), "0.5"])
 def test_a_threshold_that_is_no_probability_is_refused(exported, threshold):
-    what = re.escape(f"The threshold {threshold} is no probability.\nGive a number from 0 to 1.")
+    what = re.escape(f"The threshold {threshold!r} is no probability.\nGive a number from 0 to 1.")
     with pytest.raises(InputError, match=what):
         Reader(exported, threshold)
+
+
+def test_a_checkpoint_is_no_model_and_the_command_that_exports_it_is_named(tmp_path):
+    path = tmp_path / "best.ckpt"
+    path.write_bytes(b"PK\x03\x04")
+    what_to_do = re.escape(
+        f"\nExport the checkpoint: python -m mnist_lit export --ckpt_path {path}"
+    )
+    with pytest.raises(mnist_lit.InputError, match=what_to_do):
+        Reader(path)
+
+
+def test_only_certainty_is_shown_as_100_percent():
+    assert [percent(p, 2) for p in (0, 0.5, 0.99996, 1)] == ["0.00%", "50.00%", "99.99%", "100.00%"]
 
 
 # ---- imports ----

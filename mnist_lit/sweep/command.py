@@ -117,8 +117,6 @@ def _explained() -> Iterator[None]:
             f"The database failed: {first_line(error)}",
             "What it holds is safe: the same command goes on.",
         ) from error
-    except BrokenPipeError:  # the reader has seen enough; Python flushes once more at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except ImportError as error:  # some of Optuna's samplers
         raise InputError(f"{error}.", "Install it, or name another sampler.") from error
     except BaseException as error:
