@@ -437,7 +437,23 @@ def running(process: subprocess.Popen[str], count: int) -> list[int]:
             return pids
 
 
-@pytest.mark.parametrize("kind", ["sqlite", POSTGRES])
+def test_a_worker_does_what_one_that_was_killed_has_left(mnist_lit, tmp_path, data_dir):
+    (tmp_path / "space.yaml").write_text(SEEDS)
+    command = [*SWEEP, *TINY, f"--data.data_dir={data_dir}"]
+    process = start(*command, cwd=tmp_path)
+    running(process, 1)
+    process.kill()
+    process.communicate()
+    outcome = mnist_lit(*command)
+    assert (outcome.status, outcome.err) == (0, "")
+    assert "2 trials complete, 0 pruned, 0 failed" in outcome.out
+    assert states() == "FCC"
+    assert sorted(trial.params["seed_everything"] for trial in trials()[1:]) == [0, 1]
+    runs = json.loads(mnist_lit("runs", "--format=json").out)["runs"]
+    assert [run["status"] for run in runs] == ["killed", "finished", "finished"]
+
+
+@pytest.mark.parametrize("kind", [pytest.param("sqlite", marks=pytest.mark.slow), POSTGRES])
 def test_a_killed_worker_loses_nothing_and_another_does_its_trial(
     mnist_lit, tmp_path, data_dir, kind
 ):
@@ -484,4 +500,5 @@ def test_workers_end_after_their_trial_when_the_command_is_killed(tmp_path, data
     process.kill()
     while any(Path(f"/proc/{pid}").exists() for pid in pids):
         time.sleep(0.1)
+    process.communicate()
     assert states() == "CC"
