@@ -39,8 +39,22 @@ def sheet_alone(picture: Picture) -> tuple[Picture, int, int]:
     sheet = cv2.drawContours(blank, [outline - (left, top)], 0, 1, cv2.FILLED)
     edge = int(3 * max(scale))  # it is blurred
     sheet = cv2.erode(sheet, np.ones((2 * edge + 1, 2 * edge + 1), np.uint8), borderValue=0)
-    colour = np.median(cut[sheet > 0][::97], axis=0).astype(np.uint8)
-    return np.where(sheet[..., np.newaxis] > 0, cut, colour), left, top
+    return np.where(sheet[..., np.newaxis] > 0, cut, _around(cut, sheet)), left, top
+
+
+def _around(picture: Picture, sheet: NDArray[Any]) -> Picture:
+    """Paper where the table shows: as the sheet is nearest to it, or its edge would be a stroke."""
+    small = shrunk(picture, FEW_PIXELS)
+    height, width = small.shape[:2]
+    inside = cv2.resize(sheet, (width, height), interpolation=cv2.INTER_NEAREST) > 0
+    _, nearest = cv2.distanceTransformWithLabels(
+        (~inside).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    colours = np.zeros((nearest.max() + 1, 3), np.uint8)
+    colours[nearest[inside]] = small[inside]
+    smooth = cv2.blur(colours[nearest], (width // 10 | 1, height // 10 | 1))
+    paper: Picture = cv2.resize(smooth, picture.shape[1::-1])
+    return paper
 
 
 def _outline(picture: Picture) -> Outline | None:
