@@ -113,6 +113,7 @@ def test_without_any_archive_the_places_looked_at_are_listed(tmp_path, monkeypat
         assert str(place / f"{TRAIN_IMAGES}.gz") in str(error.value)
 
 
+@pytest.mark.slow
 def test_processes_that_start_at_once_in_an_empty_directory_all_succeed(tmp_path):
     code = "import sys; from pathlib import Path; from mnist_lit.data import unpack; "
     command = [sys.executable, "-c", code + "unpack(Path(sys.argv[1]))", str(tmp_path)]

@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -250,3 +251,9 @@ def test_large_and_deep_pictures_take_less_than_5_seconds_and_a_gigabyte(tmp_pat
     files = sorted(map(str, tmp_path.iterdir()))
     done = subprocess.run([sys.executable, "-c", script, *files], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_photo_of_the_readme_is_read():
+    assert (
+        Reader().read(Path(__file__).parent.parent / "docs" / "photo.jpg").text == "20251\n7403986"
+    )

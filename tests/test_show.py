@@ -209,7 +209,7 @@ def test_png_and_svg_are_written(mnist_lit, run, data_dir, tmp_path, index, chec
         (["--ckpt_path=no.ckpt"], "There is no checkpoint no.ckpt.", "There are none"),
         (["--ckpt_path=best"], "No run in lightning_logs has a best checkpoint.", "Train one"),
         (["--ckpt_path=file"], "file is not a checkpoint of this program", "Give one that fit"),
-        (["--colour"], "Unrecognized arguments: --colour.", "show --help"),
+        (["--colour"], "There is no option --colour.", "show --help"),
     ],
 )
 def test_mistakes_are_told_in_two_lines(mnist_lit, data_dir, tmp_path, options, what, what_to_do):
