@@ -16,7 +16,6 @@ from tests.conftest import (
     CONFIGS,
     OWN_NETWORK,
     SMALL,
-    Command,
     scalars,
     start,
 )
@@ -62,7 +61,11 @@ def event_scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
     }
 
 
-@pytest.mark.parametrize("options", [BY_EPOCH, EVERYTHING], ids=["by epoch", "everything"])
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param(BY_EPOCH, marks=pytest.mark.slow), EVERYTHING],
+    ids=["by epoch", "everything"],
+)
 def test_a_resumed_run_equals_an_uninterrupted_one(mnist_lit, tmp_path, data_dir, options):
     (tmp_path / "own_network.py").write_text(OWN_NETWORK)
     arguments = [*SMALL, f"--data.data_dir={data_dir}", "--seed_everything=5", *options]
@@ -134,33 +137,6 @@ def killed(run: Path, arguments: list[str], cwd: Path, seconds: float) -> None:
     process.communicate()
 
 
-def kill_and_resume(
-    kills: int, longest: float, tmp_path: Path, data_dir: Path, mnist_lit: Command
-) -> None:
-    (tmp_path / "own_network.py").write_text(OWN_NETWORK)
-    large = ["--model.network.width=1000"]  # so that the checkpoints take time to write
-    arguments = [*SMALL, f"--data.data_dir={data_dir}", "--seed_everything=6", *EVERYTHING[:4]]
-    arguments += [*large, "--trainer.limit_train_batches=5", "--trainer.max_epochs=1000"]
-    run = tmp_path / "lightning_logs" / "killed" / "version_0"
-    last = run / "checkpoints" / "last.ckpt"
-    moments = random.Random(kills)
-    killed(run, [*arguments, "-n", "killed"], tmp_path, 6)
-    for _ in range(kills - 1):
-        killed(run, [f"--ckpt_path={last}"], tmp_path, moments.uniform(0, longest))
-        load_checkpoint(last)
-        load_checkpoint(last.with_name("best.ckpt"))
-    epochs = load_checkpoint(last)["epoch"] + 3
-    outcome = mnist_lit("fit", f"--ckpt_path={last}", f"--trainer.max_epochs={epochs}")
-    assert outcome.status == 0, outcome.err
-    assert not list(run.rglob("*.partial"))
-    mnist_lit("fit", *arguments, f"--trainer.max_epochs={epochs}", "-n", "straight")
-    assert_equal_states(last, tmp_path / "lightning_logs/straight/version_0/checkpoints/last.ckpt")
-
-
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path, data_dir, mnist_lit):
-    kill_and_resume(2, 2, tmp_path, data_dir, mnist_lit)
-
-
 def test_a_run_that_is_still_in_training_is_not_resumed_beside(tmp_path, data_dir, mnist_lit):
     arguments = [*SMALL, f"--data.data_dir={data_dir}", "--trainer.max_epochs=1000"]
     process = start("fit", *arguments, cwd=tmp_path)
@@ -177,10 +153,31 @@ def test_a_run_that_is_still_in_training_is_not_resumed_beside(tmp_path, data_di
 
 @pytest.mark.slow
 def test_twenty_kills_at_random_moments_change_nothing(tmp_path, data_dir, mnist_lit):
-    kill_and_resume(20, 2, tmp_path, data_dir, mnist_lit)
+    (tmp_path / "own_network.py").write_text(OWN_NETWORK)
+    large = ["--model.network.width=1000"]  # so that the checkpoints take time to write
+    arguments = [*SMALL, f"--data.data_dir={data_dir}", "--seed_everything=6", *EVERYTHING[:4]]
+    arguments += [*large, "--trainer.limit_train_batches=5", "--trainer.max_epochs=1000"]
+    run = tmp_path / "lightning_logs" / "killed" / "version_0"
+    last = run / "checkpoints" / "last.ckpt"
+    moments = random.Random(20)
+    killed(run, [*arguments, "-n", "killed"], tmp_path, 6)
+    for _ in range(19):
+        killed(run, [f"--ckpt_path={last}"], tmp_path, moments.uniform(0, 2))
+        load_checkpoint(last)
+        load_checkpoint(last.with_name("best.ckpt"))
+    epochs = load_checkpoint(last)["epoch"] + 3
+    outcome = mnist_lit("fit", f"--ckpt_path={last}", f"--trainer.max_epochs={epochs}")
+    assert outcome.status == 0, outcome.err
+    assert not list(run.rglob("*.partial"))
+    mnist_lit("fit", *arguments, f"--trainer.max_epochs={epochs}", "-n", "straight")
+    assert_equal_states(last, tmp_path / "lightning_logs/straight/version_0/checkpoints/last.ckpt")
 
 
-@pytest.mark.parametrize("limit", [100_000, 300_000], ids=["log", "checkpoint"])
+@pytest.mark.parametrize(
+    "limit",
+    [pytest.param(100_000, marks=pytest.mark.slow), 300_000],
+    ids=["log", "checkpoint"],
+)
 def test_a_full_disk_is_a_clear_error_and_the_earlier_checkpoint_stays(run, tmp_path, limit):
     last = run / "checkpoints" / "last.ckpt"
     before = last.read_bytes()

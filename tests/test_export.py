@@ -200,7 +200,12 @@ def test_a_users_own_network_is_exported_as_it_judges(mnist_lit, own):
 @pytest.mark.parametrize(
     ("name", "what", "what_to_do"),
     [
-        ("Random", "Exported, the network differs in", "Does the network draw random numbers"),
+        pytest.param(
+            "Random",
+            "Exported, the network differs in",
+            "Does the network draw random numbers",
+            marks=pytest.mark.slow,
+        ),
         ("Deciding", "Deciding cannot be exported: ", "without decisions by what they hold."),
         ("Pairs", "Pairs cannot be exported: it takes a certain number", "any number of images"),
         ("Missing", "cannot be loaded: ", "The file of its network"),

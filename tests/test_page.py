@@ -40,7 +40,7 @@ DEVICES = {
     "desktop": {"viewport": {"width": 1280, "height": 800}},
     "phone": {
         "viewport": {"width": 390, "height": 844},
-        "device_scale_factor": 3,
+        "device_scale_factor": 2,
         "has_touch": True,
         "is_mobile": True,
     },

@@ -66,7 +66,10 @@ def test_a_normal_run_and_its_test_say_nothing_beside_their_business(tmp_path, d
     assert len(test[1].splitlines()) == 13
 
 
-@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("signum", "status"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+)
 def test_a_stopped_fit_names_what_survives_and_how_to_go_on(
     tmp_path, data_dir, mnist_lit, signum, status
 ):  # [26]
@@ -104,6 +107,7 @@ def test_a_fit_stopped_before_its_first_epoch_ends_says_there_is_nothing(tmp_pat
     assert err.splitlines()[0] == "No epoch was finished, so there is no checkpoint."
 
 
+@pytest.mark.slow
 def test_two_fits_at_once_in_an_empty_directory_both_succeed(tmp_path):  # [2] [16]
     processes = [start("fit", *SMALL, cwd=tmp_path) for _ in range(2)]
     assert [finish(process)[0] for process in processes] == [0, 0]

@@ -78,8 +78,15 @@ def under_way(server: Server, count: int, picture: bytes) -> list:
     return taken
 
 
-@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("options", [[], ["--workers=2"]], ids=["one", "two"])
+@pytest.mark.parametrize(
+    ("signum", "status", "options"),
+    [
+        (signal.SIGINT, 130, []),
+        (signal.SIGTERM, 143, ["--workers=2"]),
+        pytest.param(signal.SIGINT, 130, ["--workers=2"], marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, 143, [], marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_stops_it_after_what_is_under_way(serve, options, signum, status):
     server = serve(*options)
     taken = under_way(server, 4, PHOTO.read_bytes())

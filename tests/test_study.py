@@ -96,6 +96,7 @@ def test_a_killed_worker_loses_only_its_trial_which_another_does(url, space, sta
     assert_complete(url, read_plan(space), lost=1)
 
 
+@pytest.mark.slow
 def test_a_worker_that_was_not_heard_of_learns_that_its_trial_is_anothers(url, space, start):
     paused = start(1)
     assert paused.stdout.readline()

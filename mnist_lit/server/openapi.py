@@ -76,7 +76,6 @@ PICTURE_BODY = {
                     "type": "object",
                     "required": ["picture"],
                     "properties": {"picture": BINARY},
-                    "additionalProperties": False,
                 }
             },
             "image/*": {"schema": BINARY},
