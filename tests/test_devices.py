@@ -78,22 +78,18 @@ def test_two_processes_train_one_run_as_one_process_does(tmp_path, data_dir, mni
 
 @pytest.mark.slow
 def test_each_image_is_judged_once_on_any_number_of_devices(run, tmp_path):
-    results, tables = [], []
-    for devices in (3, 2, 1):
-        last = ["--ckpt_path=last", f"--trainer.devices={devices}"]
-        code, out, err = finish(start("test", *last, cwd=tmp_path), 600)
+    results = []
+    for devices in (3, 1):
+        options = ["--ckpt_path=last", f"--trainer.devices={devices}"]
+        code, out, err = finish(start("test", *options, cwd=tmp_path), 600)
         assert (code, err) == (0, "")
         assert out.count("accuracy ") == 1
         results.append(json.loads((run / "test.json").read_text()))
-        code, out, err = finish(start("validate", *last, cwd=tmp_path), 600)
-        assert (code, err) == (0, "")
-        tables.append(out)
-    for each in results[:2]:
-        for name in ("images", "errors", "confusion", "wrong"):
-            assert each[name] == results[2][name], name
-        assert each["loss"] == pytest.approx(results[2]["loss"], rel=1e-6)
-    assert results[0]["images"] == 10_000
-    assert tables[0] == tables[1] == tables[2]
+    three, one = results
+    assert three["images"] == 10_000
+    for name in ("images", "errors", "confusion", "wrong"):
+        assert three[name] == one[name], name
+    assert three["loss"] == pytest.approx(one["loss"], rel=1e-6)
 
 
 @pytest.mark.slow
