@@ -70,7 +70,7 @@ def test_a_digit_on_any_paper_is_read(reader):  # [33]
 
 @pytest.mark.slow
 def test_of_many_digits_on_any_paper_nearly_all_are_read(reader):
-    assert share_read(reader, 500, largest=1000) >= 0.98
+    assert share_read(reader, 250, largest=1000) >= 0.98
 
 
 def changed(picture):
