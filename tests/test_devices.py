@@ -58,6 +58,7 @@ def losses(run: Path) -> list[float]:
     return [float(row[name]) for row in rows if row["epoch"] for name in names if row[name]]
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_run_as_one_process_does(tmp_path, data_dir, mnist_lit):  # [27]
     options = [f"--data.data_dir={data_dir}", "--data.val_size=1001", "--seed_everything=3"]
     options += ["--trainer.limit_val_batches=1.0", "--trainer.log_every_n_steps=1"]
