@@ -66,6 +66,8 @@ def report(study: Study, fit: list[str], directory: Path) -> None:
     ]
     counts = f"{len(complete)} trials complete, {len(pruned)} pruned, {len(failed)} failed"
     print(f"\n{counts}; the best:\n{table(rows, {})}")
+    if given := _against_given(study, ranked):
+        print(f"\n{given}")
     if groups := _over_seeds(study, complete):
         print(f"\nThe same with n seeds, mean ± sample standard deviation:\n{table(groups, {})}")
     best = _write_best(study, ranked[0], fit, directory / "best.yaml")
@@ -76,6 +78,21 @@ def report(study: Study, fit: list[str], directory: Path) -> None:
         f"To train with it: python -m mnist_lit fit --config {best}\n"
         f"To compare the runs: python -m mnist_lit runs {os.path.relpath(directory)}"
     )
+
+
+def _against_given(study: Study, ranked: list[FrozenTrial]) -> str:
+    """What the search has gained over the settings given, if a trial had these."""
+    point = study.plan.point_of(study.study.user_attrs["settings"])
+    for given in ranked:
+        if given.params == point:
+            if given is ranked[0]:
+                return f"None is better than the settings given, trial {given.number}."
+            gain = 1 - _loss(ranked[0]) / _loss(given)
+            return (
+                f"The settings given, trial {given.number}: val/loss {_loss(given):.4f}; "
+                f"the best has {gain:.0%} less."
+            )
+    return ""
 
 
 def _write_best(study: Study, best: FrozenTrial, fit: list[str], path: Path) -> str:

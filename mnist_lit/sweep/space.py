@@ -19,6 +19,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.trial import create_trial
 
 from mnist_lit.errors import InputError
 from mnist_lit.run_files import NO_DIFFERENCE
@@ -53,6 +54,15 @@ class Plan:
             return None
         choices = [each.choices for each in self.space.values()]  # type: ignore[attr-defined]
         return [dict(zip(self.space, each, strict=True)) for each in itertools.product(*choices)]
+
+    def point_of(self, settings: dict[str, Any]) -> dict[str, Any] | None:
+        """The parameters that all settings of ``fit`` have, if every one lies in the space."""
+        point = {key: _setting(settings, key) for key in self.space}
+        try:
+            create_trial(params=point, distributions=self.space, value=0)
+        except (TypeError, ValueError):
+            return None
+        return point
 
     def make_sampler(self, number: int) -> samplers.BaseSampler:
         """The sampler for the parameters of trial ``number``.
@@ -109,6 +119,18 @@ def read_plan(path: Path) -> Plan:
 def override(key: str, value: Any) -> str:
     """The option by which ``fit`` takes a parameter of a trial."""
     return f"--{key}={value if isinstance(value, str) else json.dumps(value)}"
+
+
+def _setting(settings: dict[str, Any], key: str) -> Any:
+    """A setting as the choices of a space are written; None if there is none of this key."""
+    value: Any = settings
+    for part in key.split("."):
+        if not isinstance(value, dict):
+            return None
+        value = value.get(part, (value.get("init_args") or {}).get(part))
+    if isinstance(value, dict) and value.keys() == {"class_path"}:
+        return value["class_path"]
+    return json.dumps(value) if isinstance(value, list | dict) else value
 
 
 def _mapping(name: str, value: Any) -> dict[str, Any]:

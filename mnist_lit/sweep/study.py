@@ -91,8 +91,12 @@ class Study:
                 time.sleep(1)
         raise AssertionError
 
-    def keep(self, **shared: Any) -> dict[str, Any]:
+    def keep(self, first: dict[str, Any] | None = None, **shared: Any) -> dict[str, Any]:
         """Keep with the study what all its trials share, unless it has trials already.
+
+        Args:
+            first: The parameters of the first trial, if it is not drawn.
+            shared: What is kept.
 
         Returns:
             What is kept.
@@ -101,6 +105,8 @@ class Study:
             if not self.trials():
                 for name, value in shared.items():
                     self.study.set_user_attr(name, value)
+                if first:
+                    self._queue(first)
         return self.study.user_attrs
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
