@@ -15,8 +15,8 @@ the bytecode). Seconds run from just before the process is made to its end, as i
 - ``python``: ``python -c pass``.
 - ``fit, 200 batches``: one epoch cut to 200 batches, with the whole validation and checkpoints.
 
-Beneath stands where the seconds of a ``fit`` go until its first step is done, stage by stage, in one
-more process a round (stages.py). "data" includes what the callbacks set up.
+Beneath stands where the seconds of a ``fit`` go until its first step is done, stage by stage, in
+one more process a round (stages.py). "data" includes what the callbacks set up.
 
 MB are 10^6 bytes of resident memory at the peak, shared libraries included, from the kernel
 (``wait4``). A ratio or difference is taken within a round.
