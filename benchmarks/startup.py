@@ -137,6 +137,7 @@ def main() -> None:
         pairs = zip(memory["fit, 200 batches"], memory[name], strict=True)
         difference = spread([fit_peak - imports_peak for fit_peak, imports_peak in pairs], 0)
         extra.append([f"fit, 200 batches - {name}", *difference, f"{MEMORY_BAR}"])
+    print()
     print(table(extra), "From the command to the first step", stages_table(stages), sep="\n\n")
     print(footer())
 
