@@ -10,9 +10,13 @@ the bytecode). Seconds run from just before the process is made to its end, as i
   without. Its end includes the interpreter's clean-up, which takes a second and 100 MB and which
   ``fit, first step`` leaves out; so ``imports, no clean-up``, which ends in the same abrupt way,
   stands beside it: the stricter of the two to compare with.
+- ``fit --help``: ``python -m mnist_lit fit --help``, with the interpreter's clean-up.
 - ``help``: ``python -m mnist_lit --help``.
 - ``python``: ``python -c pass``.
 - ``fit, 200 batches``: one epoch cut to 200 batches, with the whole validation and checkpoints.
+
+Beneath stands where the seconds of a ``fit`` go until its first step is done, stage by stage, in
+one more process a round (stages.py). "data" includes what the callbacks set up.
 
 MB are 10^6 bytes of resident memory at the peak, shared libraries included, from the kernel
 (``wait4``). A ratio or difference is taken within a round.
@@ -26,22 +30,35 @@ import os
 import re
 import sys
 import time
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 from common import ROOT, SPREAD, footer, ratio_row, spread, table
 
 IMPORTS = "import lightning.pytorch.cli, torchvision"
 BARS = (
-    ("fit, first step", "imports", 1.4),
+    ("fit, first step", "imports", 1.25),
     ("fit, first step", "imports, no clean-up", None),
+    ("fit --help", "imports", 1.15),
+    ("fit --help", "imports, no clean-up", None),
     ("help", "python", 6),
 )
 MEMORY_BAR = 400  # MB
 
 
-def run(args: list[str], directory: Path) -> tuple[float, float]:
-    """Run python in ``directory``; give seconds, and the peak of its memory in MB.
+class Process(NamedTuple):
+    """What a process took, and what it noted: the times since its start by which stages ended."""
+
+    seconds: float
+    megabytes: float
+    ends: dict[str, float]
+
+
+def run(args: list[str], directory: Path) -> Process:
+    """Run python in ``directory``, to its end or that of its first step.
 
     This process has to stay small: a child's peak begins with what its parent held.
     """
@@ -60,8 +77,18 @@ def run(args: list[str], directory: Path) -> tuple[float, float]:
     text = output.read_text()
     if status:
         sys.exit(f"python {' '.join(args)} failed:\n{text}")
-    noted = re.search(r"^first step at (.+)$", text, re.MULTILINE)
-    return (float(noted[1]) if noted else end) - start, usage.ru_maxrss * 1024 / 1e6
+    noted = re.findall(r"^(.+) ended at (.+)$", text, re.MULTILINE)
+    ends = {stage: float(at) - start for stage, at in noted}
+    return Process(ends.get("first step", end - start), usage.ru_maxrss * 1024 / 1e6, ends)
+
+
+def stages_table(processes: Sequence[Process]) -> str:
+    """Lay out how long each stage took, of the same ones in every process."""
+    rows = [["stage", *(f"{head} s" for head in SPREAD)]]
+    for before, stage in pairwise(["", *processes[0].ends]):
+        took = [each.ends[stage] - each.ends.get(before, 0) for each in processes]
+        rows.append([stage, *spread(took)])
+    return table(rows)
 
 
 def main() -> None:
@@ -77,9 +104,11 @@ def main() -> None:
             "fit, first step": [*fit, "--trainer.callbacks+=clocks.FirstStep"],
             "imports": ["-c", IMPORTS],
             "imports, no clean-up": ["-c", f"{IMPORTS}, os; os._exit(0)"],
+            "fit --help": ["-m", "mnist_lit", "fit", "--help"],
             "help": ["-m", "mnist_lit", "--help"],
             "python": ["-c", "pass"],
             "fit, 200 batches": [*fit, *short],
+            "stages": [f"{ROOT}/benchmarks/stages.py", *fit[3:]],
         }
         run(["-c", "from mnist_lit.data import *; unpack(Path('data'))"], directory)
         rounds = [
@@ -89,10 +118,15 @@ def main() -> None:
     seconds, memory = (
         {name: [measured[name][i] for measured in rounds] for name in commands} for i in (0, 1)
     )
+    stages = [measured["stages"] for measured in rounds]
 
     print(f"Whole processes, {options.repeats} rounds\n")
     rows = [["", *(f"{head} s" for head in SPREAD), "peak MB", "min", "max"]]
-    rows += [[name, *spread(seconds[name]), *spread(memory[name], 0)] for name in commands]
+    rows += [
+        [name, *spread(seconds[name]), *spread(memory[name], 0)]
+        for name in commands
+        if name != "stages"
+    ]
     ratios = [
         ratio_row(f"{above} / {below}", seconds[above], seconds[below], bar)
         for above, below, bar in BARS
@@ -103,7 +137,8 @@ def main() -> None:
         pairs = zip(memory["fit, 200 batches"], memory[name], strict=True)
         difference = spread([fit_peak - imports_peak for fit_peak, imports_peak in pairs], 0)
         extra.append([f"fit, 200 batches - {name}", *difference, f"{MEMORY_BAR}"])
-    print(f"\n{table(extra)}")
+    print()
+    print(table(extra), "From the command to the first step", stages_table(stages), sep="\n\n")
     print(footer())
 
 
