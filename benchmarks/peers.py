@@ -36,13 +36,14 @@ which it has reached 99.0 % and trained 5 epochs, or after 10; the speedrun runs
 - test: accuracy after 5 epochs, of the speedrun at its end.
 - peak: 10^6 bytes of resident memory, shared libraries and the tests included (``wait4``).
 
-A cell is the median over the rounds, with the least and the greatest. A round without 99.0 % counts
-as ``never``, longer than any; ``-`` means never in all of them. Ratios are taken within a round. The
-second one sets a whole command beside the tutorial's training alone, without its start-up: that is
-stricter than beside its whole process.
+A cell is the median over the rounds, with the least and the greatest. A round without 99.0 %
+counts as ``never``, longer than any; ``-`` means never in all of them. Ratios are taken within a
+round. The second one sets a whole command beside the tutorial's training alone, without its
+start-up: that is stricter than beside its whole process. Where the tutorial does not get to 99.0 %
+its ten epochs stand for it, and a line says so.
 
-What this does not show: a GPU, what tuning would make of each contender, the spread of accuracy over
-many seeds (accuracy.py), or the first start after an installation.
+What this does not show: a GPU, what tuning would make of each contender, the spread of accuracy
+over many seeds (accuracy.py), or the first start after an installation.
 """
 
 import argparse
