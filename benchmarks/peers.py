@@ -50,6 +50,7 @@ import argparse
 import json
 import math
 import os
+import re
 import shlex
 import statistics
 import subprocess
@@ -66,6 +67,7 @@ from contenders.diary import EPOCHS, GOAL
 
 HERE = ROOT.resolve() / "benchmarks" / "contenders"
 PEERS = HERE.parent / ".peers"
+PEERS_PYTHON = f"{PEERS}/bin/python"
 PINS = HERE / "requirements.txt"
 OURS, SPEEDRUN, TUTORIAL = "mnist_lit", "mnist_lit speedrun", "tutorial"
 FIT = [sys.executable, "-m", "mnist_lit", "fit", "--config"]
@@ -77,14 +79,15 @@ CONTENDERS = {
     SPEEDRUN: [*FIT, f"{ROOT}/configs/speedrun.yaml", *WITNESS, "--trainer.callbacks.fixed=true"],
     TUTORIAL: [sys.executable, f"{HERE}/tutorial.py", *SCRIPT],
     "usual_lightning": [sys.executable, f"{HERE}/usual_lightning.py", *SCRIPT],
-    "keras_example": [f"{PEERS}/bin/python", f"{HERE}/keras_example.py", *SCRIPT],
-    "keras_network": [f"{PEERS}/bin/python", f"{HERE}/keras_network.py", *SCRIPT],
-    "mlp": [f"{PEERS}/bin/python", f"{HERE}/mlp.py", *SCRIPT],
+    "keras_example": [PEERS_PYTHON, f"{HERE}/keras_example.py", *SCRIPT],
+    "keras_network": [PEERS_PYTHON, f"{HERE}/keras_network.py", *SCRIPT],
+    "mlp": [PEERS_PYTHON, f"{HERE}/mlp.py", *SCRIPT],
 }
+TO_GOAL = "to 99.0 % s"
 COLUMNS = {  # of the table, with their decimal places
     "start-up s": 1,
     "epoch s": 1,
-    "to 99.0 % s": 1,
+    TO_GOAL: 1,
     "whole s": 1,
     "test %": 2,
     "peak MB": 0,
@@ -97,7 +100,7 @@ def make_environment() -> None:
     if done.exists() and done.read_text() == PINS.read_text():
         return
     print(f"Making {PEERS}; TensorFlow takes a minute or more.", file=sys.stderr, flush=True)
-    install = [f"{PEERS}/bin/python", "-m", "pip", "install", "--quiet", "--requirement", str(PINS)]
+    install = [PEERS_PYTHON, "-m", "pip", "install", "--quiet", "--requirement", str(PINS)]
     for command in ([sys.executable, "-m", "venv", "--clear", str(PEERS)], install):
         if status := subprocess.run(command).returncode:
             sys.exit(f"{shlex.join(command)} ended with status {status}")
@@ -145,11 +148,11 @@ def figures(name: str, raw: dict[str, Any]) -> dict[str, Any]:
         reached = (i for i, accuracy in enumerate(accuracies, 1) if accuracy >= GOAL)
         needed = next(reached, 0)
         over = [*begins[1:], *ends][needed - 1]
-        whole = over - begun - sum(measuring[:needed]) if needed else math.inf
+        whole = over - begun - sum(measuring[:needed]) if needed else None
     return {
         "start-up s": first[0] - begun,
         "epoch s": statistics.median(epochs[1:] or epochs),
-        "to 99.0 % s": sum(epochs[:needed]) if needed else math.inf,
+        TO_GOAL: sum(epochs[:needed]) if needed else None,
         "whole s": whole,
         "test %": 100 * (accuracies[-1] if name == SPEEDRUN else accuracies[:EPOCHS][-1]),
         "peak MB": raw["MB"],
@@ -159,11 +162,12 @@ def figures(name: str, raw: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def cell(values: Sequence[float], digits: int) -> str:
-    """The median, with the least and the greatest."""
-    if min(values) == math.inf:
+def cell(values: Sequence[float | None], digits: int) -> str:
+    """The median, with the least and the greatest; None is longer than any."""
+    known = [math.inf if value is None else value for value in values]
+    if min(known) == math.inf:
         return "-"
-    three = (statistics.median(values), min(values), max(values))
+    three = (statistics.median(known), min(known), max(known))
     middle, least, most = ("never" if v == math.inf else f"{v:.{digits}f}" for v in three)
     return f"{middle} ({least}-{most})"
 
@@ -173,22 +177,45 @@ def ratios(rounds: list[dict[str, dict[str, Any]]]) -> str:
     if TUTORIAL not in rounds[0]:
         return ""
     tutorials = [measured[TUTORIAL] for measured in rounds]
-    needs = [min(each["to 99.0 % s"], sum(each["epochs"])) for each in tutorials]
+    needs = [each[TO_GOAL] or sum(each["epochs"]) for each in tutorials]
     rows, notes = [["ratio", *SPREAD, "bar"]], []
     if SPEEDRUN in rounds[0]:
         runs = [measured[SPEEDRUN] for measured in rounds]
         training, whole = ([sum(r["epochs"]) for r in runs], [r["whole s"] for r in runs])
-        rows.append(ratio_row("speedrun's training / tutorial's to 99.0 %", training, needs, 0.06))
-        rows.append(ratio_row("speedrun, whole / tutorial's to 99.0 %", whole, needs, 0.2))
-        for i, (run_of_it, tutorial) in enumerate(zip(runs, tutorials, strict=True), 1):
-            if tutorial["to 99.0 % s"] == math.inf:
-                notes.append(f"round {i}: the tutorial needs at least the seconds it is given here")
-            if run_of_it["to 99.0 % s"] == math.inf:
+        rows.append(ratio_row("speedrun, training / tutorial, to 99.0 %", training, needs, 0.06))
+        rows.append(ratio_row("speedrun, whole / tutorial, to 99.0 %", whole, needs, 0.2))
+        for i, (speedrun, tutorial) in enumerate(zip(runs, tutorials, strict=True), 1):
+            if not tutorial[TO_GOAL]:
+                notes.append(f"round {i}: the tutorial would need at least what it was given")
+            if not speedrun[TO_GOAL]:
                 notes.append(f"round {i}: the speedrun ended below 99.0 %")
     if OURS in rounds[0]:
         epochs = ([r[name]["epoch s"] for r in rounds] for name in (OURS, TUTORIAL))
         rows.append(ratio_row("mnist_lit, epoch / tutorial, epoch", *epochs, None))
-    return "\n".join(["", table(rows), *notes]) if len(rows) > 1 else ""
+    return "\n".join(["", table(rows), *notes, ""]) if len(rows) > 1 else ""
+
+
+def measure(names: Sequence[str], count: int, epochs: int) -> list[dict[str, dict[str, Any]]]:
+    """Give the figures of each contender in each round."""
+    rounds = []
+    with TemporaryDirectory() as directory:
+        os.chdir(directory)
+        run([sys.executable, f"{HERE}/images.py"])
+        for name in names:  # until their first step
+            run([part.format(seed=0, epochs=0) for part in CONTENDERS[name]])
+        for seed in range(1, count + 1):
+            rounds.append({})
+            for name in names:
+                command = [part.format(seed=seed, epochs=epochs) for part in CONTENDERS[name]]
+                rounds[-1][name] = found = figures(name, run(command))
+                print(
+                    f"round {seed}, {name}: {len(found['epochs'])} epochs of"
+                    f" {found['epoch s']:.1f} s, {found['test %']:.2f} %",
+                    file=sys.stderr,
+                    flush=True,
+                )
+        os.chdir(ROOT)
+    return rounds
 
 
 def main() -> None:
@@ -196,54 +223,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3, help="default: 3")
     parser.add_argument(
-        "--only", nargs="+", choices=CONTENDERS, metavar="NAME", help="default: all"
+        "--only", nargs="+", choices=CONTENDERS, default=[*CONTENDERS], help="default: all"
     )
     parser.add_argument(
-        "--epochs",
-        type=int,
-        default=10,
-        choices=range(1, 11),
-        metavar="N",
-        help="1 to 10, for a try",
+        "--epochs", type=int, default=10, choices=range(1, 11), help="at most; fewer for a try"
     )
     parser.add_argument("--output", type=Path, help="also write the figures here, as JSON")
     options = parser.parse_args()
+    if options.output:
+        options.output.parent.mkdir(parents=True, exist_ok=True)  # rather now than after an hour
     output = options.output and options.output.resolve()
-    names = [name for name in CONTENDERS if name in (options.only or CONTENDERS)]
-    if any(CONTENDERS[name][0].startswith(str(PEERS)) for name in names):
+    names = [name for name in CONTENDERS if name in options.only]
+    if any(CONTENDERS[name][0] == PEERS_PYTHON for name in names):
         make_environment()
+    rounds = measure(names, options.rounds, options.epochs)
 
-    rounds: list[dict[str, dict[str, Any]]] = []
-    with TemporaryDirectory() as directory:
-        os.chdir(directory)
-        run([sys.executable, f"{HERE}/images.py"])
-        for seed in range(options.rounds + 1):
-            measured = {}
-            for name in names:
-                values = {"seed": seed, "epochs": options.epochs if seed else 0}
-                raw = run([part.format(**values) for part in CONTENDERS[name]])
-                if seed:
-                    measured[name] = figures(name, raw)
-                    row = ", ".join(f"{c} {measured[name][c]:.{d}f}" for c, d in COLUMNS.items())
-                    print(f"round {seed}, {name}: {row}", file=sys.stderr, flush=True)
-            rounds.append(measured)
-        os.chdir(ROOT)
-    del rounds[0]  # the one that is not counted
-
-    pins = ", ".join(
-        line.partition("#")[0].strip().replace("==", " ")
-        for line in PINS.read_text().splitlines()
-        if "==" in line
-    )
-    print(f"{options.rounds} rounds\n")
-    cells = [
+    pins = re.findall(r"^(\S+)==(\S+)", PINS.read_text(), re.MULTILINE)
+    peers = ", ".join(f"{package} {version}" for package, version in pins)
+    rows = [
         [name, *(cell([r[name][c] for r in rounds], digits) for c, digits in COLUMNS.items())]
         for name in names
     ]
-    print(table([["", *COLUMNS], *cells]))
-    print(ratios(rounds) + footer(), f"{'peers':9}  {pins}", sep="\n")
+    print(f"Median (least-greatest) over {options.rounds} rounds\n")
+    print(table([["", *COLUMNS], *rows]))
+    print(ratios(rounds) + footer().strip("\n"), f"{'peers':9}  {peers}", sep="\n")
     if output:
-        report = {**machine(), "peers": pins, "rounds": rounds}
+        report = {**machine(), "peers": peers, "rounds": rounds}
         output.write_text(json.dumps(report, indent=2) + "\n")
 
 
