@@ -29,7 +29,8 @@ which it has reached 99.0 % and trained 5 epochs, or after 10; the speedrun runs
   an epoch to the end of its last batch, with what Lightning and Keras log and count in that time.
   Validation and checkpoints are not in it. The median of the epochs after the first.
 - to 99.0 %: the sum of these seconds to the end of the first epoch after which test accuracy is at
-  least 99.0 %; of the speedrun that of all its epochs, if it ends with so much.
+  least 99.0 %, the first epoch included (in Keras that builds the graph); of the speedrun that of
+  all its epochs, if it ends with so much.
 - whole: from just before the process is made until that epoch is over, with start-up, validation
   and checkpoints, but not the clean-up at the process's end; of the speedrun the ordinary command
   up to its exit, whatever it reached.
