@@ -193,7 +193,7 @@ def ratios(rounds: list[dict[str, dict[str, Any]]]) -> str:
     if OURS in rounds[0]:
         epochs = ([r[name]["epoch s"] for r in rounds] for name in (OURS, TUTORIAL))
         rows.append(ratio_row("mnist_lit, epoch / tutorial, epoch", *epochs, None))
-    return "\n".join(["", table(rows), *notes, ""]) if len(rows) > 1 else ""
+    return "\n".join([table(rows), *notes]) if len(rows) > 1 else ""
 
 
 def measure(names: Sequence[str], count: int, epochs: int) -> list[dict[str, dict[str, Any]]]:
@@ -247,7 +247,9 @@ def main() -> None:
     ]
     print(f"Median (least-greatest) over {options.rounds} rounds\n")
     print(table([["", *COLUMNS], *rows]))
-    print(ratios(rounds) + footer().strip("\n"), f"{'peers':9}  {peers}", sep="\n")
+    if found := ratios(rounds):
+        print(f"\n{found}")
+    print(footer(), f"{'peers':9}  {peers}", sep="\n")
     if output:
         report = {**machine(), "peers": peers, "rounds": rounds}
         output.write_text(json.dumps(report, indent=2) + "\n")
