@@ -1,6 +1,9 @@
 """Networks: plain modules from ``float32 (n, 1, 28, 28)`` in [0, 1] to ``(n, 10)`` logits."""
 
-from torch import nn
+import math
+
+import torch
+from torch import Tensor, nn
 
 
 class TutorialCNN(nn.Sequential):
@@ -45,6 +48,53 @@ class StrongCNN(nn.Sequential):
             nn.Dropout(0.3),
             nn.Linear(128 * 4 * 4, 10),
         )
+
+
+class SpeedrunCNN(nn.Sequential):
+    """One learnt convolution between fixed oriented edge filters and a hidden layer.
+
+    For ``configs/speedrun.yaml``. As nothing before the learnt convolution needs a gradient, and
+    the filters work at every other pixel, a step takes a fraction of the usual time.
+    72,154 parameters, 400 of them fixed. Input ``float32 (n, 1, 28, 28)`` in [0, 1], output
+    ``(n, 10)`` logits.
+    """
+
+    def __init__(self) -> None:
+        edges = nn.Conv2d(1, 16, kernel_size=5, stride=2, bias=False)
+        edges.weight = nn.Parameter(edge_filters(16, 5), requires_grad=False)
+        super().__init__(
+            nn.ZeroPad2d(-2),  # (n, 1, 24, 24): the margin of MNIST's digits is empty
+            edges,  # (n, 16, 10, 10)
+            nn.ReLU(),
+            nn.Conv2d(16, 32, kernel_size=3, bias=False),  # (n, 32, 8, 8)
+            nn.MaxPool2d(2),  # (n, 32, 4, 4)
+            nn.BatchNorm2d(32),
+            nn.ReLU(),
+            nn.Flatten(),  # (n, 512)
+            nn.Linear(32 * 4 * 4, 128, bias=False),
+            nn.BatchNorm1d(128),
+            nn.ReLU(),
+            nn.Linear(128, 10),
+        )
+
+
+def edge_filters(n: int, size: int) -> Tensor:
+    """Derivatives of a Gaussian in ``n`` directions around the circle.
+
+    The first-order steerable filters of Freeman and Adelson, "The design and use of steerable
+    filters" (1991), of a standard deviation of a quarter of the size, and of norm 1.
+
+    Returns:
+        ``float32 (n, 1, size, size)``; filter i answers to ink that grows in the direction
+        ``2 pi i / n``, from the x axis to the y axis, which points down.
+    """
+    offsets = torch.arange(size) - (size - 1) / 2
+    y, x = torch.meshgrid(offsets, offsets, indexing="ij")
+    gaussian = torch.exp(-(x**2 + y**2) / (2 * (size / 4) ** 2))
+    angles = torch.arange(n).view(n, 1, 1) * (2 * math.pi / n)
+    filters = (x * angles.cos() + y * angles.sin()) * gaussian  # (n, size, size)
+    norms = torch.linalg.vector_norm(filters, dim=(1, 2), keepdim=True)
+    return (filters / norms).unsqueeze(1)
 
 
 def _convolution(channels_in: int, channels_out: int) -> tuple[nn.Module, ...]:

@@ -161,7 +161,9 @@ def test_a_network_and_augmentation_from_a_users_own_file(mnist_lit, tmp_path, d
     assert DigitClassifier.load_from_checkpoint(best).network[2].out_features == 16
 
 
-@pytest.mark.parametrize("overlay", ["debug.yaml", "fast.yaml", "strong.yaml", "tutorial.yaml"])
+@pytest.mark.parametrize(
+    "overlay", ["debug.yaml", "fast.yaml", "speedrun.yaml", "strong.yaml", "tutorial.yaml"]
+)
 def test_every_config_fits(mnist_lit, data_dir, overlay):
     config, *short = SMALL
     arguments = [f"--config={CONFIGS / overlay}", *short, "--trainer.limit_train_batches=2"]
