@@ -4,6 +4,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 
 class TutorialCNN(nn.Sequential):
@@ -93,8 +94,7 @@ def edge_filters(n: int, size: int) -> Tensor:
     gaussian = torch.exp(-(x**2 + y**2) / (2 * (size / 4) ** 2))
     angles = torch.arange(n).view(n, 1, 1) * (2 * math.pi / n)
     filters = (x * angles.cos() + y * angles.sin()) * gaussian  # (n, size, size)
-    norms = torch.linalg.vector_norm(filters, dim=(1, 2), keepdim=True)
-    return (filters / norms).unsqueeze(1)
+    return normalize(filters.flatten(1)).view(n, 1, size, size)
 
 
 def _convolution(channels_in: int, channels_out: int) -> tuple[nn.Module, ...]:
