@@ -118,6 +118,26 @@ def test_a_file_that_is_not_there(tmp_path):
         read_plan(tmp_path / "gone.yaml")
 
 
+def test_settings_are_a_point_of_the_space_if_all_lie_in_it(tmp_path):
+    space = """
+    space:
+      model.network: {choices: [mynet.MyNet, mnist_lit.networks.TutorialCNN]}
+      model.optimizer.betas: {choices: [[0.9, 0.99], [0.9, 0.999]]}
+      trainer.max_epochs: {low: 3, high: 12}
+    """
+    plan = plan_of(space, tmp_path)
+    adam = {"class_path": "torch.optim.Adam", "init_args": {"betas": [0.9, 0.999]}}
+    network = {"class_path": "mnist_lit.networks.TutorialCNN"}
+    settings = {"model": {"network": network, "optimizer": adam}, "trainer": {"max_epochs": 10}}
+    assert plan.point_of(settings) == {
+        "model.network": "mnist_lit.networks.TutorialCNN",
+        "model.optimizer.betas": "[0.9, 0.999]",
+        "trainer.max_epochs": 10,
+    }
+    for beyond in ({"max_epochs": 20}, {"max_epochs": None}, {}):
+        assert plan.point_of(settings | {"trainer": beyond}) is None
+
+
 def test_a_sampler_draws_for_each_trial_anew_and_for_the_same_trial_the_same(tmp_path):
     plan = plan_of(GRID + "sampler: {name: RandomSampler, seed: 5}", tmp_path)
     space = FloatDistribution(0, 1)

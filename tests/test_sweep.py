@@ -134,6 +134,17 @@ def test_a_sweep_tells_each_trial_and_at_the_end_the_best(told):
         assert path.read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_first_trial_has_the_settings_given_and_the_end_compares_with_them(told, sweep):
+    given, *_ = trials()
+    assert given.params == {"model.optimizer.lr": 0.001, "data.batch_size": 64}
+    gain = 1 - min(trial.value for trial in trials()) / given.value
+    assert f"given, trial 0: val/loss {given.value:.4f}; the best has {gain:.0%} less." in told
+    best = sweep(RANGE, "--study=best", "--trials=2", "--model.optimizer.lr=0.004")
+    assert "None is better than the settings given, trial 0." in best.out
+    beyond = sweep(RANGE, "--study=beyond", "--trials=2", "--data.batch_size=100")
+    assert "settings given" not in beyond.out
+
+
 @pytest.mark.usefixtures("told")
 def test_the_best_configuration_is_that_of_the_best_trial():
     best = min(trials(), key=lambda trial: trial.value)
