@@ -53,6 +53,7 @@ def machine() -> dict[str, str]:
     return {
         "processor": _cpuinfo("model name") or platform.processor() or platform.machine(),
         "cores": str(os.cpu_count()),
+        "threads": os.environ.get("OMP_NUM_THREADS", "as many as cores"),
         "bf16": bf16() or "no",
         "versions": ", ".join(
             [f"python {platform.python_version()}", *(f"{p} {version(p)}" for p in packages)]

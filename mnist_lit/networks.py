@@ -29,7 +29,7 @@ class TutorialCNN(nn.Sequential):
 
 
 class StrongCNN(nn.Sequential):
-    """Six 3x3 convolutions without padding, which MNIST's empty margin makes needless.
+    """Six 3x3 convolutions without padding, for MNIST's margin is nearly empty.
 
     In the manner of An et al., "An ensemble of simple convolutional neural network models for
     MNIST digit recognition" (2020), at a fraction of the size. 247,226 parameters. Input ``float32
@@ -54,8 +54,9 @@ class StrongCNN(nn.Sequential):
 class SpeedrunCNN(nn.Sequential):
     """One learnt convolution between fixed oriented edge filters and a hidden layer.
 
-    For ``configs/speedrun.yaml``. As nothing before the learnt convolution needs a gradient, and
-    the filters work at every other pixel, a step takes a fraction of the usual time.
+    For ``configs/speedrun.yaml``. Nothing before the learnt convolution needs a gradient, and the
+    filters work at every other pixel: both save time, and cost no accuracy worth it
+    (``docs/experiments.md``).
     72,154 parameters, 400 of them fixed. Input ``float32 (n, 1, 28, 28)`` in [0, 1], output
     ``(n, 10)`` logits.
     """
@@ -64,7 +65,7 @@ class SpeedrunCNN(nn.Sequential):
         edges = nn.Conv2d(1, 16, kernel_size=5, stride=2, bias=False)
         edges.weight = nn.Parameter(edge_filters(16, 5), requires_grad=False)
         super().__init__(
-            nn.ZeroPad2d(-2),  # (n, 1, 24, 24): the margin of MNIST's digits is empty
+            nn.ZeroPad2d(-2),  # (n, 1, 24, 24): the margin holds 0.2 % of the ink
             edges,  # (n, 16, 10, 10)
             nn.ReLU(),
             nn.Conv2d(16, 32, kernel_size=3, bias=False),  # (n, 32, 8, 8)
@@ -83,7 +84,9 @@ def edge_filters(n: int, size: int) -> Tensor:
     """Derivatives of a Gaussian in ``n`` directions around the circle.
 
     The first-order steerable filters of Freeman and Adelson, "The design and use of steerable
-    filters" (1991), of a standard deviation of a quarter of the size, and of norm 1.
+    filters" (1991), of a standard deviation of a quarter of the size, and of norm 1. The second
+    half of an even number are the negatives of the first: what ReLU takes from one, it leaves to
+    the other.
 
     Returns:
         ``float32 (n, 1, size, size)``; filter i answers to ink that grows in the direction

@@ -135,7 +135,27 @@ def test_settings_are_a_point_of_the_space_if_all_lie_in_it(tmp_path):
         "trainer.max_epochs": 10,
     }
     for beyond in ({"max_epochs": 20}, {"max_epochs": None}, {}):
-        assert plan.point_of(settings | {"trainer": beyond}) is None
+        assert plan.point_of(settings | {"trainer": beyond}).keys() == plan.space.keys() - {
+            "trainer.max_epochs"
+        }
+
+
+def test_a_class_with_arguments_is_chosen_already_if_those_of_the_choice_are_the_same(tmp_path):
+    space = """
+    space:
+      model.optimizer: {choices: [torch.optim.AdamW, torch.optim.Adam]}
+      model.scheduler: {choices: [null, {class_path: x.Cosine, init_args: {T_max: -1}}]}
+    """
+    plan = plan_of(space, tmp_path)
+    adam = {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.001}}
+    cosine = {"class_path": "x.Cosine", "init_args": {"T_max": -1, "eta_min": 0.0}}
+    for scheduler, choice in ((None, 0), (cosine, 1)):
+        point = plan.point_of({"model": {"optimizer": adam, "scheduler": scheduler}})
+        assert point["model.optimizer"] == "torch.optim.Adam"
+        assert point["model.scheduler"] == plan.space["model.scheduler"].choices[choice]
+    cosine["init_args"]["T_max"] = 10
+    point = plan.point_of({"model": {"optimizer": adam, "scheduler": cosine}})
+    assert "model.scheduler" not in point
 
 
 def test_a_sampler_draws_for_each_trial_anew_and_for_the_same_trial_the_same(tmp_path):

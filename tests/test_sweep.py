@@ -142,7 +142,15 @@ def test_the_first_trial_has_the_settings_given_and_the_end_compares_with_them(t
     best = sweep(RANGE, "--study=best", "--trials=2", "--model.optimizer.lr=0.004")
     assert "None is better than the settings given, trial 0." in best.out
     beyond = sweep(RANGE, "--study=beyond", "--trials=2", "--data.batch_size=100")
-    assert "settings given" not in beyond.out
+    assert "The settings given were not tried: outside of the space in batch_size." in beyond.out
+
+    def training(trial: Trial, _: list[str]) -> float:
+        if trial.number == 0:
+            raise DivergedError("diverged")
+        return loss_of(trial.params)
+
+    failed = sweep(RANGE, "--study=failed", "--trials=2", training=training)
+    assert "The settings given, trial 0: failed." in failed.out
 
 
 @pytest.mark.usefixtures("told")

@@ -18,6 +18,7 @@ def test_the_history_has_every_trial_and_the_best_so_far():
     assert complete == [[0, 0.5], [2, 0.3], [3, 0.4]]
     assert pruned == [[1, 0.6]]
     assert [number for number, _ in failed] == [4]
+    assert axes.get_xlim() == (-0.5, 4.5)
     assert figure._suptitle.get_text() == "5 trials, the best with 0.3000"
 
 

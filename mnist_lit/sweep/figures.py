@@ -32,7 +32,8 @@ def history_figure(
     best, steps = math.inf, {}
     for number in sorted(complete):
         best = steps[number] = min(best, complete[number])
-    steps[max([*complete, *pruned, *failed])] = best
+    numbers = [*complete, *pruned, *failed]
+    steps[max(numbers)] = best
     axes.step([*steps], [*steps.values()], where="post", color=BLUE, label="best so far")
     axes.scatter([*complete], [*complete.values()], color=BLUE, alpha=0.5, label="complete")
     if pruned:
@@ -42,6 +43,7 @@ def history_figure(
     if failed:
         look = {"color": VERMILION, "marker": "x", "clip_on": False, "label": "failed"}
         axes.scatter(failed, [0] * len(failed), transform=axes.get_xaxis_transform(), **look)
+    axes.set_xlim(min(numbers) - 0.5, max(numbers) + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="trial", ylabel="validation loss")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4, frameon=False)
@@ -107,7 +109,7 @@ def slices_figure(
     _scale_losses(grid[0, 0], losses)
     for axes in grid[:, 0]:
         axes.set_ylabel("validation loss")
-    figure.suptitle("The darker a trial, the later; the best is ringed")
+    figure.suptitle("Complete trials: the darker, the later; the best is ringed")
     return figure
 
 

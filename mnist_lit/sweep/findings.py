@@ -66,8 +66,8 @@ def report(study: Study, fit: list[str], directory: Path) -> None:
     ]
     counts = f"{len(complete)} trials complete, {len(pruned)} pruned, {len(failed)} failed"
     print(f"\n{counts}; the best:\n{table(rows, {})}")
-    if given := _against_given(study, ranked):
-        print(f"\n{given}")
+    if SEED not in study.plan.space:
+        print(f"\n{_against_given(study, trials)}")
     if groups := _over_seeds(study, complete):
         print(f"\nThe same with n seeds, mean ± sample standard deviation:\n{table(groups, {})}")
     best = _write_best(study, ranked[0], fit, directory / "best.yaml")
@@ -80,19 +80,25 @@ def report(study: Study, fit: list[str], directory: Path) -> None:
     )
 
 
-def _against_given(study: Study, ranked: list[FrozenTrial]) -> str:
-    """What the search has gained over the settings given, if a trial had these."""
+def _against_given(study: Study, trials: list[FrozenTrial]) -> str:
+    """What the best trial has gained over the settings given, in a sentence."""
     point = study.plan.point_of(study.study.user_attrs["settings"])
-    for given in ranked:
-        if given.params == point:
-            if given is ranked[0]:
-                return f"None is better than the settings given, trial {given.number}."
-            gain = 1 - _loss(ranked[0]) / _loss(given)
-            return (
-                f"The settings given, trial {given.number}: val/loss {_loss(given):.4f}; "
-                f"the best has {gain:.0%} less."
-            )
-    return ""
+    if beyond := [name for key, name in _headings(study).items() if key not in point]:
+        return f"The settings given were not tried: outside of the space in {', '.join(beyond)}."
+    given = next((each for each in trials if each.params == point), None)
+    if given is None:
+        return "The settings given were not tried."
+    if given.state != TrialState.COMPLETE:
+        how = "was pruned" if given.state == TrialState.PRUNED else "failed"
+        return f"The settings given, trial {given.number}: {how}."
+    best = min(_loss(each) for each in trials if each.state == TrialState.COMPLETE)
+    if best == _loss(given):
+        return f"None is better than the settings given, trial {given.number}."
+    gain = 1 - best / _loss(given)
+    return (
+        f"The settings given, trial {given.number}: val/loss {_loss(given):.4f}; "
+        f"the best has {gain:.0%} less."
+    )
 
 
 def _write_best(study: Study, best: FrozenTrial, fit: list[str], path: Path) -> str:

@@ -55,13 +55,17 @@ class Plan:
         choices = [each.choices for each in self.space.values()]  # type: ignore[attr-defined]
         return [dict(zip(self.space, each, strict=True)) for each in itertools.product(*choices)]
 
-    def point_of(self, settings: dict[str, Any]) -> dict[str, Any] | None:
-        """The parameters that all settings of ``fit`` have, if every one lies in the space."""
-        point = {key: _setting(settings, key) for key in self.space}
-        try:
-            create_trial(params=point, distributions=self.space, value=0)
-        except (TypeError, ValueError):
-            return None
+    def point_of(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """The parameters that settings of ``fit`` have, without those outside of the space."""
+        point = {}
+        for key, distribution in self.space.items():
+            value = _setting(settings, key)
+            if isinstance(distribution, CategoricalDistribution):
+                choices = [each for each in distribution.choices if _is_choice(value, each)]
+            else:
+                choices = [value] if _lies_in(value, distribution) else []
+            if choices:
+                point[key] = choices[0]
         return point
 
     def make_sampler(self, number: int) -> samplers.BaseSampler:
@@ -122,15 +126,37 @@ def override(key: str, value: Any) -> str:
 
 
 def _setting(settings: dict[str, Any], key: str) -> Any:
-    """A setting as the choices of a space are written; None if there is none of this key."""
+    """The setting of a key; None if there is none."""
     value: Any = settings
     for part in key.split("."):
         if not isinstance(value, dict):
             return None
         value = value.get(part, (value.get("init_args") or {}).get(part))
-    if isinstance(value, dict) and value.keys() == {"class_path"}:
-        return value["class_path"]
-    return json.dumps(value) if isinstance(value, list | dict) else value
+    return value
+
+
+def _lies_in(value: Any, distribution: BaseDistribution) -> bool:
+    try:
+        create_trial(params={"": value}, distributions={"": distribution}, value=0)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _is_choice(setting: Any, choice: Any) -> bool:
+    """Whether a setting is what it would be after this choice.
+
+    A class is if its name and those arguments are the same that the choice has.
+    """
+    if isinstance(choice, str) and choice.startswith(("[", "{")):
+        choice = json.loads(choice)
+    if not isinstance(setting, dict) or "class_path" not in setting:
+        return bool(setting == choice)
+    if not isinstance(choice, dict):
+        choice = {"class_path": choice}
+    arguments = choice.get("init_args", {}).items()
+    names = (setting["class_path"], setting["class_path"].rpartition(".")[2])
+    return choice.get("class_path") in names and arguments <= setting.get("init_args", {}).items()
 
 
 def _mapping(name: str, value: Any) -> dict[str, Any]:

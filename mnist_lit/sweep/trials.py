@@ -138,7 +138,8 @@ def check_same(study: Study, settings: dict[str, Any]) -> None:
         InputError: If they are others.
     """
     space = {key: distribution_to_json(value) for key, value in study.plan.space.items()}
-    first = None if study.grid else study.plan.point_of(settings)
+    given = study.plan.point_of(settings)
+    first = given if given.keys() == space.keys() and not study.grid else None
     kept = study.keep(first, settings=settings, space=space)
     hint = "Leave it as it was, or give this study a name of its own: --study NAME."
     for key in kept["space"] | space:
