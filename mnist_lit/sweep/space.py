@@ -5,6 +5,7 @@ import json
 import math
 import warnings
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from inspect import isabstract, isclass, signature
@@ -144,12 +145,10 @@ def _lies_in(value: Any, distribution: BaseDistribution) -> bool:
 
 
 def _is_choice(setting: Any, choice: Any) -> bool:
-    """Whether a setting is what it would be after this choice.
-
-    A class is if its name and those arguments are the same that the choice has.
-    """
+    """Whether a setting is this choice already; a class is, if it has its name and arguments."""
     if isinstance(choice, str) and choice.startswith(("[", "{")):
-        choice = json.loads(choice)
+        with suppress(ValueError):  # YAML in quotes
+            choice = json.loads(choice)
     if not isinstance(setting, dict) or "class_path" not in setting:
         return bool(setting == choice)
     if not isinstance(choice, dict):
