@@ -59,7 +59,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -198,9 +198,9 @@ def ratios(rounds: list[dict[str, dict[str, Any]]]) -> str:
     return "\n".join([table(rows), *notes]) if len(rows) > 1 else ""
 
 
-def measure(names: Sequence[str], count: int, epochs: int) -> list[dict[str, dict[str, Any]]]:
-    """Give the figures of each contender in each round."""
-    rounds = []
+def measure(names: Sequence[str], count: int, epochs: int) -> Iterator[list[dict[str, Any]]]:
+    """Give, after each round, the figures of each contender in each round so far."""
+    rounds: list[dict[str, Any]] = []
     with TemporaryDirectory() as directory:
         os.chdir(directory)
         run([sys.executable, f"{HERE}/images.py"])
@@ -217,8 +217,8 @@ def measure(names: Sequence[str], count: int, epochs: int) -> list[dict[str, dic
                     file=sys.stderr,
                     flush=True,
                 )
+            yield rounds
         os.chdir(ROOT)
-    return rounds
 
 
 def main() -> None:
@@ -231,7 +231,9 @@ def main() -> None:
     parser.add_argument(
         "--epochs", type=int, default=10, choices=range(1, 11), help="at most; fewer for a try"
     )
-    parser.add_argument("--output", type=Path, help="also write the figures here, as JSON")
+    parser.add_argument(
+        "--output", type=Path, help="write the figures here, as JSON, after each round"
+    )
     options = parser.parse_args()
     if options.output:
         options.output.parent.mkdir(parents=True, exist_ok=True)  # rather now than after an hour
@@ -239,10 +241,13 @@ def main() -> None:
     names = [name for name in CONTENDERS if name in options.only]
     if any(CONTENDERS[name][0] == PEERS_PYTHON for name in names):
         make_environment()
-    rounds = measure(names, options.rounds, options.epochs)
-
     pins = re.findall(r"^(\S+)==(\S+)", PINS.read_text(), re.MULTILINE)
     peers = ", ".join(f"{package} {version}" for package, version in pins)
+    for rounds in measure(names, options.rounds, options.epochs):
+        if output:
+            report = {**machine(), "peers": peers, "rounds": rounds}
+            output.write_text(json.dumps(report, indent=2) + "\n")
+
     rows = [
         [name, *(cell([r[name][c] for r in rounds], digits) for c, digits in COLUMNS.items())]
         for name in names
@@ -252,9 +257,6 @@ def main() -> None:
     if found := ratios(rounds):
         print(f"\n{found}")
     print(footer(), f"{'peers':9}  {peers}", sep="\n")
-    if output:
-        report = {**machine(), "peers": peers, "rounds": rounds}
-        output.write_text(json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":
