@@ -1,8 +1,7 @@
 // The answer: digits to choose from, boxes around them, and of the one chosen all that is known.
 
 export const find = (id) => document.getElementById(id);
-// Rounded down: 100 % would say that no doubt is left.
-const percent = (share) => `${(Math.floor(1000 * share) / 10).toFixed(1)} %`;
+const percent = (share) => `${(100 * share).toFixed(1)} %`;
 const tone = (digit) => (digit.doubtful ? "doubtful" : "sure");
 const mark = (digit) => (digit.doubtful ? "?" : "");
 let digits = []; // that are shown, in reading order
