@@ -22,7 +22,7 @@ test: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 3 -rs -m "not slow"
+	$(BIN)/python -m pytest -n 2 -rs -m "not slow"
 
 test-postgres: .venv/installed-dev
 	PYTHON=$(BIN)/python .ci/postgres
