@@ -1,6 +1,6 @@
 """What the benchmarks share: tables, medians, and where a figure was measured.
 
-Imports nothing heavy: a child process inherits its parent's peak of memory (see startup.py).
+Imports nothing heavy, for the sake of :func:`run`.
 """
 
 import os
@@ -9,12 +9,45 @@ import shlex
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
 SPREAD = ("median", "min", "max")
+
+
+class Process(NamedTuple):
+    """When a process began and ended, in seconds since the epoch; its peak in MB; what it said."""
+
+    begun: float
+    ended: float
+    megabytes: float
+    output: str
+
+
+def run(command: Sequence[str], pythonpath: str) -> Process:
+    """Run a process in the working directory; end with what it said if it fails.
+
+    This process has to stay small: a child's peak begins with what its parent held.
+    """
+    output = Path("output.txt")
+    files = [
+        (os.POSIX_SPAWN_OPEN, fd, output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        for fd in (1, 2)
+    ]
+    output.unlink(missing_ok=True)
+    environment = os.environ | {"PYTHONPATH": pythonpath}
+    begun = time.time()
+    child = os.posix_spawn(command[0], command, environment, file_actions=files)
+    _, status, usage = os.wait4(child, 0)
+    ended = time.time()
+    text = output.read_text()
+    if status:
+        sys.exit(f"{text}\n{shlex.join(command)} failed, see above")
+    return Process(begun, ended, usage.ru_maxrss * 1024 / 1e6, text)
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

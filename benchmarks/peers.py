@@ -58,20 +58,20 @@ import shlex
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from common import ROOT, SPREAD, footer, machine, ratio_row, table
+from common import ROOT, SPREAD, Process, footer, machine, ratio_row, run, table
 from contenders.diary import EPOCHS, GOAL
 
 HERE = ROOT.resolve() / "benchmarks" / "contenders"
 PEERS = HERE.parent / ".peers"
 PEERS_PYTHON = f"{PEERS}/bin/python"
 PINS = HERE / "requirements.txt"
+PYTHONPATH = f"{HERE}{os.pathsep}{ROOT.resolve()}"
 OURS, SPEEDRUN, TUTORIAL = "mnist_lit", "mnist_lit speedrun", "tutorial"
 FIT = [sys.executable, "-m", "mnist_lit", "fit", "--config"]
 SCRIPT = ["{seed}", "{epochs}"]
@@ -110,32 +110,17 @@ def make_environment() -> None:
     done.write_text(PINS.read_text())
 
 
-def run(command: list[str]) -> dict[str, Any]:
-    """Run a process in this directory; give when it began and ended, its peak, and its diary.
-
-    This process has to stay small: a child's peak begins with what its parent held.
-    """
-    output, diary = Path("output.txt"), Path("diary.jsonl")
+def contend(command: list[str]) -> tuple[Process, list[dict[str, Any]]]:
+    """Run a contender in this directory; give the process and its diary."""
+    diary = Path("diary.jsonl")
     diary.unlink(missing_ok=True)
-    output.unlink(missing_ok=True)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (HERE, ROOT.resolve())))}
-    files = [
-        (os.POSIX_SPAWN_OPEN, fd, output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        for fd in (1, 2)
-    ]
-    begun = time.time()
-    child = os.posix_spawn(command[0], command, environment, file_actions=files)
-    _, status, usage = os.wait4(child, 0)
-    ended = time.time()
-    if status:
-        sys.exit(f"{output.read_text()}\n{shlex.join(command)} failed, see above")
-    notes = [json.loads(line) for line in diary.open()] if diary.exists() else []
-    return {"begun": begun, "ended": ended, "MB": usage.ru_maxrss * 1024 / 1e6, "notes": notes}
+    process = run(command, PYTHONPATH)
+    return process, [json.loads(line) for line in diary.open()]
 
 
-def figures(name: str, raw: dict[str, Any]) -> dict[str, Any]:
+def figures(name: str, process: Process, notes: list[dict[str, Any]]) -> dict[str, Any]:
     """What a contender's diary comes to: its cells of the table, and its epochs."""
-    notes, begun = raw["notes"], raw["begun"]
+    begun = process.begun
     first, begins, trained, ends = (
         [note["at"] for note in notes if note["event"] == event]
         for event in ("first step", "begin", "trained", "end")
@@ -146,7 +131,7 @@ def figures(name: str, raw: dict[str, Any]) -> dict[str, Any]:
     epochs = [end - start for start, end in zip(begins, trained, strict=True)]
     if name == SPEEDRUN:
         needed = len(epochs) if accuracies[-1] >= GOAL else 0
-        whole = raw["ended"] - begun - sum(measuring)
+        whole = process.ended - begun - sum(measuring)
     else:
         reached = (i for i, accuracy in enumerate(accuracies, 1) if accuracy >= GOAL)
         needed = next(reached, 0)
@@ -158,7 +143,7 @@ def figures(name: str, raw: dict[str, Any]) -> dict[str, Any]:
         TO_GOAL: sum(epochs[:needed]) if needed else None,
         "whole s": whole,
         "test %": 100 * (accuracies[-1] if name == SPEEDRUN else accuracies[:EPOCHS][-1]),
-        "peak MB": raw["MB"],
+        "peak MB": process.megabytes,
         "epochs": epochs,
         "accuracies": accuracies,
         "measuring": measuring,
@@ -203,14 +188,14 @@ def measure(names: Sequence[str], count: int, epochs: int) -> Iterator[list[dict
     rounds: list[dict[str, Any]] = []
     with TemporaryDirectory() as directory:
         os.chdir(directory)
-        run([sys.executable, f"{HERE}/images.py"])
+        run([sys.executable, f"{HERE}/images.py"], PYTHONPATH)
         for name in names:  # until their first step
-            run([part.format(seed=0, epochs=0) for part in CONTENDERS[name]])
+            contend([part.format(seed=0, epochs=0) for part in CONTENDERS[name]])
         for seed in range(1, count + 1):
             rounds.append({})
             for name in names:
                 command = [part.format(seed=seed, epochs=epochs) for part in CONTENDERS[name]]
-                rounds[-1][name] = found = figures(name, run(command))
+                rounds[-1][name] = found = figures(name, *contend(command))
                 print(
                     f"round {seed}, {name}: {len(found['epochs'])} epochs of"
                     f" {found['epoch s']:.1f} s, {found['test %']:.2f} %",

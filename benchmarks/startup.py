@@ -29,14 +29,12 @@ import argparse
 import os
 import re
 import sys
-import time
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from common import ROOT, SPREAD, footer, ratio_row, spread, table
+from common import ROOT, SPREAD, footer, ratio_row, run, spread, table
 
 IMPORTS = "import lightning.pytorch.cli, torchvision"
 BARS = (
@@ -49,7 +47,7 @@ BARS = (
 MEMORY_BAR = 400  # MB
 
 
-class Process(NamedTuple):
+class Start(NamedTuple):
     """What a process took, and what it noted: the times since its start by which stages ended."""
 
     seconds: float
@@ -57,32 +55,16 @@ class Process(NamedTuple):
     ends: dict[str, float]
 
 
-def run(args: list[str], directory: Path) -> Process:
-    """Run python in ``directory``, to its end or that of its first step.
-
-    This process has to stay small: a child's peak begins with what its parent held.
-    """
-    output = directory / "output.txt"
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "benchmarks")}  # for clocks
-    files = [
-        (os.POSIX_SPAWN_OPEN, fd, output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        for fd in (1, 2)
-    ]
-    output.unlink(missing_ok=True)
-    os.chdir(directory)
-    start = time.time()
-    child = os.posix_spawn(sys.executable, [sys.executable, *args], environment, file_actions=files)
-    _, status, usage = os.wait4(child, 0)
-    end = time.time()
-    text = output.read_text()
-    if status:
-        sys.exit(f"python {' '.join(args)} failed:\n{text}")
-    noted = re.findall(r"^(.+) ended at (.+)$", text, re.MULTILINE)
-    ends = {stage: float(at) - start for stage, at in noted}
-    return Process(ends.get("first step", end - start), usage.ru_maxrss * 1024 / 1e6, ends)
+def start(args: list[str]) -> Start:
+    """Run python to its end or that of its first step."""
+    process = run([sys.executable, *args], str(ROOT / "benchmarks"))  # for clocks
+    noted = re.findall(r"^(.+) ended at (.+)$", process.output, re.MULTILINE)
+    ends = {stage: float(at) - process.begun for stage, at in noted}
+    seconds = ends.get("first step", process.ended - process.begun)
+    return Start(seconds, process.megabytes, ends)
 
 
-def stages_table(processes: Sequence[Process]) -> str:
+def stages_table(processes: Sequence[Start]) -> str:
     """Lay out how long each stage took, of the same ones in every process."""
     rows = [["stage", *(f"{head} s" for head in SPREAD)]]
     for before, stage in pairwise(["", *processes[0].ends]):
@@ -96,8 +78,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5, help="rounds (default: 5)")
     options = parser.parse_args()
-    with TemporaryDirectory() as name:
-        directory = Path(name)
+    with TemporaryDirectory() as directory:
+        os.chdir(directory)
         fit = ["-m", "mnist_lit", "fit", "--config", f"{ROOT}/configs/default.yaml"]
         short = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "200"]
         commands = {
@@ -110,9 +92,9 @@ def main() -> None:
             "fit, 200 batches": [*fit, *short],
             "stages": [f"{ROOT}/benchmarks/stages.py", *fit[3:]],
         }
-        run(["-c", "from mnist_lit.data import *; unpack(Path('data'))"], directory)
+        start(["-c", "from mnist_lit.data import *; unpack(Path('data'))"])
         rounds = [
-            {name: run(args, directory) for name, args in commands.items()}
+            {name: start(args) for name, args in commands.items()}
             for _ in range(options.repeats + 1)
         ][1:]
     seconds, memory = (
