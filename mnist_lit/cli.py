@@ -23,6 +23,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from mnist_lit import runs
 from mnist_lit.callbacks import Predictions, Results, fit_callbacks
+from mnist_lit.checkpoints import load_checkpoint, recorded_settings, verify_weights
 from mnist_lit.data import MNISTDataModule
 from mnist_lit.errors import InputError
 from mnist_lit.module import SCHEDULE_LENGTHS, DigitClassifier
@@ -40,6 +41,8 @@ exit status is 2 if a picture could not be read."""  # Lightning's own does not 
 # learns.
 BOUND_WHEN_RESUMED = ("model.", "data.", "seed_everything", "name")
 FREE_WHEN_RESUMED = ("data.data_dir", "data.eval_batch_size", "data.num_workers")
+
+TRAINING_ONLY = ("augmentation", "optimizer", "scheduler")  # arguments of the model
 
 # Errors by which a system refuses to write, or to read: no room, no right, nobody who listens.
 REFUSALS = (
@@ -203,15 +206,21 @@ class DigitsCLI(LightningCLI):
 
     def _parse_over_recorded(self, parser: LightningArgumentParser, args: list[str]) -> None:
         assert self.checkpoint is not None
-        self.state = runs.load_checkpoint(self.checkpoint)
+        self.state = load_checkpoint(self.checkpoint)
         rank_zero_only(print)(f"Checkpoint: {self.checkpoint}")
-        recorded = self.state.get("config", {"model": self.state["hyper_parameters"]})
-        recorded["model"].pop("_instantiator", None)
+        needed: dict[str, Any] = {}
         if self.command != "fit":  # how it was trained plays no part
-            recorded = {key: recorded[key] for key in ("model", "data") if key in recorded}
+            needed = {"sections": ("model", "data"), "without": TRAINING_ONLY}
+        recorded = recorded_settings(
+            self.state, self.checkpoint, named_by_user=set(_texts(self.settings())), **needed
+        )
+        if self.command == "fit":
+            config = self.state.get("config", {})
+            recorded |= {key: config[key] for key in ("seed_everything", "name") if key in config}
         base = [self.command, "--config", yaml.safe_dump(recorded)]
         self.config = self._parse(parser, [*base, *args[1:]], f"{self.checkpoint}: ")
         self.config[self.command].ckpt_path = str(self.checkpoint)
+        verify_weights(DigitClassifier, recorded["model"], self.state, self.checkpoint)
 
         for key, then, now in changes(recorded, self.settings()):
             bound = self._bound(recorded)
@@ -348,7 +357,7 @@ class DigitsCLI(LightningCLI):
         if not last:
             return "No epoch was finished, so there is no checkpoint."
         return (
-            f"Kept: {last}, after epoch {runs.load_checkpoint(last)['epoch'] + 1}\n"
+            f"Kept: {last}, after epoch {load_checkpoint(last)['epoch'] + 1}\n"
             f"To go on from there: {program()} fit --ckpt_path {last}"
         )
 
@@ -398,6 +407,14 @@ def changes(
             yield from changes(then[key], now[key], f"{prefix}{key}.")
         elif then[key] != now[key]:
             yield prefix + key, then[key], now[key]
+
+
+def _texts(settings: Any) -> Iterator[str]:
+    if isinstance(settings, dict | list):
+        for value in settings.values() if isinstance(settings, dict) else settings:
+            yield from _texts(value)
+    elif isinstance(settings, str):
+        yield settings
 
 
 def _listed(value: Any) -> list[Any]:

@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 
 from mnist_lit import __version__
 from mnist_lit.calibration import LEAST, SURE, default_threshold, fitted_temperature
+from mnist_lit.checkpoints import instantiate
 from mnist_lit.data import Batch, MNISTDataModule, scaled
 from mnist_lit.errors import InputError
 from mnist_lit.files import sha256, whole
@@ -48,7 +49,7 @@ def main(args: list[str]) -> None:
     """
     options = _options(args[1:])
     trained = load_trained(options.ckpt_path)
-    data = _data(trained.config.get("data", {}), options.data_dir)
+    data = _data(trained.data, options.data_dir)
     labels, logits = _answers(trained, data.test_set, data.eval_batch_size)
     temperature, threshold = 1.0, LEAST  # where there are no validation images
     metadata = _provenance(trained) | {"test_accuracy": _accuracy(labels, logits)}
@@ -185,7 +186,7 @@ def _onnx_path(text: str) -> Path:
 
 
 def _data(settings: dict[str, Any], data_dir: str | None) -> MNISTDataModule:
-    data = MNISTDataModule(**settings | ({"data_dir": data_dir} if data_dir else {}))
+    data = instantiate(MNISTDataModule, settings | ({"data_dir": data_dir} if data_dir else {}))
     data.prepare_data()
     for stage in ("fit", "test"):
         data.setup(stage)

@@ -1,9 +1,9 @@
 """DigitClassifier: a network with its loss, metrics and optimiser, as a LightningModule."""
 
-import inspect
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -17,6 +17,15 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
+from mnist_lit.checkpoints import (
+    UNRECORDED,
+    Unrecorded,
+    describe,
+    instantiate,
+    load_checkpoint,
+    recorded_settings,
+    verify_weights,
+)
 from mnist_lit.data import Batch
 from mnist_lit.errors import InputError
 from mnist_lit.judging import SCALARS, Answers, judge
@@ -96,20 +105,55 @@ class DigitClassifier(LightningModule):
         self._seed = 0
 
     def describe(self, **hyperparameters: Any) -> None:
-        """Record the hyperparameters in primitives, so that every checkpoint loads by itself.
+        """Record the hyperparameters in primitives, so that every checkpoint loads by itself."""
+        described = {name: describe(value) for name, value in hyperparameters.items()}
+        self.save_hyperparameters(described, logger=False)
 
-        Classes, partials of classes and modules become ``class_path`` descriptions, which
-        ``load_from_checkpoint`` instantiates; whatever is a primitive already stays as it is.
-        A module given in Python whose constructor takes arguments cannot be described; loading
-        such a checkpoint needs it again: ``load_from_checkpoint(path, network=...)``.
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]  # files only, and nothing but weights
+        cls,
+        checkpoint_path: str | Path,
+        map_location: torch.device | str = "cpu",
+        weights_only: bool | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Load a model from a checkpoint, which may come from anyone.
+
+        A checkpoint names the classes that it was trained with; they are imported if they belong
+        to torch, torchvision, Lightning or this package, lie in the working directory, or have
+        been imported before.
+
+        Args:
+            checkpoint_path: The file.
+            map_location: The device of the model.
+            weights_only: Whatever it is, only tensors and primitives are loaded.
+            kwargs: Arguments of the constructor that replace the recorded ones.
+
+        Raises:
+            InputError: If the file is damaged, names other code, or does not fit its network.
         """
-        described = {name: _in_primitives(value) for name, value in hyperparameters.items()}
-        instantiator = "lightning.pytorch.cli.instantiate_module"
-        self.save_hyperparameters({**described, "_instantiator": instantiator}, logger=False)
+        path = Path(checkpoint_path)
+        checkpoint = load_checkpoint(path)
+        recorded = checkpoint[cls.CHECKPOINT_HYPER_PARAMS_KEY]
+        given = {
+            name: Unrecorded(name)
+            for name in ("augmentation", "optimizer", "scheduler")
+            if str(recorded.get(name)).endswith(UNRECORDED)
+        } | kwargs
+        settings = recorded_settings(checkpoint, path, sections=["model"], without=given)["model"]
+        verify_weights(cls, settings, checkpoint, path, **given)
+        model = instantiate(cls, settings, **given)
+        model.on_load_checkpoint(checkpoint)
+        model.load_state_dict(checkpoint["state_dict"])
+        return model.to(map_location)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the description that came with the checkpoint."""
+        """Keep the description in the checkpoint, and leave out an augmentation not needed."""
         self.describe(**checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY])
+        if self.augmentation is None:
+            for name in list(checkpoint["state_dict"]):
+                if name.startswith("augmentation."):
+                    del checkpoint["state_dict"][name]
 
     def forward(self, images: Tensor) -> Tensor:
         """Give ``float32 (n, 10)`` logits for ``float32 (n, 1, 28, 28)`` images in [0, 1].
@@ -129,8 +173,15 @@ class DigitClassifier(LightningModule):
         """Note the seed of the run, the first process's on all.
 
         Raises:
-            InputError: If class weights would have no effect.
+            InputError: If class weights would have no effect, or checkpoints could not be loaded.
         """
+        network = self.hparams["network"]
+        if isinstance(network, str) and self.trainer.checkpoint_callbacks:
+            raise InputError(
+                f"No checkpoint of {network} could be loaded: it does not tell its arguments.",
+                "Keep each in an attribute of its name, self.width = width, in a class that can "
+                "be imported.",
+            )
         datamodule = getattr(self.trainer, "datamodule", None)
         if self.loss.weight is not None and getattr(datamodule, "batch_size", None) == 1:
             raise InputError(
@@ -288,19 +339,3 @@ def _training_loss(
         )
     weight = None if class_weights is None else torch.tensor(class_weights)
     return nn.CrossEntropyLoss(weight, label_smoothing=label_smoothing)
-
-
-def _in_primitives(value: object) -> object:
-    if isinstance(value, type):
-        return {"class_path": f"{value.__module__}.{value.__qualname__}"}
-    if isinstance(value, partial) and isinstance(value.func, type) and not value.args:
-        return {
-            "class_path": f"{value.func.__module__}.{value.func.__qualname__}",
-            "init_args": value.keywords,
-        }
-    if isinstance(value, nn.Module):
-        kind = type(value)
-        if kind.__init__ is nn.Module.__init__ or not inspect.signature(kind).parameters:
-            return _in_primitives(kind)
-        return f"{kind.__qualname__}(...)"
-    return str(value) if callable(value) else value

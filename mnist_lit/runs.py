@@ -12,6 +12,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 
+from mnist_lit.checkpoints import load_checkpoint
 from mnist_lit.errors import InputError
 from mnist_lit.files import whole
 
@@ -95,25 +96,6 @@ def find_checkpoint(which: str, log_dir: Path) -> Path:
             else "Train one: python -m mnist_lit fit --config configs/default.yaml",
         )
     return found[0]
-
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint, tensors and primitives only.
-
-    Raises:
-        InputError: If the file is not a checkpoint of a DigitClassifier, or holds code.
-    """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        if {"state_dict", "hyper_parameters", "epoch", "global_step"} <= checkpoint.keys():
-            return dict(checkpoint)
-        reason = "it lacks what a training run saves"
-    except Exception as error:  # a damaged file makes the reader raise anything
-        reason = f"it is damaged, or holds more than numbers and text ({type(error).__name__})"
-    raise InputError(
-        f"{path} is not a checkpoint of this program: {reason}.",
-        "Give one that fit has written, or best or last for the newest.",
-    )
 
 
 def loggers(run: Path, step: int = 0) -> list[Logger]:

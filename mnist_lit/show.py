@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.data import Subset
 
+from mnist_lit.checkpoints import instantiate
 from mnist_lit.data import MNISTDataModule, scaled
 from mnist_lit.errors import InputError
 from mnist_lit.figures import digit_figure, digits_figure
@@ -33,10 +34,10 @@ def main(args: list[str]) -> None:
     options = _options(args[1:])
     trained = load_trained(options.ckpt_path) if options.ckpt_path else None
     model = trained.model if trained else None
-    settings = trained.config.get("data", {}) if trained else {}
+    settings = trained.data if trained else {}
     if options.data_dir:
         settings["data_dir"] = options.data_dir
-    data = MNISTDataModule(**settings)
+    data = instantiate(MNISTDataModule, settings)
     data.prepare_data()
     data.setup("test" if options.split == "test" else "fit")
     dataset = getattr(data, f"{options.split}_set")

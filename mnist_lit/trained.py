@@ -1,8 +1,5 @@
 """Trained models: out of their checkpoints, and what they answer for a data set."""
 
-import os
-import sys
-from argparse import ArgumentError
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +9,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mnist_lit import runs
+from mnist_lit.checkpoints import load_checkpoint, recorded_settings
 from mnist_lit.data import Batch, scaled
-from mnist_lit.errors import InputError
 from mnist_lit.module import DigitClassifier
-from mnist_lit.usage import explain
 
 
 @dataclass(frozen=True)
@@ -26,40 +22,32 @@ class Trained:
         path: Of the checkpoint.
         model: On the CPU, in evaluation mode.
         config: All settings of its run, in primitives; empty if it was trained from Python.
+        data: The settings of its data module, as far as a checkpoint decides them.
     """
 
     path: Path
     model: DigitClassifier
     config: dict[str, Any]
+    data: dict[str, Any]
 
 
 def load_trained(which: str) -> Trained:
-    """Load the model of a checkpoint, and print which it is.
+    """Load the model of a checkpoint for evaluation, and print which it is.
 
     Args:
         which: A path, or ``best`` or ``last`` of the newest run that has one.
 
     Raises:
-        InputError: If there is none, or the code of its network is missing or has changed.
+        InputError: If there is none, it is damaged, or it does not fit its network.
     """
     path = runs.find_checkpoint(which, Path(runs.LOG_DIR))
-    config = runs.load_checkpoint(path).get("config", {})
-    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # of Lightning's calls
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # for a network in a file of the user's own
-    try:
-        model = DigitClassifier.load_from_checkpoint(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the network's code may be missing, changed, or raise anything
-        lines = [line.strip() for line in str(error).splitlines()]
-        what = " ".join(lines[:2])  # of a long list of weights that do not fit, the first
-        if isinstance(error, ArgumentError):
-            what, _ = explain(str(error), (), "")
-        raise InputError(
-            f"{path} cannot be loaded: {what}",
-            "The file of its network, as it was trained, has to lie here or on PYTHONPATH.",
-        ) from error
+    checkpoint = load_checkpoint(path)
+    model = DigitClassifier.load_from_checkpoint(
+        path, augmentation=None, optimizer=torch.optim.Adam, scheduler=None
+    )
+    data = recorded_settings(checkpoint, path, sections=["data"]).get("data", {})
     print(f"Checkpoint: {path}")
-    return Trained(path, model.eval(), config)
+    return Trained(path, model.eval(), checkpoint.get("config", {}), data)
 
 
 def batches(dataset: Dataset[Batch], batch_size: int) -> DataLoader[Batch]:

@@ -351,7 +351,7 @@ def test_a_checkpoint_made_without_the_command_line_can_be_tested(mnist_lit, run
 def test_a_checkpoint_with_an_unknown_setting_is_named_in_one_line(mnist_lit, run):  # [13]
     path = run / "checkpoints/last.ckpt"
     checkpoint = torch.load(path, weights_only=True)
-    checkpoint["config"]["model"]["labelsmoothing"] = 0.1
+    checkpoint["hyper_parameters"]["labelsmoothing"] = 0.1
     torch.save(checkpoint, path)
     outcome = mnist_lit("test", "--ckpt_path=last")
     assert outcome.status == 2

@@ -208,7 +208,11 @@ def test_a_users_own_network_is_exported_as_it_judges(mnist_lit, own):
         ),
         ("Deciding", "Deciding cannot be exported: ", "without decisions by what they hold."),
         ("Pairs", "Pairs cannot be exported: it takes a certain number", "any number of images"),
-        ("Missing", "cannot be loaded: ", "The file of its network"),
+        (
+            "Missing",
+            "exported_net.Missing, of which there is no trusted code here.",
+            "If you trust",
+        ),
     ],
 )
 def test_what_cannot_be_exported_leaves_no_file(mnist_lit, own, name, what, what_to_do):

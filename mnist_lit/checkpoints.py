@@ -1,0 +1,458 @@
+"""Checkpoints: what of a model is recorded in one, and what a stranger's may decide: no code."""
+
+import inspect
+import re
+import sys
+import zipfile
+from argparse import ArgumentError
+from collections.abc import Collection, Iterator
+from datetime import date
+from functools import partial
+from importlib import import_module
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+import torch
+import yaml
+from jsonargparse import ArgumentParser
+from lightning.fabric.plugins import ClusterEnvironment
+from lightning.pytorch import Callback
+from lightning.pytorch.accelerators import Accelerator
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins import CheckpointIO, LayerSync, Precision
+from lightning.pytorch.profilers import Profiler
+from lightning.pytorch.strategies import Strategy
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from mnist_lit.errors import InputError
+from mnist_lit.usage import explain
+
+T = TypeVar("T")
+Place = tuple[str, ...]  # the keys under which a value stands in nested settings
+
+TRUSTED_PACKAGES = ("torch", "torchvision", "lightning", "mnist_lit")
+
+# What a class in one of these settings has to be; among the arguments of a class, any of them.
+KINDS: dict[str, tuple[type, ...]] = {
+    "network": (nn.Module,),
+    "augmentation": (nn.Module,),
+    "optimizer": (Optimizer,),
+    "scheduler": (LRScheduler,),
+    "accelerator": (Accelerator,),
+    "callbacks": (Callback,),
+    "logger": (Logger,),
+    "plugins": (CheckpointIO, ClusterEnvironment, LayerSync, Precision),
+    "profiler": (Profiler,),
+    "strategy": (Strategy,),
+}
+NESTED = tuple(kind for kinds in KINDS.values() for kind in kinds)
+
+SECTIONS = ("model", "data", "trainer")  # of a configuration
+
+# Settings that describe a machine, not a model: never taken from a checkpoint.
+LOCAL = {"data": ("data_dir", "num_workers", "predict_dir"), "trainer": ("default_root_dir",)}
+
+# What Lightning saves, as far as it is needed.
+EXPECTED: dict[str, type] = {
+    "state_dict": dict,
+    "hyper_parameters": dict,
+    "epoch": int,
+    "global_step": int,
+    "pytorch-lightning_version": str,
+}
+
+MAX_VALUES = 10_000  # in the settings; a real run has about a hundred
+MAX_LENGTH = 1_000  # of a text among them
+
+UNRECORDED = "(...)"  # ends the name of what was given as an object and cannot be rebuilt
+
+
+class RefusedError(Exception):
+    """What is wrong with a checkpoint, as the end of a sentence."""
+
+
+# ---- reading ----
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint: tensors and primitives only, their checksums verified.
+
+    Raises:
+        InputError: If the file is missing, damaged, or not a checkpoint of a DigitClassifier.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"There is no checkpoint {path}.", "Check the name.")
+    try:
+        _verify_archive(path)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        _verify_contents(checkpoint, path.stat().st_size)
+        return dict(checkpoint)
+    except RefusedError as error:
+        reason = str(error)
+    except Exception as error:  # a damaged file makes its readers raise anything
+        reason = f"it is damaged, or holds more than numbers and text ({type(error).__name__})"
+    raise InputError(
+        f"{path} is not a checkpoint of this program: {reason}.",
+        "Give one that fit has written, or best or last for the newest.",
+    )
+
+
+def _verify_archive(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise RefusedError("it is compressed")
+        if sum(entry.file_size for entry in entries) > path.stat().st_size:
+            raise RefusedError("its parts overlap")
+        if damaged := archive.testzip():
+            raise RefusedError(f"it is damaged, as the checksum of {damaged} shows")
+
+
+def _verify_contents(checkpoint: Any, size: int) -> None:
+    for key, kind in EXPECTED.items():
+        if not isinstance(checkpoint.get(key), kind):
+            raise RefusedError(f"it has no valid {key}")
+    if not re.match(r"2\.\d", checkpoint["pytorch-lightning_version"]):
+        raise RefusedError("it is not of Lightning 2")
+    config = checkpoint.get("config", {section: {} for section in SECTIONS})
+    if not all(isinstance(config.get(section), dict) for section in SECTIONS):
+        raise RefusedError("it has no valid config")
+    for settings in (checkpoint["hyper_parameters"], config):
+        if sum(1 for _ in islice(_values(settings), MAX_VALUES)) == MAX_VALUES:
+            raise RefusedError("it has too many settings")
+    if not all(isinstance(state, dict) for state in checkpoint.get("callbacks", {}).values()):
+        raise RefusedError("it has no valid callbacks")
+    weights = checkpoint["state_dict"].values()
+    if not all(isinstance(weight, Tensor) for weight in weights):
+        raise RefusedError("its state_dict holds more than tensors")
+    # A view may be larger than its storage; tied weights count twice.
+    if sum(weight.nbytes for weight in weights) > 2 * size:
+        raise RefusedError("its tensors are larger than the file")
+
+
+# ---- what a checkpoint decides ----
+
+
+def recorded_settings(
+    checkpoint: dict[str, Any],
+    path: Path,
+    *,
+    sections: Collection[str] = SECTIONS,
+    without: Collection[str] = (),
+    named_by_user: Collection[str] = (),
+) -> dict[str, Any]:
+    """Give the settings that a checkpoint was trained with, except those about a machine.
+
+    Args:
+        checkpoint: From :func:`load_checkpoint`.
+        path: Its file, for messages.
+        sections: Those that are needed.
+        without: Arguments of the model that are not needed.
+        named_by_user: Texts in the user's own options; these are trusted.
+
+    Returns:
+        The sections in primitives, of which a model trained from Python has only its own.
+
+    Raises:
+        InputError: If a setting names code that a checkpoint may not choose, or a place for
+            Lightning's classes to write to.
+    """
+    config = checkpoint.get("config", {}) | {"model": checkpoint["hyper_parameters"]}
+    dropped = {**LOCAL, "model": (*without, "_instantiator")}  # which older versions recorded
+    settings = {
+        section: {
+            name: value for name, value in config[section].items() if name not in dropped[section]
+        }
+        for section in sections
+        if section in config
+    }
+    data_dir = config.get("data", {}).get("data_dir")
+    if "data" in settings and isinstance(data_dir, str) and Path(data_dir, "MNIST/raw").is_dir():
+        settings["data"]["data_dir"] = data_dir
+    try:
+        for place, value in _values(settings):
+            if isinstance(value, str) and value not in named_by_user:
+                _check(place, value)
+    except RefusedError as error:
+        raise InputError(f"{path}: {error}.", _hint(path)) from None
+    return settings
+
+
+def _hint(path: Path) -> str:
+    config = path.parent.parent / "config.yaml"
+    return (
+        f"If you trust it, run where its own code lies, or give its settings yourself: "
+        f"--config {config if config.is_file() else 'FILE'}"
+    )
+
+
+def _values(value: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
+    """Give each value in nested settings with the keys that lead to it."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str) or "." in key or key.startswith("__"):
+                raise RefusedError(f"{'.'.join(place)} has the key {key!r}")
+            yield from _values(inner, (*place, key))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _values(inner, place)
+    elif value is None or isinstance(value, bool | int | float | str):
+        yield place, value
+    else:
+        raise RefusedError(f"{'.'.join(place)} is a {type(value).__name__}")
+
+
+def _check(place: Place, value: str) -> None:
+    """Refuse a text that chooses code, or a place for Lightning's classes to write to."""
+    name = ".".join(place)
+    section, setting, *inner = (*place, "", "")
+    if value.endswith(UNRECORDED):
+        raise RefusedError(f"{name} was given as an object, {value}, which is not recorded")
+    texts = {value.strip(), _parsed(name, value)}
+    if "class_path" in inner or (setting in KINDS and "." in value) or any(map(_is_code, texts)):
+        kinds = NESTED if "init_args" in inner else KINDS.get(setting, ())
+        found = [_resolved(text) for text in texts]
+        if None in found:
+            raise RefusedError(f"{name} is {value[:100]}, of which there is no trusted code here")
+        if not all(isinstance(each, type) and issubclass(each, kinds) for each in found):
+            raise RefusedError(f"{name} is {value[:100]}, which is no class for this setting")
+    elif section == "trainer" and len(place) > 2 and _is_outside(place[-1], value):
+        raise RefusedError(f"{name} is {value[:100]}, outside the run's directory")
+
+
+def _parsed(name: str, text: str) -> str:
+    """What a parser of settings makes of a text, if that is a text, too."""
+    try:
+        parsed = yaml.safe_load(text) if len(text) <= MAX_LENGTH else ...
+    except yaml.YAMLError:
+        return text
+    if not isinstance(parsed, str | int | float | date | None):
+        raise RefusedError(f"{name} is not a single value")
+    return str(parsed) if isinstance(parsed, str) else text
+
+
+def _is_code(text: str) -> bool:
+    """Whether a text is the dotted name of something in a module that exists."""
+    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", text):
+        return False
+    root = text.partition(".")[0]
+    return root in sys.modules or find_spec(root) is not None
+
+
+def _is_outside(key: str, text: str) -> bool:
+    return (
+        key.endswith(("dir", "dirpath"))
+        or Path(text).is_absolute()
+        or text.startswith("~")
+        or ".." in Path(text).parts
+        or "://" in text
+    )
+
+
+def _resolved(name: str) -> object:
+    """Find a dotted name, importing nothing but trusted packages and the user's own modules."""
+    parts = name.split(".")
+    for end in range(len(parts) - 1, 0, -1):
+        found: Any = _module(".".join(parts[:end]))
+        if found is not None:
+            for part in parts[end:]:
+                found = getattr(found, part, None)
+            return found
+    return None
+
+
+def _module(name: str) -> ModuleType | None:
+    if name in sys.modules:
+        return sys.modules[name]
+    root = name.partition(".")[0]
+    own = root not in TRUSTED_PACKAGES
+    if not name.replace(".", "").isidentifier() or (own and not _lies_here(root)):
+        return None
+    try:
+        module = import_module(name)
+    except ModuleNotFoundError as error:
+        if name.startswith(str(error.name)):
+            return None  # it is a class, say
+        raise RefusedError(f"{name} cannot be imported: {error}") from error
+    except Exception as error:  # the module is the user's own
+        raise RefusedError(f"{name} cannot be imported: {error}") from error
+    if own:
+        print(f"Uses code from {Path(str(module.__file__)).name}")
+    return module
+
+
+def _lies_here(root: str) -> bool:
+    """Whether a module of the working directory has this name, and no other comes before it."""
+    here = str(Path.cwd())
+    own = PathFinder.find_spec(root, [here])
+    if own is None:
+        return False
+    if here not in sys.path:
+        sys.path.append(here)
+    return _source(own) == _source(find_spec(root))
+
+
+def _source(spec: ModuleSpec | None) -> str | None:
+    if spec is None:
+        return None
+    return spec.origin or next(iter(spec.submodule_search_locations or ()), None)
+
+
+# ---- what a checkpoint records, and building it ----
+
+
+def describe(value: object) -> object:
+    """Describe an argument of a model in primitives, as a configuration would.
+
+    A module is described by its class and the attributes that have the names of its constructor's
+    parameters, if a module built with these is the same.
+
+    Returns:
+        ``class_path`` and ``init_args`` of a class, a partial of one, or a module; a text that ends
+        in ``UNRECORDED`` for other code; anything else as it is.
+    """
+    if isinstance(value, type):
+        return _description(value, {})
+    if isinstance(value, partial) and isinstance(value.func, type) and not value.args:
+        return _description(value.func, value.keywords)
+    if isinstance(value, nn.Module):
+        arguments = _constructor_arguments(value)
+        return _description(type(value), {"": value} if arguments is None else arguments)
+    return f"{getattr(value, '__name__', value)}{UNRECORDED}" if callable(value) else value
+
+
+def _description(cls: type, arguments: dict[str, Any]) -> dict[str, Any] | str:
+    if "<locals>" in cls.__qualname__ or not all(map(_is_primitive, arguments.values())):
+        return f"{cls.__qualname__}{UNRECORDED}"
+    path = {"class_path": f"{cls.__module__}.{cls.__qualname__}"}
+    return path | {"init_args": arguments} if arguments else path
+
+
+def _is_primitive(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_primitive, value))
+    return value is None or type(value) in (bool, int, float, str)
+
+
+def _constructor_arguments(module: nn.Module) -> dict[str, Any] | None:
+    """The arguments that a module was built with, or None if they cannot be found out."""
+    cls = type(module)
+    if cls.__init__ is nn.Module.__init__:
+        return {}
+    names = inspect.signature(cls).parameters
+    arguments = {name: getattr(module, name) for name in names if hasattr(module, name)}
+    if not names:
+        return {}
+    try:
+        with torch.random.fork_rng(devices=[]):
+            twin = cls(**arguments)
+    except Exception:  # an argument has no attribute, or another value there
+        return None
+    same = repr(twin) == repr(module) and _shapes(twin) == _shapes(module)
+    return arguments if same else None
+
+
+def _shapes(module: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in module.state_dict().items()}
+
+
+def instantiate(cls: type[T], settings: dict[str, Any], **given: Any) -> T:
+    """Build an object from settings in primitives.
+
+    Args:
+        cls: Its class.
+        settings: Arguments of its constructor; objects as ``class_path`` and ``init_args``.
+        given: Arguments that are objects already.
+
+    Raises:
+        InputError: If the settings do not fit the constructor.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(
+        cls, "it", skip=set(given), instantiate=False, fail_untyped=False, sub_configs=False
+    )
+    try:
+        parsed = parser.instantiate_classes(parser.parse_object({"it": settings}))
+    except ArgumentError as error:
+        raise InputError(*explain(str(error), (), "")) from error
+    return cls(**vars(parsed.it), **given)
+
+
+def verify_weights(
+    cls: type[nn.Module],
+    settings: dict[str, Any],
+    checkpoint: dict[str, Any],
+    path: Path,
+    **given: Any,
+) -> None:
+    """Compare the weights in a checkpoint with those of its model, before these take any memory.
+
+    Args:
+        cls: The model's class.
+        settings: Arguments of its constructor, in primitives.
+        checkpoint: From :func:`load_checkpoint`.
+        path: Its file, for messages.
+        given: Arguments that are objects already.
+
+    Raises:
+        InputError: If the model cannot be built, or their names or shapes differ.
+    """
+    try:
+        expected = _shapes(_without_memory(cls, settings, given))
+    except InputError:
+        raise
+    except Exception as error:  # a network's constructor may raise anything
+        problem: str | None = f"its model cannot be built: {' '.join(str(error).split())}"
+    else:
+        found = {name: weight.shape for name, weight in checkpoint["state_dict"].items()}
+        problem = _difference(found, expected)
+    if problem:
+        raise InputError(
+            f"{path}: {problem}.",
+            "The file of its network, as it was trained, has to lie in this directory.",
+        )
+
+
+def _without_memory(cls: type[T], settings: dict[str, Any], given: dict[str, Any]) -> T:
+    try:
+        with torch.device("meta"):
+            return instantiate(cls, settings, **given)
+    except (RuntimeError, NotImplementedError):  # its constructor computes with its weights
+        return instantiate(cls, settings, **given)
+
+
+def _difference(found: dict[str, torch.Size], expected: dict[str, torch.Size]) -> str | None:
+    for name in sorted(found.keys() | expected.keys()):
+        if found.get(name) != expected.get(name) and not name.startswith("augmentation."):
+            there, wanted = (
+                str(tuple(shapes[name])) if name in shapes else "missing"
+                for shapes in (found, expected)
+            )
+            return f"{name} is {there} in it, and {wanted} in its network"
+    return None
+
+
+class Unrecorded(nn.Module):
+    """Stands for an argument of a model that its checkpoint could not record.
+
+    Args:
+        name: Of the argument.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def forward(self, *args: Any) -> Any:
+        """Raise an InputError, as there is nothing to call."""
+        raise InputError(
+            f"The checkpoint does not record its {self.name}, which was given as an object.",
+            f"Give it when loading: load_from_checkpoint(path, {self.name}=...)",
+        )
