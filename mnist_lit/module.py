@@ -162,9 +162,14 @@ class DigitClassifier(LightningModule):
         """Log the gradients' norm before they are clipped, as often as the training loss."""
         if self._logs_this_step() or self.trainer.is_last_batch:
             gradients = [each.grad for each in self.parameters() if each.grad is not None]
-            self._gradient_norm = get_total_norm(gradients)
+            self._gradient_norm = get_total_norm(gradients) / self._gradient_scale(optimizer)
         if self._logs_this_step():
             self.log("train/gradient_norm", self._gradient_norm)
+
+    def _gradient_scale(self, optimizer: Optimizer) -> float:
+        """The factor that 16-mixed puts on gradients; a fused optimizer removes it in its step."""
+        scaler = self.trainer.scaler
+        return scaler.get_scale() if scaler and optimizer.defaults.get("fused") else 1.0
 
     def on_train_epoch_end(self) -> None:
         if self._unlogged:
