@@ -40,9 +40,9 @@ STRONG = [
     "--seed_everything=5",
 ]
 
-pytestmark = [pytest.mark.gpu]
 if ON_GPU and not torch.cuda.is_available():
-    pytestmark.append(pytest.mark.skip(reason="no GPU here"))
+    pytest.skip("no GPU here", allow_module_level=True)
+pytestmark = pytest.mark.gpu
 
 
 @pytest.fixture
