@@ -47,6 +47,7 @@ class DigitClassifier(LightningModule):
             need batches of more than one image.
         label_smoothing: In [0, 1): share of the target spread evenly over the ten digits
             (Szegedy et al., "Rethinking the Inception architecture", 2016).
+        compile: Whether fit compiles the network with ``torch.compile``; for GPUs.
 
     Raises:
         InputError: If the weights or the smoothing are out of range.
@@ -61,6 +62,7 @@ class DigitClassifier(LightningModule):
         scheduler_interval: Literal["step", "epoch"] = "epoch",
         class_weights: list[float] | None = None,
         label_smoothing: float = 0.0,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         network = TutorialCNN() if network is None else network
@@ -72,6 +74,7 @@ class DigitClassifier(LightningModule):
             scheduler_interval=scheduler_interval,
             class_weights=class_weights,
             label_smoothing=label_smoothing,
+            compile=compile,
         )
         # Channels last: the faster layout for the convolutions of CPUs and GPUs alike.
         self.network = network.to(memory_format=torch.channels_last)
@@ -79,6 +82,7 @@ class DigitClassifier(LightningModule):
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.scheduler_interval = scheduler_interval
+        self.compiles = compile
         self.loss = _training_loss(class_weights, label_smoothing)
         self.train_metrics = MetricCollection(
             {
@@ -138,6 +142,8 @@ class DigitClassifier(LightningModule):
                 "Leave it out, or choose a larger batch.",
             )
         self._seed = self.trainer.strategy.broadcast(torch.initial_seed())
+        if self.compiles:
+            self.network.compile()  # in place: the names of the weights stay as they are
 
     def on_train_epoch_start(self) -> None:
         """Make the epoch's randomness a function of seed, epoch and rank, also when resumed."""

@@ -249,6 +249,26 @@ def test_the_speedrun_trains(mnist_lit: Command, data_dir: Path) -> None:
     assert (fit.status, fit.err) == (0, "")
 
 
+def test_a_compiled_network_leaves_a_checkpoint_like_any_other(
+    logs: Path, mnist_lit: Command, tmp_path: Path, data_dir: Path
+) -> None:
+    options = [f"--data.data_dir={data_dir}", "--seed_everything=7", "--model.compile=true"]
+    assert mnist_lit("fit", *SMALL, *ONE, *options).status == 0  # the compiler may say something
+    run, plain = tmp_path / "lightning_logs/version_0", logs / "here/version_0"
+    assert weights(last(run)).keys() == weights(last(plain)).keys()
+    for name in ("train/loss", "val/loss"):
+        assert column(run, name) == pytest.approx(column(plain, name), rel=0.03), name
+    events = EventAccumulator(str(run)).Reload()
+    assert events.Tags()["graph"]
+    assert "train/inputs" in events.Tags()["images"]
+    assert mnist_lit("fit", "--ckpt_path=last", "--trainer.max_epochs=3").status == 0
+    for where in (ONE, CPU):
+        test = mnist_lit("test", "--ckpt_path=last", *where)
+        assert (test.status, test.err) == (0, "")
+    export = mnist_lit("export", "--ckpt_path=last")
+    assert (export.status, export.err) == (0, "")
+
+
 def test_digits_are_augmented_on_the_device(data_dir: Path) -> None:
     data = MNISTDataModule(str(data_dir))
     data.setup("test")
@@ -299,7 +319,7 @@ def test_two_devices_train_one_run_as_one_does(
     assert (code, err) == (0, "")
     run, one = tmp_path / "lightning_logs/version_0", logs / "here/version_0"
     assert f"2 x {DEVICE}" in device_of(run)
-    for name in ("train/loss", "train/loss_epoch", "val/loss"):
+    for name in ("train/loss", "train/loss_epoch"):  # two validate twice as many images
         assert column(run, name) == pytest.approx(column(one, name), rel=0.05), name
     two = [accelerator, "--trainer.devices=2"]
     code, _, err = finish(start("test", "--ckpt_path=last", *two, cwd=tmp_path))
