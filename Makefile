@@ -1,11 +1,12 @@
 # make train: train, test and show where the run lies.   make test: check everything; the page
 # only where there is a Chromium, or it says that it did not.
+# make test-gpu: the tests of what only a GPU can break; without one it says so.
 # make test-postgres: the tests of shared studies, on a PostgreSQL server that it starts (as root).
 # make model: train the model that comes with the package, and put it there.
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: train test test-postgres model
+.PHONY: train test test-gpu test-postgres model
 
 train: .venv/installed
 	$(BIN)/python -m mnist_lit fit --config configs/default.yaml
@@ -22,7 +23,10 @@ test: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 -rs -m "not slow"
+	$(BIN)/python -m pytest -n 2 -rs -m "not slow and not gpu"
+
+test-gpu: .venv/installed-dev
+	$(BIN)/python -m pytest -q -rs tests/test_gpu.py || [ $$? = 5 ]  # 5: there were no tests
 
 test-postgres: .venv/installed-dev
 	PYTHON=$(BIN)/python .ci/postgres

@@ -4,6 +4,7 @@ import os
 import time
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 
@@ -17,6 +18,29 @@ class EpochClock(Callback):
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         EpochClock.seconds = time.perf_counter() - self.start
+
+
+class DeviceEpochs(Callback):
+    """Prints the seconds of each epoch, the device's work included, and the device's peak memory.
+
+    An epoch lasts from its start to the end of its last batch, as in :class:`EpochClock`.
+    """
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.start = self._now()
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        if trainer.is_last_batch:
+            print(f"epoch took {self._now() - self.start} s", flush=True)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if torch.cuda.is_available():
+            print(f"device peak {torch.cuda.max_memory_reserved() / 1e6} MB", flush=True)
+
+    def _now(self) -> float:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()  # kernels run on while Python is ahead of them
+        return time.perf_counter()
 
 
 class FirstStep(Callback):

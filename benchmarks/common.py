@@ -81,7 +81,6 @@ def bf16() -> str:
 
 def machine() -> dict[str, str]:
     """Processor, versions, the state of the source, and the command that is running."""
-    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
     packages = ("torch", "torchvision", "lightning")
     return {
         "processor": _cpuinfo("model name") or platform.processor() or platform.machine(),
@@ -91,9 +90,17 @@ def machine() -> dict[str, str]:
         "versions": ", ".join(
             [f"python {platform.python_version()}", *(f"{p} {version(p)}" for p in packages)]
         ),
-        "commit": subprocess.run(git, capture_output=True, text=True).stdout.strip() or "unknown",
+        "commit": answer("git", "-C", str(ROOT), "describe", "--always", "--dirty") or "unknown",
         "command": shlex.join(["python", *sys.orig_argv[1:]]),
     }
+
+
+def answer(*command: str) -> str:
+    """What a program prints; nothing if it fails, or if there is no such program."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 def footer() -> str:

@@ -68,6 +68,7 @@ QUIET = (
     ".*GPU available but not used",  # the CPU was asked for
     ".*Total length of `list` across ranks is zero",  # val_size 0 was asked for
     ".*srun. command is available",  # one process on a cluster's login node needs no SLURM
+    ".*TensorFloat32 tensor cores .* not enabled",  # torch's default, compiled or not
     ".*isinstance.treespec, LeafSpec.* is deprecated",  # Lightning's use of torch
 )
 

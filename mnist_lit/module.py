@@ -56,6 +56,7 @@ class DigitClassifier(LightningModule):
             need batches of more than one image.
         label_smoothing: In [0, 1): share of the target spread evenly over the ten digits
             (Szegedy et al., "Rethinking the Inception architecture", 2016).
+        compile: Whether fit compiles the network with ``torch.compile``; for GPUs.
 
     Raises:
         InputError: If the weights or the smoothing are out of range.
@@ -70,6 +71,7 @@ class DigitClassifier(LightningModule):
         scheduler_interval: Literal["step", "epoch"] = "epoch",
         class_weights: list[float] | None = None,
         label_smoothing: float = 0.0,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         network = TutorialCNN() if network is None else network
@@ -81,6 +83,7 @@ class DigitClassifier(LightningModule):
             scheduler_interval=scheduler_interval,
             class_weights=class_weights,
             label_smoothing=label_smoothing,
+            compile=compile,
         )
         # Channels last: the faster layout for the convolutions of CPUs and GPUs alike.
         self.network = network.to(memory_format=torch.channels_last)
@@ -88,6 +91,7 @@ class DigitClassifier(LightningModule):
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.scheduler_interval = scheduler_interval
+        self.compiles = compile
         self.loss = _training_loss(class_weights, label_smoothing)
         self.train_metrics = MetricCollection(
             {
@@ -189,6 +193,8 @@ class DigitClassifier(LightningModule):
                 "Leave it out, or choose a larger batch.",
             )
         self._seed = self.trainer.strategy.broadcast(torch.initial_seed())
+        if self.compiles:
+            self.network.compile()  # in place: the names of the weights stay as they are
 
     def on_train_epoch_start(self) -> None:
         """Make the epoch's randomness a function of seed, epoch and rank, also when resumed."""
@@ -213,9 +219,14 @@ class DigitClassifier(LightningModule):
         """Log the gradients' norm before they are clipped, as often as the training loss."""
         if self._logs_this_step() or self.trainer.is_last_batch:
             gradients = [each.grad for each in self.parameters() if each.grad is not None]
-            self._gradient_norm = get_total_norm(gradients)
+            self._gradient_norm = get_total_norm(gradients) / self._gradient_scale(optimizer)
         if self._logs_this_step():
             self.log("train/gradient_norm", self._gradient_norm)
+
+    def _gradient_scale(self, optimizer: Optimizer) -> float:
+        """The factor that 16-mixed puts on gradients; a fused optimizer removes it in its step."""
+        scaler = self.trainer.scaler
+        return scaler.get_scale() if scaler and optimizer.defaults.get("fused") else 1.0
 
     def on_train_epoch_end(self) -> None:
         if self._unlogged:

@@ -37,7 +37,7 @@ class FitPictures(Callback):
         assert isinstance(pl_module, DigitClassifier)
         for writer in writers(trainer):
             _add_graph(writer, pl_module.network)
-            _draw_next_inputs(writer, pl_module.network, _step(trainer))
+            _draw_next_inputs(writer, pl_module, _step(trainer))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, DigitClassifier)
@@ -146,13 +146,16 @@ def _add_graph(writer: SummaryWriter, network: nn.Module) -> None:
             log.warning("TensorBoard gets no graph of %s: %s", type(network).__name__, what)
 
 
-def _draw_next_inputs(writer: SummaryWriter, network: nn.Module, step: int) -> None:
-    def draw(_: nn.Module, inputs: tuple[Tensor]) -> None:
+def _draw_next_inputs(writer: SummaryWriter, model: DigitClassifier, step: int) -> None:
+    def draw(_: nn.Module, inputs: tuple[object, ...]) -> None:
+        if not isinstance(inputs[0], Tensor):
+            return  # DDP calls the model with the whole batch first, to have its training_step run
         handle.remove()
         images = inputs[0][:SHOWN_INPUTS]
         writer.add_figure("train/inputs", figures.images_figure(images), step)
 
-    handle = network.register_forward_pre_hook(draw)
+    # Of the model, not of its network, which may be compiled, and its hooks with it.
+    handle = model.register_forward_pre_hook(draw)
 
 
 def _add_precision_recall(

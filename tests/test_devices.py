@@ -1,4 +1,4 @@
-"""Several processes and machines, and a GPU; numbers in brackets: lines of users' reports."""
+"""Several processes and machines; numbers in brackets: lines of users' reports."""
 
 import csv
 import json
@@ -224,24 +224,6 @@ def test_another_checkpoint_than_the_first_machines_is_refused(run):
 def test_a_broken_connection_is_said_in_one_line(error, why):
     said = why and f"The connection between the processes broke: {why}."
     assert broken_connection(error) == said
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_trains_tests_and_resumes(mnist_lit, tmp_path, data_dir):
-    gpu = ["--trainer.accelerator=gpu", "--trainer.devices=1"]
-    fit = mnist_lit("fit", *SMALL, *gpu, f"--data.data_dir={data_dir}")
-    assert (fit.status, fit.err) == (0, "")
-    assert "on cuda:0, seed" in fit.out
-    test = mnist_lit("test", "--ckpt_path=best", *gpu)
-    assert (test.status, test.err) == (0, "")
-    results = json.loads((tmp_path / LAST.parent.parent / "test.json").read_text())
-    assert results["images"] == 10_000
-    assert results["accuracy"] > 0.5
-    resumed = mnist_lit("fit", "--ckpt_path=last", "--trainer.max_epochs=3")
-    assert (resumed.status, resumed.err) == (0, "")
-    assert "Goes on with the start of epoch 3\n" in resumed.out
-    judged = mnist_lit("test", "--ckpt_path=last", "--trainer.accelerator=cpu")
-    assert judged.status == 0  # and what a GPU has trained is judged by a CPU, too
 
 
 # What SLURM does for one machine with two tasks: srun starts them, scontrol requeue ends them.

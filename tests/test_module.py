@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.plugins import MixedPrecision
 from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau, StepLR
@@ -303,3 +304,14 @@ def test_class_weights_that_would_have_no_effect_are_refused(data_dir, tmp_path)
     digits = MNISTDataModule(str(data_dir), batch_size=1)
     with pytest.raises(InputError, match=r"no effect with data\.batch_size 1"):
         trainer(tmp_path).fit(DigitClassifier(class_weights=[2.0] * 10), digits)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_float16_logs_the_norm_of_unscaled_gradients(tmp_path, digits, fused):
+    norms = []
+    for precision in (None, MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", 1024.0))):
+        seed_everything(0, verbose=False)
+        run = trainer(tmp_path, plugins=precision, log_every_n_steps=1, limit_train_batches=1)
+        run.fit(DigitClassifier(optimizer=partial(torch.optim.Adam, fused=fused)), digits)
+        norms.append(run.callback_metrics["train/gradient_norm"].item())
+    assert norms[1] == pytest.approx(norms[0], rel=0.05)

@@ -13,6 +13,7 @@ from mnist_lit.networks import TutorialCNN  # an ordinary nn.Sequential
 
 seed, epochs = map(int, sys.argv[1:])
 torch.manual_seed(seed)
+device = "cuda" if torch.cuda.is_available() else "cpu"
 diary = Diary(epochs)
 
 mnist = MNIST("data", train=True, transform=ToTensor())
@@ -22,7 +23,7 @@ test_set = MNIST("data", train=False, transform=ToTensor())
 train_loader = DataLoader(train_set, batch_size=64, shuffle=True)
 test_loader = DataLoader(test_set, batch_size=64)
 
-model = TutorialCNN()
+model = TutorialCNN().to(device)
 loss_function = nn.CrossEntropyLoss()
 optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
 
@@ -31,6 +32,7 @@ while not enough:
     diary.note("begin")
     model.train()
     for images, labels in train_loader:
+        images, labels = images.to(device), labels.to(device)
         optimizer.zero_grad()
         loss = loss_function(model(images), labels)
         loss.backward()
@@ -41,6 +43,7 @@ while not enough:
     right = 0
     with torch.no_grad():
         for images, labels in test_loader:
+            images, labels = images.to(device), labels.to(device)
             right += (model(images).argmax(dim=1) == labels).sum().item()
     enough = diary.tested(right / len(test_set))
 diary.note("end")
