@@ -97,8 +97,8 @@ def check(content: bytes) -> None:
         model = onnx.load_model_from_string(content)
     except Exception as error:  # whatever protobuf raises
         raise _refused("it is damaged, or not an ONNX file") from error
-    _check_parts(model, len(content))
     _check_form(model.graph)
+    _check_parts(model, len(content))
     _check_notes(model)
     for batch_size in range(1, AT_ONCE + 1):
         _check_cost(model, batch_size)
@@ -159,10 +159,10 @@ def _check_form(graph: onnx.GraphProto) -> None:
     found = {each.name: _declared(each.type) for each in infos}
     elements = {each.type.tensor_type.elem_type for each in infos}
     names = (len(graph.input), *found)
-    if names != (1, *FORM) or elements != {TensorProto.FLOAT} or len(infos) != len(FORM):
-        raise _refused(f"it has {', '.join(f'{name} {found[name]}' for name in found)}")
-    if any(found[name][1:] != FORM[name][1:] for name in FORM):
-        raise _refused(f"it has {', '.join(f'{name} {found[name]}' for name in found)}")
+    others = names != (1, *FORM) or elements != {TensorProto.FLOAT} or len(infos) != len(FORM)
+    if others or any(found[name][1:] != FORM[name][1:] for name in FORM):
+        parts = [f"{name} {dims}" for name, dims in found.items()]
+        raise _refused(f"it has {', '.join(parts) or 'no inputs and outputs'}")
     if any(isinstance(found[name][0], int) for name in FORM):
         raise _refused("the number of images is fixed")
 

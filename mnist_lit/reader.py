@@ -260,7 +260,7 @@ def _session(path: Path) -> Any:
 
 
 def _content(path: Path) -> bytes:
-    """The contents of a model's file, or a little more than it may have of a larger one."""
+    """Read a model's file, if it is one that ends."""
     what_to_do = "Write one, python -m mnist_lit export --ckpt_path best, and give its path."
     try:
         if not path.exists():
@@ -268,7 +268,9 @@ def _content(path: Path) -> bytes:
         if not path.is_file():  # a pipe would never end
             kind = "a folder" if path.is_dir() else "not a regular file"
             raise InputError(f"{path} is {kind}, no model.", what_to_do)
-        with path.open("rb") as file:
+        if path.stat().st_size > MOST_MODEL:
+            raise InputError(f"{path} is larger than {MOST_MODEL // 2**20} MiB.", what_to_do)
+        with path.open("rb") as file:  # the kernel's own files have no size
             return file.read(MOST_MODEL + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
