@@ -108,7 +108,11 @@ def check(content: bytes) -> None:
         raise _refused(f"ONNX Runtime cannot load it ({type(error).__name__})") from error
     images = np.linspace(0, 1, AT_ONCE * 28 * 28, dtype=np.float32).reshape(-1, 28, 28)
     for batch_size in (1, AT_ONCE):
-        infer(session, images[:batch_size])
+        try:
+            infer(session, images[:batch_size])
+        except InputError as error:
+            reason = str(error).splitlines()[0]
+            raise _refused(f"a trial of it failed: {reason}") from error
 
 
 def _refused(reason: str) -> InputError:

@@ -336,7 +336,8 @@ class Usual(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         rows, _ = self.memory(self.layers(images).transpose(1, 2).flatten(2))
-        attended = scaled_dot_product_attention(*self.query(rows).chunk(3, dim=-1))
+        parts = self.query(rows).unsqueeze(1).chunk(3, dim=-1)  # of one head
+        attended = scaled_dot_product_attention(*parts).squeeze(1)
         return self.logits((rows + attended).mean(dim=1))
 
 

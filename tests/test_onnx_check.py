@@ -406,12 +406,16 @@ def test_settings_for_the_runtime_are_refused():
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_logits_that_are_not_finite_are_refused(value):
     hostile = added(weights=(tensor("extra", [value], np.float32),))
-    assert refusal(hostile).startswith("The model's output is not finite, or not probabilities")
+    assert refusal(hostile).startswith(
+        "a trial of it failed: The model's output is not finite, or not probabilities"
+    )
 
 
 def test_outputs_that_are_no_probabilities_are_refused():
     hostile = changed(lambda m: m.graph.node[-1].__setattr__("op_type", "Relu"))
-    assert refusal(hostile).startswith("The model's output is not finite, or not probabilities")
+    assert refusal(hostile).startswith(
+        "a trial of it failed: The model's output is not finite, or not probabilities"
+    )
 
 
 def test_an_output_that_is_not_finite_for_some_images_only_is_refused_when_it_is_read(tmp_path):
@@ -468,9 +472,15 @@ def test_a_file_of_deeply_nested_parts_is_refused(tmp_path):
     assert reason == "it is damaged, or not an ONNX file."
 
 
-def test_a_model_that_crashes_the_check_is_refused(tmp_path):
+def test_a_stride_of_zero_is_refused(tmp_path):
     reason = refused(tmp_path / "zero.onnx", _division_by_zero())
     assert reason == "the shapes of its operator MaxPool do not match."
+
+
+def test_a_model_that_crashes_the_check_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("mnist_lit.reader.CHECK", "import os; os.abort()")
+    content = model().SerializeToString()
+    assert refused(tmp_path / "crash.onnx", content) == "checking it failed."
 
 
 def test_a_check_that_takes_too_long_is_ended(tmp_path, monkeypatch):
