@@ -5,15 +5,17 @@ import json
 import logging
 import warnings
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx_ir
 import torch
 from lightning.pytorch import Trainer
+from numpy.typing import NDArray
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -24,11 +26,14 @@ from mnist_lit.checkpoints import instantiate
 from mnist_lit.data import Batch, MNISTDataModule, scaled
 from mnist_lit.errors import InputError
 from mnist_lit.files import sha256, whole
-from mnist_lit.reader import Reader
+from mnist_lit.reader import Reader, open_session, refusal
 from mnist_lit.trained import Trained, answers, load_trained
 from mnist_lit.usage import CommandParser
 
-TOLERANCE = 1e-4  # of a logit
+# Largest allowed differences between checkpoint and model.
+TOLERANCES = {"logit": 1e-4, "probability": 1e-4}
+
+BATCHES = (1, 2, 500)  # compared besides the Reader's own
 
 # Settings that are no part of a recipe: where things lie, and what the metadata has by itself.
 NO_RECIPE = (
@@ -60,19 +65,28 @@ def main(args: list[str]) -> None:
         threshold = default_threshold(val_logits / temperature)
     metadata |= {"temperature": temperature, "threshold": threshold}
     content = onnx_model(trained.model.network, temperature, metadata)
+    if reason := refusal(content):
+        raise InputError(
+            f"{metadata['network']} was exported, but read would refuse the model: {reason}.",
+            "No file was written. Change that part of the network.",
+        )
+    expected = logits, (logits / temperature).softmax(dim=1)
     with whole(options.output) as partial:
         partial.write_bytes(content)
-        difference = _checked(Reader(partial), data.test_set.images, logits)
-    print(words(options.output, metadata, difference, data.val_size))
+        differences = _checked(partial, data.test_set.images, expected)
+    print(words(options.output, metadata, differences, data.val_size))
 
 
-def words(path: Path, metadata: dict[str, Any], difference: float, val_size: int) -> str:
+def words(
+    path: Path, metadata: dict[str, Any], differences: tuple[float, float], val_size: int
+) -> str:
     """Say what was made.
 
     Args:
         path: The model's file.
         metadata: What it notes.
-        difference: The largest of a logit, between the checkpoint and the model.
+        differences: The largest between the checkpoint's and the model's logits, and
+            probabilities.
         val_size: Number of validation images.
     """
     temperature, threshold = (f"{metadata[name]:.4f}" for name in ("temperature", "threshold"))
@@ -87,7 +101,10 @@ def words(path: Path, metadata: dict[str, Any], difference: float, val_size: int
     rows = {
         "network": f"{metadata['network']}, {metadata['parameters']:,} parameters",
         "test accuracy": f"{accuracy:.2%}",
-        "agreement": f"all 10,000 predictions equal, logits within {difference:.1g}",
+        "agreement": (
+            f"all 10,000 predictions equal, logits within {differences[0]:.1g}, "
+            f"probabilities within {differences[1]:.1g}"
+        ),
         "temperature": temperature,
         "threshold": threshold,
     }
@@ -241,15 +258,43 @@ def _set(settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _checked(reader: Reader, images: Tensor, logits: Tensor) -> float:
-    """The largest difference of a logit; refuses a model that does not answer as it should."""
-    found = torch.from_numpy(reader.answer(scaled(images).squeeze(1).numpy())[0])
-    difference = (found - logits).abs().max().item()
-    others = int((found.argmax(dim=1) != logits.argmax(dim=1)).sum())
-    if others or not difference <= TOLERANCE:
-        raise InputError(
-            f"Exported, the network differs in {others:,} of {len(images):,} predictions, and by "
-            f"up to {difference:.2g} in a logit, where {TOLERANCE:g} is allowed.",
-            "No file was written. Does the network draw random numbers when it is evaluated?",
-        )
-    return difference
+def _checked(path: Path, images: Tensor, expected: tuple[Tensor, Tensor]) -> tuple[float, float]:
+    """Compare a model with its checkpoint, on all images and in batches of several sizes.
+
+    Args:
+        path: The model.
+        images: ``uint8 (n, 28, 28)``.
+        expected: The checkpoint's logits and probabilities, both ``float32 (n, 10)``.
+
+    Returns:
+        The largest difference of a logit, and that of a probability.
+    """
+    inputs = scaled(images).numpy()  # (n, 1, 28, 28)
+    session = open_session(path.read_bytes())
+    outputs = [session.run(["logits", "probabilities"], {"images": inputs[:n]}) for n in BATCHES]
+    outputs.append(Reader(path).answer(inputs[:, 0]))
+    differences = [_differences(output, expected) for output in outputs]
+    others, *largest = np.max(differences, axis=0).tolist()  # NaN if one is
+    for (name, allowed), difference in zip(TOLERANCES.items(), largest, strict=True):
+        if others or not difference <= allowed:
+            raise InputError(
+                f"The exported model differs from the checkpoint in {others:,.0f} of "
+                f"{len(images):,} predictions, and by up to {difference:.2g} in a {name}, where "
+                f"{allowed:g} is allowed.",
+                "No file was written. Does its forward depend on more than the image itself?",
+            )
+    return largest[0], largest[1]
+
+
+def _differences(
+    output: Sequence[NDArray[np.float32]], expected: tuple[Tensor, Tensor]
+) -> tuple[int, float, float]:
+    """Number of different predictions, and the largest differences, for the first images."""
+    logits, probabilities = map(torch.from_numpy, output)
+    same_logits, same_probabilities = (each[: len(logits)] for each in expected)
+    others = int((logits.argmax(dim=1) != same_logits.argmax(dim=1)).sum())
+    return (
+        others,
+        (logits - same_logits).abs().max().item(),
+        (probabilities - same_probabilities).abs().max().item(),
+    )

@@ -1,6 +1,8 @@
 """Reader: a picture's glyphs become digits with probabilities, on ONNX Runtime, without torch."""
 
 import math
+import subprocess
+import sys
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -15,14 +17,14 @@ from mnist_lit.ink import MOST_PIXELS, Box, Glyph, Source, find_lines, open_pict
 
 PACKAGED = Path(__file__).parent / "assets" / "digits.onnx"
 
-# Inputs and outputs of a model: their types, and their shapes beyond the number of images.
-FORM = {
-    "images": ("tensor(float)", [1, 28, 28]),
-    "logits": ("tensor(float)", [10]),
-    "probabilities": ("tensor(float)", [10]),
-}
+MOST_MODEL = 512 * 2**20  # bytes of a model's file: 134 million weights
+CHECK_SECONDS = 30
 
-AT_ONCE = 64  # glyphs; more are no faster and only take memory
+# The same modules as here, which need not lie in the working directory.
+CHECK = "import sys; sys.path[:] = sys.argv[1:]; from mnist_lit.onnx_check import main; main()"
+
+# Glyphs. More are no faster, and a stranger's model is checked for each number up to it.
+AT_ONCE = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,10 +151,15 @@ class Reader:
 
         Args:
             images: ``float32 (n, 28, 28)`` in [0, 1], ink 1, in MNIST's form.
+
+        Raises:
+            InputError: If the model gives no probabilities for them.
         """
+        if not len(images):
+            return np.zeros((0, 10), np.float32), np.zeros((0, 10), np.float32)
         parts = [
-            self._session.run(None, {"images": images[start : start + AT_ONCE, np.newaxis]})
-            for start in range(0, max(len(images), 1), AT_ONCE)
+            infer(self._session, images[start : start + AT_ONCE])
+            for start in range(0, len(images), AT_ONCE)
         ]
         logits, probabilities = (np.concatenate(part) for part in zip(*parts, strict=True))
         return logits, probabilities
@@ -164,23 +171,84 @@ class Reader:
         return Digit(digit, probability, probabilities, glyph.box, glyph.image, doubtful)
 
 
-def _session(path: Path) -> Any:
-    if not path.is_file():
-        raise InputError(
-            f"{path} is a folder, no model." if path.is_dir() else f"There is no model {path}.",
-            "Write one, python -m mnist_lit export --ckpt_path best, and give its path.",
+def infer(
+    session: Any, images: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Run a model on one batch, and check what it gives.
+
+    Args:
+        session: From :func:`open_session`.
+        images: ``float32 (n, 28, 28)``, 1 to ``AT_ONCE`` of them.
+
+    Returns:
+        Logits and probabilities, both ``float32 (n, 10)``.
+
+    Raises:
+        InputError: If they are not, or ONNX Runtime fails.
+    """
+    try:
+        logits, probabilities = session.run(
+            ["logits", "probabilities"], {"images": images[:, np.newaxis]}
         )
+    except Exception as error:  # ONNX Runtime's exceptions have no common class
+        raise InputError(
+            f"ONNX Runtime cannot run the model ({type(error).__name__}).",
+            "Export its checkpoint again, or use another model.",
+        ) from error
+    sums = probabilities.sum(axis=1, dtype=np.float64)
+    is_valid = np.isfinite(logits).all() and (probabilities >= 0).all()
+    if not (is_valid and (np.abs(sums - 1) < 1e-3).all()):
+        raise InputError(
+            "The model's output is not finite, or not probabilities that add up to 1.",
+            "Export its checkpoint again, or use another model.",
+        )
+    return logits, probabilities
+
+
+def open_session(content: bytes) -> Any:
+    """Load a model, given the contents of its file, into ONNX Runtime."""
     options = onnxruntime.SessionOptions()
     # A picture takes less time than threads take to start, and callers may have their own.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what is fatal; the rest comes as an exception
+    # Or it guesses from the contents, and its own format is not what was checked.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def refusal(content: bytes) -> str:
+    """Check a model from elsewhere, and say why it must not be run.
+
+    ``onnx_check`` does this in a process of its own, so that no model can hold or crash this one.
+
+    Args:
+        content: Contents of the model's file.
+
+    Returns:
+        The reason, in words for the end of a sentence; empty if the model passes.
+    """
+    if len(content) > MOST_MODEL:
+        return f"it is larger than {MOST_MODEL // 2**20} MiB"
+    command = [sys.executable, "-P", "-c", CHECK, *sys.path]
     try:
-        session = onnxruntime.InferenceSession(
-            path.read_bytes(), options, providers=["CPUExecutionProvider"]
+        check = subprocess.run(
+            command,
+            input=content,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=CHECK_SECONDS,
         )
-        reason = _strangeness(session)
-    except Exception as error:  # a damaged file makes the runtime raise anything
-        reason = f"ONNX Runtime cannot load it ({type(error).__name__})"
+    except subprocess.TimeoutExpired:
+        return f"checking it takes more than {CHECK_SECONDS} seconds"
+    if check.returncode:
+        return "checking it failed"
+    reason = check.stdout.decode(errors="replace").strip()[:200].rstrip(".")
+    return "".join(each if each.isprintable() else "?" for each in reason)
+
+
+def _session(path: Path) -> Any:
+    content = _content(path)
+    reason = "" if path == PACKAGED else refusal(content)
     if reason:
         raise InputError(
             f"{path} is not a model of this program: {reason}.",
@@ -188,18 +256,22 @@ def _session(path: Path) -> Any:
             if path.suffix == ".ckpt"
             else "Give one that export has written.",
         )
-    return session
+    return open_session(content)
 
 
-def _strangeness(session: Any) -> str:
-    """What tells a model from those that export writes; empty if nothing does."""
-    nodes = [*session.get_inputs(), *session.get_outputs()]
-    if {node.name: (node.type, node.shape[1:]) for node in nodes} != FORM:
-        return f"it has {', '.join(f'{node.name} {node.shape}' for node in nodes)}"
-    if any(isinstance(node.shape[0], int) for node in nodes):
-        return "the number of images is fixed"
+def _content(path: Path) -> bytes:
+    """Read a model's file, if it is one that ends."""
+    what_to_do = "Write one, python -m mnist_lit export --ckpt_path best, and give its path."
     try:
-        float(session.get_modelmeta().custom_metadata_map["threshold"])
-    except (KeyError, ValueError):
-        return "it notes no threshold"
-    return ""
+        if not path.exists():
+            raise InputError(f"There is no model {path}.", what_to_do)
+        if not path.is_file():  # a pipe would never end
+            kind = "a folder" if path.is_dir() else "not a regular file"
+            raise InputError(f"{path} is {kind}, no model.", what_to_do)
+        if path.stat().st_size > MOST_MODEL:
+            raise InputError(f"{path} is larger than {MOST_MODEL // 2**20} MiB.", what_to_do)
+        with path.open("rb") as file:  # the kernel's own files have no size
+            return file.read(MOST_MODEL + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path} cannot be read: {reason}.", what_to_do) from error

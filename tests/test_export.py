@@ -1,22 +1,25 @@
 import hashlib
 import json
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
-from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 from torchvision.datasets import MNIST
 
 from mnist_lit import __version__
 from mnist_lit.calibration import LEAST, default_threshold, fitted_temperature
 from mnist_lit.export import onnx_model
 from mnist_lit.module import DigitClassifier
-from mnist_lit.networks import TutorialCNN
+from mnist_lit.networks import SpeedrunCNN, StrongCNN, TutorialCNN
+from mnist_lit.onnx_check import check
 
 
 def change(checkpoint: Path, **parts: dict[str, object]) -> None:
@@ -124,7 +127,10 @@ def test_what_was_made_is_said(mnist_lit, run, data_dir):
     assert lines[1] == f"Model: digits.onnx, {kilobytes:.0f} kB"
     assert lines[2].split(maxsplit=1)[1] == "mnist_lit.networks.TutorialCNN, 28,938 parameters"
     assert lines[3].split() == ["test", "accuracy", f"{float(noted['test_accuracy']):.2%}"]
-    assert "all 10,000 predictions equal" in lines[4]
+    agreement = (
+        r"agreement +all 10,000 predictions equal, logits within \S+, probabilities within \S+"
+    )
+    assert re.fullmatch(agreement, lines[4])
     assert f"{float(noted['temperature']):.4f}, fitted to the 5,000 validation" in lines[5]
     assert f"{float(noted['threshold']):.4f}, which fewer than 99% of the validation" in lines[6]
     assert lines[7] == "To read with it: python -m mnist_lit read --model digits.onnx PICTURE"
@@ -200,11 +206,10 @@ def test_a_users_own_network_is_exported_as_it_judges(mnist_lit, own):
 @pytest.mark.parametrize(
     ("name", "what", "what_to_do"),
     [
-        pytest.param(
+        (
             "Random",
-            "Exported, the network differs in",
-            "Does the network draw random numbers",
-            marks=pytest.mark.slow,
+            "read would refuse the model: it uses the operator Random",
+            "No file was written.",
         ),
         ("Deciding", "Deciding cannot be exported: ", "without decisions by what they hold."),
         ("Pairs", "Pairs cannot be exported: it takes a certain number", "any number of images"),
@@ -234,6 +239,44 @@ def test_a_diverged_checkpoint_is_refused_and_an_earlier_file_kept(mnist_lit, ru
     assert outcome.status == 2
     assert "last.ckpt gives logits that are not numbers." in outcome.err
     assert Path("digits.onnx").read_text() == "earlier"
+
+
+def test_probabilities_that_differ_are_noticed_although_the_logits_agree(
+    mnist_lit, run, monkeypatch
+):
+    def warmer(network: nn.Module, temperature: float, metadata: dict[str, Any]) -> bytes:
+        return onnx_model(network, 1.01 * temperature, metadata)
+
+    monkeypatch.setattr("mnist_lit.export.onnx_model", warmer)
+    outcome = mnist_lit("export", "--ckpt_path=best")
+    assert outcome.status == 2
+    first, second = outcome.err.splitlines()
+    assert re.search(r"differs .* in 0 of 10,000 predictions, .* in a probability", first)
+    assert second.startswith("No file was written.")
+    assert not list(Path().glob("*.onnx*"))
+
+
+def test_an_answer_that_depends_on_the_size_of_the_batch_is_noticed(mnist_lit, run, monkeypatch):
+    def changed(network: nn.Module, temperature: float, metadata: dict[str, Any]) -> bytes:
+        model = onnx.load_from_string(onnx_model(network, temperature, metadata))
+        nodes = [
+            onnx.helper.make_node("Shape", ["images"], ["n"], start=0, end=1),
+            onnx.helper.make_node("Equal", ["n", "many"], ["is_many"]),
+            onnx.helper.make_node("Where", ["is_many", "zero", "right"], ["logits"]),
+        ]
+        for node in model.graph.node:
+            node.output[:] = ["right" if name == "logits" else name for name in node.output]
+            node.input[:] = ["right" if name == "logits" else name for name in node.input]
+        model.graph.node.extend(nodes)
+        numbers = {"many": np.array([500]), "zero": np.array([0], np.float32)}
+        arrays = [onnx.numpy_helper.from_array(each, name) for name, each in numbers.items()]
+        model.graph.initializer.extend(arrays)
+        return model.SerializeToString()
+
+    monkeypatch.setattr("mnist_lit.export.onnx_model", changed)
+    outcome = mnist_lit("export", "--ckpt_path=best")
+    assert outcome.status == 2
+    assert re.search(r"differs from the checkpoint in \d+ of 10,000", outcome.err)
 
 
 class Evil:
@@ -270,6 +313,38 @@ def test_half_precision_networks_answer_in_single_precision():
         def forward(self, images: Tensor) -> Tensor:
             return super().forward(images).half()
 
-    session = onnxruntime.InferenceSession(onnx_model(Half().eval(), 2.0, {"threshold": 0.5}))
+    content = onnx_model(Half().eval(), 2.0, {"threshold": 0.5})
+    check(content)
+    session = onnxruntime.InferenceSession(content)
     logits, probabilities = session.run(None, {"images": np.zeros((3, 1, 28, 28), np.float32)})
     assert logits.dtype == probabilities.dtype == np.float32
+
+
+class Usual(nn.Module):
+    """Layers of a user's own network that need more than convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            *(nn.Upsample(size=32, mode="bilinear"), nn.Conv2d(1, 8, 3, stride=2, padding=1)),
+            *(nn.GroupNorm(2, 8), nn.GELU(), nn.ConvTranspose2d(8, 8, 2, stride=2), nn.SiLU()),
+            *(
+                nn.ReflectionPad2d(1),
+                nn.AdaptiveAvgPool2d(14),
+                nn.PixelShuffle(2),
+                nn.LayerNorm(28),
+            ),
+        )
+        self.memory = nn.LSTM(56, 16, batch_first=True, bidirectional=True)
+        self.query, self.logits = nn.Linear(32, 96), nn.Linear(32, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        rows, _ = self.memory(self.layers(images).transpose(1, 2).flatten(2))
+        parts = self.query(rows).unsqueeze(1).chunk(3, dim=-1)  # of one head
+        attended = scaled_dot_product_attention(*parts).squeeze(1)
+        return self.logits((rows + attended).mean(dim=1))
+
+
+@pytest.mark.parametrize("network", [TutorialCNN, StrongCNN, SpeedrunCNN, Usual])
+def test_what_is_exported_passes_the_check_of_models(network):
+    check(onnx_model(network().eval(), 1.5, {"threshold": 0.5}))
