@@ -13,7 +13,10 @@ class InputError(Exception):
     """
 
     def __init__(self, what: str, what_to_do: str) -> None:
-        super().__init__(f"{what}\n{what_to_do}")
+        super().__init__(what, what_to_do)
+
+    def __str__(self) -> str:
+        return "\n".join(self.args)
 
 
 class TooLargeError(InputError):
