@@ -42,6 +42,10 @@ def exit_status(program: Callable[[], int | None]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:  # other files' are InputErrors where they are written
+        if error.errno in (errno.ENAMETOOLONG, errno.EACCES) and error.filename:
+            print(f"error: {error.filename} cannot be used: {error.strerror}.", file=sys.stderr)
+            print("Check the name, and your right to use it.", file=sys.stderr)
+            return 2
         if error.errno not in (errno.EPIPE, errno.ENOSPC):
             raise
         # Python flushes once more at its end.

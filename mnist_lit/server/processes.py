@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from threading import Timer
 from typing import Any
 
@@ -34,6 +35,7 @@ class ReadingProcess:
 
         Raises:
             InputError: If there is no such model.
+            OSError: If its name cannot be a file's.
             ReadingError: If it died.
         """
         if not self._metadata:
@@ -84,7 +86,8 @@ class ReadingProcess:
     def kill(self) -> None:
         """End the process at once."""
         self._process.kill()
-        with self._process:  # closes its pipes, and waits for its end
+        # Closes its pipes, in which there may be something left, and waits for its end.
+        with suppress(BrokenPipeError), self._process:
             pass
 
     def _start(self) -> None:

@@ -20,7 +20,7 @@ def main() -> None:
     model, most_pixels = pickle.load(sys.stdin.buffer)
     try:
         reader = Reader(model)
-    except InputError as error:
+    except (InputError, OSError) as error:  # such as a name that is too long
         _send(error)
         return
     _send(reader.metadata)
