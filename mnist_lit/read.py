@@ -129,8 +129,8 @@ def _options(args: list[str]) -> Namespace:
     parser.epilog = NOTES
     add = parser.add_argument
     picture_help = (
-        "A picture, a folder (of its own files those with a picture's ending), or - for standard "
-        "input."
+        "A PNG, JPEG, WebP, GIF, BMP or TIFF file, a folder (of its own files those with the "
+        "endings of these), or - for standard input."
     )
     add("pictures", nargs="+", metavar="PICTURE", help=picture_help)
     format_help = "json is one document: a list with an object for each picture. Default: text."

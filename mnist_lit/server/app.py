@@ -70,11 +70,11 @@ def _add_api(app: FastAPI, desk: Desk) -> None:
             {
                 400: "The request, its form or its Host header is wrong.",
                 408: "The picture did not arrive in time.",
-                413: "The picture has too many bytes or pixels.",
+                413: "The picture has too many bytes, pixels or parts.",
                 415: "It is no picture of a known format.",
                 422: "The picture is damaged, there is none, or a parameter is wrong.",
-                503: "Too many pictures wait: to be sent after Retry-After. Without that, it took "
-                "too long.",
+                503: "The server is busy: send it again after Retry-After. Without that header, "
+                "the picture took too long to read.",
             }
         ),
     )
