@@ -24,6 +24,7 @@ ENDINGS = frozenset(
     (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 )
 
+MOST_SIDE = 100_000  # pixels; Pillow also takes memory for each row
 MOST_SCANS = 50  # of a JPEG; cameras and web sites write about 10
 MOST_SEGMENTS = 2000  # of a JPEG: tables, colour profile, metadata; a profile has at most 255
 MOST_CHUNKS = 100  # of a PNG, without those of its pixels
@@ -136,13 +137,17 @@ def check_size(image: "Image", name: str, most_pixels: int) -> None:
         most_pixels: Of the image, and of each of its tiles.
 
     Raises:
-        TooLargeError: If it has more, or absurdly many tiles.
+        TooLargeError: If it has more, is absurdly long, or has absurdly many tiles.
     """
     pixels = image.width * image.height
     tags = getattr(image, "tag_v2", {})  # of a TIFF
     tile = [tags.get(tag, LEAST_TILE) for tag in (TILE_WIDTH, TILE_LENGTH)]
     if max(pixels, tile[0] * tile[1]) > most_pixels:
         raise too_large(name, most_pixels)
+    if max(image.size) > MOST_SIDE:
+        raise TooLargeError(
+            f"{name} is more than {MOST_SIDE} pixels wide or high.", "Cut it into parts."
+        )
     # A strip for each row, or tiles of the least size, in each of four channels.
     most_tiles = 4 * (image.height + pixels // LEAST_TILE**2 + 1)
     if tags and (min(tile) < LEAST_TILE or len(getattr(image, "tile", ())) > most_tiles):
