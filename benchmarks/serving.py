@@ -6,8 +6,8 @@ threads of this one. A lone client makes a connection for each request, one of m
 - A lone client, milliseconds: ``Reader.read`` here and a request to the server, each in turn, with
   the contents of the same file: ``docs/photo.jpg``, that at a quarter of its size, and a digit of
   it, 28x28. The bar is for the median: twice the time of reading, and 3 ms.
-- Load: requests with the digit from 32 clients. None may fail. MB are 10^6 bytes of the server's
-  resident memory, before it, after as many requests of the lone client, and after it.
+- Load: requests with the digit from 32 clients. None may fail. MB are 10^6 bytes of the memory
+  of the server's processes, before it, after as many requests of the lone client, and after it.
 - Overload: the same at a server that lets two pictures wait. What it answers is 200 or 503.
 
 What this does not show: a network, a proxy, TLS, several workers, or pictures that differ.
@@ -125,9 +125,11 @@ def middle_and_most(milliseconds: list[float]) -> list[str]:
 
 
 def memory(pid: int) -> float:
-    """Resident MB of a process, from the kernel."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024 / 1e6
+    """MB of a process and those below it, from the kernel; what they share counts once."""
+    usage = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    own = int(re.search(r"^Pss:\s+(\d+) kB", usage, re.MULTILINE)[1]) * 1024 / 1e6
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return own + sum(memory(int(child)) for task in tasks for child in task.read_text().split())
 
 
 def main() -> None:

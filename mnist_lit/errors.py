@@ -13,7 +13,10 @@ class InputError(Exception):
     """
 
     def __init__(self, what: str, what_to_do: str) -> None:
-        super().__init__(f"{what}\n{what_to_do}")
+        super().__init__(what, what_to_do)
+
+    def __str__(self) -> str:
+        return "\n".join(self.args)
 
 
 class TooLargeError(InputError):
@@ -39,6 +42,10 @@ def exit_status(program: Callable[[], int | None]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:  # other files' are InputErrors where they are written
+        if error.errno in (errno.ENAMETOOLONG, errno.EACCES) and error.filename:
+            print(f"error: {error.filename} cannot be used: {error.strerror}.", file=sys.stderr)
+            print("Check the name, and your right to use it.", file=sys.stderr)
+            return 2
         if error.errno not in (errno.EPIPE, errno.ENOSPC):
             raise
         # Python flushes once more at its end.

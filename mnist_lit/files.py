@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mnist_lit.errors import InputError
+from mnist_lit.image_files import ENDINGS
 
 
 @contextmanager
@@ -59,18 +60,13 @@ def pictures_in(folder: Path) -> tuple[list[Path], int]:
     Raises:
         InputError: If there are none, or the folder cannot be read.
     """
-    from PIL import Image  # the commands that train have no need of it
-
-    endings = {
-        ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN
-    }
     try:
         files = [path for path in folder.iterdir() if path.is_file() and path.name[0] != "."]
     except OSError as error:
         raise InputError(
             f"{folder} cannot be read: {error.strerror}.", "Name a folder with pictures."
         ) from error
-    pictures = sorted(path for path in files if path.suffix.lower() in endings)
+    pictures = sorted(path for path in files if path.suffix.lower() in ENDINGS)
     if not pictures:
         raise InputError(
             f"There are no pictures in the folder {folder}.",

@@ -1,8 +1,6 @@
 """A picture becomes glyphs in MNIST's own form: opened, its ink found, cut out, scaled, centred."""
 
-import io
 import warnings
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,6 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mnist_lit import layout
 from mnist_lit.errors import InputError, TooLargeError, UnknownFormatError
+from mnist_lit.image_files import FORMATS, check_size, check_structure, opened, too_large
 from mnist_lit.paper import ink_on_paper, shrunk, stroke_width
 from mnist_lit.sheet import sheet_alone
 
@@ -50,7 +49,7 @@ def open_picture(source: Source, most_pixels: int = MOST_PIXELS) -> Picture:
     paper, or black where the ink itself is white.
 
     Args:
-        source: A file, its path or its contents, in any format that Pillow knows; an image; or
+        source: A PNG, JPEG, WebP, GIF, BMP or TIFF file, its path or its contents; an image; or
             an array ``(h, w)``, ``(h, w, 3)`` or ``(h, w, 4)``: 8 or 16 bits over the whole range
             of their type, other integers in [0, 255], truth values, or floats in [0, 1].
         most_pixels: That a file may promise.
@@ -59,10 +58,11 @@ def open_picture(source: Source, most_pixels: int = MOST_PIXELS) -> Picture:
         ``uint8 (h, w, 3)`` RGB.
 
     Raises:
-        UnknownFormatError: If it is no picture.
-        TooLargeError: If it has more pixels, or does not fit into memory.
-        InputError: If it is damaged, or an array out of range or of another shape, or no such
-            source at all.
+        UnknownFormatError: If it is no picture, or one of another format.
+        TooLargeError: If it has more pixels, or so many parts that decoding would take minutes, or
+            does not fit into memory.
+        InputError: If it is damaged or not a regular file, or an array out of range or of another
+            shape, or no such source at all.
     """
     if isinstance(source, np.ndarray):
         return _rgb(_image_of(source))
@@ -72,55 +72,54 @@ def open_picture(source: Source, most_pixels: int = MOST_PIXELS) -> Picture:
             "Give a path, a file or its contents, a PIL image or a NumPy array.",
         )
     name = str(source) if isinstance(source, str | Path) else "The picture"
-    file = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what Pillow only warns of is measured below
-            if isinstance(file, Image.Image):
-                return _rgb(file)
-            with Image.open(file) as image:
-                if image.width * image.height > most_pixels:
-                    raise Image.DecompressionBombError
-                if image.format == "EPS":  # a program, which Pillow would have Ghostscript run
-                    raise UnidentifiedImageError
-                return _rgb(image)
-    except Image.DecompressionBombError:
-        raise TooLargeError(
-            f"{name} has more than {most_pixels / 1e6:g} megapixels.", "Make it smaller."
-        ) from None
-    except UnidentifiedImageError:
-        raise _stranger(name, file) from None
-    except FileNotFoundError:
-        raise InputError(f"{name} is not there.", "Check the name.") from None
+            warnings.simplefilter("ignore")  # what Pillow only warns of is checked below
+            if isinstance(source, Image.Image):
+                return _rgb(source)
+            with opened(source) as file:
+                return _decoded(file, name, most_pixels)
+    except InputError:
+        raise
     except MemoryError:
         raise TooLargeError(f"{name} does not fit into memory.", "Make it smaller.") from None
     except Exception as error:  # a damaged file makes Pillow's decoders raise anything
-        reason = str(getattr(error, "strerror", None) or error or type(error).__name__)
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(
-            f"{name} cannot be read: {' '.join(reason.split())[:200]}.",
+            f"{name} cannot be read: {reason}.",
             "It may be damaged: open it in another program, and save it anew.",
         ) from None
 
 
-def _stranger(name: str, file: str | Path | BinaryIO | Image.Image) -> UnknownFormatError:
-    """What to say of a file that Pillow does not know."""
-    head = b"?"
-    with suppress(OSError):  # of what cannot be read twice
-        if isinstance(file, str | Path):
-            with Path(file).open("rb") as opened:
-                head = opened.read(12)
-        elif not isinstance(file, Image.Image):
-            file.seek(0)
-            head = file.read(12)
+def _decoded(file: BinaryIO, name: str, most_pixels: int) -> Picture:
+    check_structure(file, name)
+    try:
+        with Image.open(file, formats=FORMATS) as image:
+            check_size(image, name, most_pixels)
+            return _rgb(image)
+    except Image.DecompressionBombError:
+        raise too_large(name, most_pixels) from None
+    except UnidentifiedImageError:
+        raise _stranger(file, name) from None
+
+
+def _stranger(file: BinaryIO, name: str) -> UnknownFormatError:
+    """What to say of a file in none of the formats."""
+    file.seek(0)
+    head = file.read(12)
     if head[:4] == b"%PDF":
         return UnknownFormatError(f"{name} is a PDF.", "Convert its page to PNG or JPEG.")
     if head[4:] in (b"ftypheic", b"ftypheix", b"ftypmif1"):
         return UnknownFormatError(f"{name} is a HEIC picture.", "Convert it to PNG or JPEG.")
     what = "no picture of a known format" if head else "empty"
-    return UnknownFormatError(f"{name} is {what}.", "Give a PNG, JPEG or the like.")
+    return UnknownFormatError(f"{name} is {what}.", "Give a PNG, JPEG, WebP, GIF, BMP or TIFF.")
 
 
 def _image_of(array: NDArray[Any]) -> Image.Image:
+    if isinstance(array, np.ma.MaskedArray):
+        raise InputError(
+            "A masked array has values that are not there.", "Fill them: array.filled(255)."
+        )
     if array.ndim not in (2, 3) or array.shape[2:] not in ((), (1,), (3,), (4,)) or not array.size:
         raise InputError(
             f"An array of shape {array.shape} is no picture.",
@@ -136,12 +135,14 @@ def _image_of(array: NDArray[Any]) -> Image.Image:
             f"An array of {array.dtype} has values above {most}.",
             f"Scale them to [0, {most}], or give uint8.",
         )
-    scaled = np.nan_to_num(array.astype(np.float32)) * (255 / most)
-    pixels = scaled.clip(0, 255).round().astype(np.uint8)
+    scaled = np.nan_to_num(array.clip(0, most)).astype(np.float32) * (255 / most)
+    pixels = scaled.round().astype(np.uint8)
     return Image.fromarray(pixels[..., 0] if array.shape[2:] == (1,) else pixels)
 
 
 def _rgb(image: Image.Image) -> Picture:
+    if not image.width * image.height:
+        raise InputError("The picture has no pixels.", "Give one that has a width and a height.")
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):
         image = _in_eight_bits(image)

@@ -1,6 +1,5 @@
 """The command read: the digits in pictures, in words, as JSON or drawn; runs without torch."""
 
-import io
 import json
 import sys
 from argparse import Namespace
@@ -14,6 +13,7 @@ from PIL import Image
 from mnist_lit.drawing import draw
 from mnist_lit.errors import InputError
 from mnist_lit.files import pictures_in, refusals, whole
+from mnist_lit.image_files import FORMATS, opened
 from mnist_lit.ink import open_picture
 from mnist_lit.reader import Digit, Reader, Reading, document, percent
 from mnist_lit.usage import CommandParser
@@ -88,7 +88,8 @@ def _has_more_pages(source: str | bytes) -> bool:
     """Whether a picture that was opened has pages, or frames, after the first."""
     with (
         suppress(Exception),  # damaged later pages make Pillow raise anything
-        Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image,
+        opened(source) as file,
+        Image.open(file, formats=FORMATS) as image,
     ):
         # The later frames of phones' MPO are not for the eye.
         return image.format != "MPO" and getattr(image, "is_animated", False)
@@ -128,8 +129,8 @@ def _options(args: list[str]) -> Namespace:
     parser.epilog = NOTES
     add = parser.add_argument
     picture_help = (
-        "A picture, a folder (of its own files those with a picture's ending), or - for standard "
-        "input."
+        "A PNG, JPEG, WebP, GIF, BMP or TIFF file, a folder (of its own files those with the "
+        "endings of these), or - for standard input."
     )
     add("pictures", nargs="+", metavar="PICTURE", help=picture_help)
     format_help = "json is one document: a list with an object for each picture. Default: text."
@@ -148,7 +149,11 @@ def _options(args: list[str]) -> Namespace:
 def _files(picture: str) -> list[str]:
     if not picture:
         raise InputError("The name of a picture is empty.", "Give a file, a folder, or -.")
-    if not Path(picture).is_dir():
+    try:
+        is_folder = Path(picture).is_dir()
+    except OSError:  # to open it says why
+        is_folder = False
+    if not is_folder:
         return [picture]
     pictures, others = pictures_in(Path(picture))
     if others:

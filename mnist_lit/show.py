@@ -5,6 +5,7 @@ from argparse import Namespace
 from pathlib import Path
 
 import matplotlib
+from matplotlib.backends.registry import BackendFilter, backend_registry
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -19,6 +20,7 @@ from mnist_lit.judging import worst_errors
 from mnist_lit.trained import answers, batches, load_trained, logits_of
 from mnist_lit.usage import CommandParser
 
+NO_DISPLAY = "No display here: --output FILE.png writes the picture."
 MOST = 100  # more digits in one picture would be too small to look at
 
 
@@ -32,6 +34,9 @@ def main(args: list[str]) -> None:
         InputError: If something is wrong with them, or with the files they name.
     """
     options = _options(args[1:])
+    opens_window = not options.output and _may_have_display()
+    if not (options.output or opens_window):
+        print(NO_DISPLAY, flush=True)  # before the work, which takes seconds
     trained = load_trained(options.ckpt_path) if options.ckpt_path else None
     model = trained.model if trained else None
     settings = trained.data if trained else {}
@@ -56,8 +61,8 @@ def main(args: list[str]) -> None:
     figure = picture(scaled(images), labels, logits)
     if options.output:
         _write(figure, options.output)
-    elif not _open_window(figure):
-        print("No display here: --output FILE.png writes the picture.")
+    elif opens_window and not _open_window(figure):
+        print(NO_DISPLAY)
 
 
 def words(split: str, indices: list[int], labels: Tensor, logits: Tensor | None) -> str:
@@ -196,6 +201,14 @@ def _write(figure: Figure, path: Path) -> None:
     with look, whole(path) as partial:  # text stays text; the same picture, the same file
         figure.savefig(partial, format=path.suffix[1:].lower(), metadata={"Date": None})
     print(f"Picture: {path}")
+
+
+def _may_have_display() -> bool:
+    """Whether matplotlib's backend, chosen by the user or found by itself, opens windows."""
+    windowless = backend_registry.list_builtin(  # type: ignore[no-untyped-call]
+        BackendFilter.NON_INTERACTIVE
+    )
+    return matplotlib.get_backend().lower() not in windowless
 
 
 def _open_window(figure: Figure) -> bool:

@@ -1,4 +1,5 @@
 import io
+import os
 import struct
 import zlib
 
@@ -7,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from mnist_lit.errors import InputError
+from mnist_lit.errors import InputError, TooLargeError
+from mnist_lit.image_files import ENDINGS, FORMATS
 from mnist_lit.ink import find_lines, normal_form, open_picture
 from tests import paper
 
@@ -50,7 +52,7 @@ def assert_same_glyphs(found, expected, tolerance=0.05):
 # Opening
 
 
-@pytest.mark.parametrize("form", ["PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM"])
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "MPO"])
 def test_formats(form, tmp_path):
     path = tmp_path / f"seven.{form.lower()}"
     path.write_bytes(saved(drawing(), form))
@@ -166,7 +168,10 @@ def png(width, height):
         (b"\0\0\0\x18ftypheic and more", "is a HEIC picture"),
         (b"a letter to grandmother", "is no picture of a known format"),
         (saved(drawing(), "EPS"), "is no picture of a known format"),  # a program
+        (saved(drawing(), "PPM"), "Give a PNG, JPEG, WebP, GIF, BMP or TIFF"),
+        (saved(drawing(), "ICO"), "Give a PNG, JPEG, WebP, GIF, BMP or TIFF"),
         (png(50_000, 50_000), "has more than 40 megapixels"),
+        (png(1, 100_001), "is more than 100000 pixels wide or high"),
         (png(0, 10), "is no picture of a known format|cannot be read"),
         (png(100, 100), "cannot be read"),
         (saved(drawing(), "JPEG")[:400], "cannot be read"),
@@ -190,6 +195,125 @@ def test_a_missing_file_and_arrays_that_are_no_pictures_are_input_errors(tmp_pat
     ):
         with pytest.raises(InputError):
             open_picture(source)
+
+
+def test_pictures_in_a_folder_are_those_with_the_endings_of_the_formats():
+    endings = Image.registered_extensions().items()
+    assert {ending for ending, kind in endings if kind in FORMATS} == ENDINGS
+
+
+@pytest.mark.parametrize(
+    ("source", "what"),
+    [
+        (Image.new("RGB", (0, 5)), "The picture has no pixels"),
+        (np.ma.masked_less(np.zeros((9, 9), np.uint8), 1), "A masked array has values"),
+        (np.full((9, 9), None), "An array of object is no picture"),
+        (np.zeros((9, 9), np.complex64), "An array of complex64 is no picture"),
+        (np.zeros((0, 9, 3)), "is no picture"),
+        (np.zeros((9, 0)), "is no picture"),
+        (np.zeros((9, 9, 0)), "is no picture"),
+        ("a" * 300 + ".png", "File name too long"),
+        ("null\0byte.png", "embedded null byte"),
+        (io.StringIO("text"), "cannot be read"),
+    ],
+)
+def test_strange_images_arrays_and_names_are_input_errors(source, what):
+    with pytest.raises(InputError, match=what) as error:
+        open_picture(source)
+    assert len(str(error.value).splitlines()) == 2
+
+
+def test_a_closed_image_is_an_input_error():
+    image = Image.open(io.BytesIO(saved(drawing(), "PNG")))
+    image.close()
+    with pytest.raises(InputError, match="cannot be read"):
+        open_picture(image)
+
+
+def test_arrays_may_be_of_half_precision_read_only_turned_or_out_of_the_range_of_floats():
+    grey = np.asarray(drawing().convert("L"), np.float16) / 255
+    expected = open_picture(grey.astype(np.float32))
+    assert np.abs(open_picture(grey).astype(int) - expected).max() <= 1
+    turned = np.asfortranarray(grey.astype(np.float32))
+    turned.flags.writeable = False
+    assert np.array_equal(open_picture(turned), expected)
+    assert np.array_equal(open_picture(turned[::-1]), expected[::-1])
+    dark = np.where(grey > 0.5, grey.astype(np.float64), -1e300)
+    assert open_picture(dark)[40, 60].max() == 0
+    assert open_picture(np.where(grey > 0.5, 1, -np.inf))[40, 60].max() == 0
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "device"])
+def test_what_is_not_a_regular_file_is_not_opened(tmp_path, kind):
+    path = tmp_path / "seven.png"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    with pytest.raises(InputError, match="not a picture"):
+        open_picture("/dev/zero" if kind == "device" else path)
+
+
+# Files whose image is small, but that would take minutes or gigabytes
+
+
+def scans(count):
+    """A progressive JPEG of 16 megapixels with so many refinement scans after its own."""
+    content = saved(Image.new("L", (4000, 4000), 255), "JPEG", progressive=True)[:-2]
+    return content + content[content.rindex(b"\xff\xda") :] * count + b"\xff\xd9"
+
+
+def chunks(kind, data, count):
+    """A PNG with so many chunks more."""
+    content = saved(drawing(), "PNG")
+    chunk = struct.pack(">I", len(data)) + kind + data
+    return (
+        content[:33] + (chunk + struct.pack(">I", zlib.crc32(kind + data))) * count + content[33:]
+    )
+
+
+def tiff(*tags, size=(100, 100)):
+    """A grey TIFF of zeros, deflated, with other tags."""
+    data = zlib.compress(bytes(10**6))
+    base = {256: size[0], 257: size[1], 258: 8, 259: 8, 262: 1, 277: 1} | dict(tags)
+    base |= {324: 8, 325: len(data)} if 322 in base else {273: 8, 278: size[1], 279: len(data)}
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, base[tag]) for tag in sorted(base))
+    head = struct.pack("<2sHI", b"II", 42, 8 + len(data))
+    return head + data + struct.pack("<H", len(base)) + directory + bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (scans(10_000), "has too many scans"),
+        (scans(50), "has too many scans"),
+        (b"\xff\xd8" * 10_000, "has too many segments"),
+        (chunks(b"iCCP", b"a\0\0" + zlib.compress(bytes(10**6)), 1000), "has too many chunks"),
+        (chunks(b"IDAT", b"", 200_000), "has too many chunks"),
+        (tiff((322, 30_000), (323, 30_000)), "has more than 40 megapixels"),
+        (tiff((322, 1), (323, 1)), "has too many tiles"),
+    ],
+    ids=["scans", "51 scans", "segments", "profiles", "data chunks", "large tile", "small tiles"],
+)
+def test_a_file_with_absurdly_many_parts_is_refused_before_it_is_decoded(
+    content, what, monkeypatch
+):
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda _: pytest.fail("was decoded"))
+    with pytest.raises(TooLargeError, match=what) as error:
+        open_picture(content)
+    assert len(str(error.value).splitlines()) == 2
+
+
+def test_as_many_parts_as_cameras_and_programs_write_are_read():
+    assert open_picture(scans(20)).shape == (4000, 4000, 3)
+    thumbnail = b"\xff\xe1" + struct.pack(">H", 60_002) + b"\xff\xda" * 30_000
+    content = saved(drawing(), "JPEG")
+    video = b"\xff\xda" * 30_000  # that a phone appends
+    assert np.array_equal(
+        open_picture(content[:2] + thumbnail + content[2:] + video), open_picture(content)
+    )
+    assert open_picture(chunks(b"tEXt", b"a\0b", 50)).shape == (160, 120, 3)
+    assert open_picture(tiff()).shape == open_picture(tiff((322, 256), (323, 256))).shape
 
 
 # Finding

@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -111,6 +112,29 @@ def test_a_file_that_cannot_be_read_does_not_keep_others_from_it(read, name, wha
         ("blank.png", "no digit found"),
         ("page.png", "31"),
     ]
+
+
+def test_a_pipe_is_not_waited_for_nor_a_device_read_to_its_end(read):
+    os.mkfifo("pipe.png")
+    outcome = read("pipe.png", "/dev/zero", "seven.png", "--threshold=0")
+    assert outcome.status == 2
+    for name, line in zip(["pipe.png", "/dev/zero"], outcome.err.splitlines(), strict=True):
+        assert line == (
+            f"error: {name} is a pipe or a device, not a picture. Give the name of a file."
+        )
+    assert "\n7\n" in outcome.out
+    assert "pipe.png" not in read(".").err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["{long}.png"], ["seven.png", "--output={long}.png"], ["seven.png", "--output={long}/a.png"]],
+)
+def test_a_name_that_is_too_long_is_told(read, options):
+    outcome = read(*(option.format(long="a" * 300) for option in options))
+    assert (outcome.status, outcome.out) == (2, "")
+    assert "File name too long." in outcome.err
+    assert len(outcome.err.splitlines()) <= 2
 
 
 # ---- JSON ----

@@ -123,6 +123,33 @@ def test_a_stop_says_what_it_waits_for_and_ctrl_c_ends_it_at_once(serve):
         assert server.stop(signal.SIGINT) == (-signal.SIGINT, [])
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the children of a process")
+def test_a_stop_ends_within_its_time_whatever_is_being_read(serve):
+    server = serve("--max-seconds=3")
+    assert server.read(PAGE).status_code == 200
+    for pid in reading(server.process.pid):
+        os.kill(pid, signal.SIGSTOP)
+    [hanging] = under_way(server, 1, PAGE)
+    code, lines = server.stop()
+    assert hanging.result().status_code == 503
+    assert (code, lines[-1]) == (143, "Stopped by SIGTERM.")
+
+
+def reading(pid: int) -> list[int]:
+    """The processes below one that read pictures."""
+    children = [
+        int(child)
+        for tasks in Path(f"/proc/{pid}/task").glob("*/children")
+        for child in tasks.read_text().split()
+    ]
+    own = [
+        c
+        for c in children
+        if b"mnist_lit.server.reading" in Path(f"/proc/{c}/cmdline").read_bytes()
+    ]
+    return own + [each for child in children for each in reading(child)]
+
+
 def test_a_server_for_all_names_prints_one_that_it_is_called_by(tmp_path):
     options = ("--host=0.0.0.0", "--allow-host=digits.example.org", "--port=0")
     with start("serve", *options, cwd=tmp_path) as process:
@@ -241,6 +268,7 @@ def test_the_running_server_has_not_loaded_torch(serve):
         (["--allow-host=http://a"], "'http://a' is no name of a host", "such as digits.example"),
         (["--host="], "No host, port 8000, cannot be served: ", "another --host"),
         (["--port=0", "--model=no.onnx"], "There is no model no.onnx", "export --ckpt_path best"),
+        (["--port=0", f"--model={'a' * 300}"], "aaa cannot be used: File name too long", "Check"),
         (["--port=0", "--model=bad.onnx", "--workers=3"], "bad.onnx is not a model", "export"),
     ],
 )

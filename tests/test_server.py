@@ -4,7 +4,10 @@ import asyncio
 import io
 import json
 import logging
+import os
+import pickle
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -25,8 +28,12 @@ from starlette.testclient import TestClient
 
 from mnist_lit.reader import PACKAGED, Reader
 from mnist_lit.server.app import create_app
+from mnist_lit.server.problems import ProblemError
+from mnist_lit.server.processes import ReadingError, ReadingProcess
 from mnist_lit.server.protection import HEADERS
+from mnist_lit.server.reading import _answer
 from mnist_lit.server.settings import Settings
+from mnist_lit.server.uploads import Budget
 from tests.pages import page
 from tests.test_handwriting import damaged, encoded
 from tests.test_ink import png as promised
@@ -253,14 +260,14 @@ class Slow:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.go_on, self.begun = threading.Event(), threading.Semaphore(0)
-        read = Reader.read
+        read = ReadingProcess.read
 
         def slow_read(*args):
             self.begun.release()
             assert self.go_on.wait(20)
             return read(*args)
 
-        monkeypatch.setattr(Reader, "read", slow_read)
+        monkeypatch.setattr(ReadingProcess, "read", slow_read)
 
 
 @pytest.fixture
@@ -271,7 +278,7 @@ def slow(monkeypatch) -> Iterator[Slow]:
 
 
 def test_a_full_queue_is_told_at_once_and_the_others_are_answered(slow):
-    app = create_app(Settings(threads=1, most_waiting=1))
+    app = create_app(Settings(processes=1, most_waiting=1))
 
     async def load() -> list[httpx2.Response]:
         transport = httpx2.ASGITransport(app)
@@ -298,20 +305,110 @@ def test_a_full_queue_is_told_at_once_and_the_others_are_answered(slow):
     assert [response.json()["text"] for response in taken] == ["31\n4159"] * 2
 
 
-def test_a_picture_that_takes_too_long_keeps_its_place_until_it_is_read(slow):
-    with served(threads=1, most_waiting=0, most_seconds=0.2) as client:
+@pytest.fixture
+def hanging(monkeypatch) -> threading.Event:
+    """While it is set, the process that is given a picture never answers."""
+    hangs, read = threading.Event(), ReadingProcess.read
+
+    def read_or_hang(process, *args):
+        if hangs.is_set():
+            os.kill(process._process.pid, signal.SIGSTOP)
+        return read(process, *args)
+
+    monkeypatch.setattr(ReadingProcess, "read", read_or_hang)
+    hangs.set()
+    return hangs
+
+
+def test_a_picture_that_takes_too_long_is_given_up_and_the_next_is_read(hanging):
+    with served(processes=1, most_waiting=0, most_seconds=2) as client:
         late = client.post("/v1/read", content=PAGE)
-        assert "was not read within 0.2 seconds. Send it smaller." in refused(late, 503)
+        assert "was not read within 2 seconds. Send it smaller." in refused(late, 503)
         assert "retry-after" not in late.headers
-        assert refused(client.get("/readyz"), 503)
-        slow.go_on.set()
+        hanging.clear()
         while client.get("/readyz").status_code == 503:
             pass
-        assert client.post("/v1/read", content=PAGE).status_code in (200, 503)
+        assert client.post("/v1/read", content=PAGE).json()["text"] == "31\n4159"
+
+
+def test_a_server_whose_processes_all_hang_is_not_ready(hanging, monkeypatch):
+    monkeypatch.setattr("mnist_lit.server.desk.STUCK_SECONDS", 0.5)
+    with (
+        served(processes=2, most_seconds=4) as client,
+        ThreadPoolExecutor(2) as two,
+    ):
+        assert client.get("/readyz").status_code == 200
+        late = [two.submit(client.post, "/v1/read", content=PAGE) for _ in range(2)]
+        while client.get("/readyz").status_code == 200:
+            assert not all(each.done() for each in late)
+        assert {each.result().status_code for each in late} == {503}
+        hanging.clear()
+        while client.get("/readyz").status_code == 503:
+            pass
+
+
+def test_a_process_that_dies_at_a_picture_is_replaced(monkeypatch, caplog):
+    metadata = ReadingProcess.metadata
+    with served() as client:
+        monkeypatch.setattr(
+            ReadingProcess, "metadata", lambda self: self._process.kill() or metadata(self)
+        )
+        assert "Its log says where." in refused(client.post("/v1/read", content=PAGE), 500)
+        assert "ReadingError" in caplog.text
+        monkeypatch.undo()
+        assert client.post("/v1/read", content=PAGE).json()["text"] == "31\n4159"
+
+
+def test_a_failure_in_the_process_that_reads_is_told_without_its_message():
+    class Failing:
+        def read(self, *_):
+            raise ZeroDivisionError("".join(["holi", "day"]))
+
+    error = pickle.loads(pickle.dumps(_answer(Failing(), PAGE, 1, False)))
+    [note] = error.__notes__
+    assert isinstance(error, ReadingError)
+    assert "ZeroDivisionError" in note
+    assert "in _answer" in note
+    assert "holiday" not in note + str(error)
+
+
+def test_slow_uploads_keep_nobody_out():
+    app = create_app(Settings(processes=1, most_waiting=1, most_seconds=30))
+
+    async def load() -> httpx2.Response:
+        async def trickle():
+            yield PAGE[:1]
+            await asyncio.sleep(60)
+
+        transport = httpx2.ASGITransport(app)
+        async with httpx2.AsyncClient(transport=transport, base_url=HERE) as client:
+            slow = [asyncio.create_task(client.post("/v1/read", content=trickle())) for _ in "1234"]
+            await asyncio.sleep(0)
+            response = await client.post("/v1/read", content=PAGE)
+            for each in slow:
+                each.cancel()
+            await asyncio.gather(*slow, return_exceptions=True)
+            return response
+
+    assert asyncio.run(load()).json()["text"] == "31\n4159"
+
+
+def test_pictures_that_arrive_together_may_take_so_much_memory_and_no_more():
+    budget = Budget(100)
+    with budget.share() as one, budget.share() as two:
+        one(60)
+        two(40)
+        with pytest.raises(ProblemError, match="Too many pictures"):
+            two(1)
+    with budget.share() as three:
+        three(100)
 
 
 def test_a_picture_that_waited_in_vain_is_to_be_sent_again(slow):
-    with served(threads=1, most_waiting=1, most_seconds=0.3) as client, ThreadPoolExecutor() as two:
+    with (
+        served(processes=1, most_waiting=1, most_seconds=0.3) as client,
+        ThreadPoolExecutor() as two,
+    ):
         late = list(two.map(lambda _: client.post("/v1/read", content=PAGE), range(2)))
         assert sorted("retry-after" in response.headers for response in late) == [False, True]
         assert any("Send it later." in refused(response, 503) for response in late)
@@ -397,7 +494,7 @@ def test_a_failure_is_a_problem_and_its_message_is_not_logged(monkeypatch, caplo
     def fail(*_):
         raise ZeroDivisionError("".join(["holi", "day"]))
 
-    monkeypatch.setattr(Reader, "read", fail)
+    monkeypatch.setattr(ReadingProcess, "read", fail)
     with served() as client:
         response = client.post("/v1/read", content=PAGE)
         assert "Its log says where." in refused(response, 500)

@@ -68,7 +68,7 @@ def test_one_image_is_said_with_label_output_probabilities_and_loss(mnist_lit, r
         assert row in lines
     assert f"-log(probability of {label}) = {loss:.4f} nats" in outcome.out
     assert math.isclose(loss, -math.log(probabilities[label]), rel_tol=1e-4)
-    assert outcome.out.splitlines()[-1] == NO_WINDOW
+    assert lines[0] == NO_WINDOW.split()
 
 
 def test_a_range_has_a_line_for_each_image_and_marks_the_wrong_ones(mnist_lit, run, data_dir):
@@ -80,7 +80,7 @@ def test_a_range_has_a_line_for_each_image_and_marks_the_wrong_ones(mnist_lit, r
 
     outcome = mnist_lit("show", "--split=test", "--index=10:40", "--ckpt_path=last")
 
-    lines = [line.split() for line in outcome.out.splitlines()[2:-1]]
+    lines = [line.split() for line in outcome.out.splitlines()[3:]]
     assert [line[:3] for line in lines] == [
         [str(10 + i), str(int(labels[i])), str(int(predictions[i]))] for i in range(30)
     ]
@@ -94,7 +94,7 @@ def test_a_range_has_a_line_for_each_image_and_marks_the_wrong_ones(mnist_lit, r
 def test_without_a_checkpoint_the_first_training_image_and_its_label(mnist_lit, data_dir):
     outcome = mnist_lit("show", f"--data_dir={data_dir}")
     assert outcome.status == 0
-    assert outcome.out == f"train image  label\n          0      5\n{NO_WINDOW}\n"
+    assert outcome.out == f"{NO_WINDOW}\ntrain image  label\n          0      5\n"
 
 
 def misread(checkpoint: Path, images: Tensor, labels: Tensor) -> list[int]:
@@ -262,6 +262,7 @@ def test_a_network_in_a_file_of_the_users_own(mnist_lit, run, tmp_path, monkeypa
 
 def test_where_there_is_a_display_a_window_shows_the_picture(mnist_lit, data_dir, monkeypatch):
     shown = []
+    monkeypatch.setattr("matplotlib.get_backend", lambda: "tkagg")
     monkeypatch.setattr(FigureCanvasAgg, "required_interactive_framework", "tk")
     monkeypatch.setattr(
         pyplot, "show", lambda: shown.extend(map(pyplot.figure, pyplot.get_fignums()))
@@ -278,7 +279,17 @@ def test_a_toolkit_that_cannot_start_is_no_display(mnist_lit, data_dir, monkeypa
     def fail(**_: object) -> None:
         raise RuntimeError("no toolkit")
 
+    monkeypatch.setattr("matplotlib.get_backend", lambda: "tkagg")
     monkeypatch.setattr(pyplot, "figure", fail)
     outcome = mnist_lit("show", f"--data_dir={data_dir}")
     assert outcome.status == 0
     assert outcome.out.splitlines()[-1] == NO_WINDOW
+
+
+def test_that_there_is_no_display_is_said_before_the_work_begins(mnist_lit, monkeypatch):
+    monkeypatch.setattr("mnist_lit.show.MNISTDataModule", lambda: pytest.fail("works already"))
+    with pytest.raises(pytest.fail.Exception, match="works already"):
+        mnist_lit("show")
+    monkeypatch.setattr("builtins.print", lambda *words, **_: pytest.fail(words[0]))
+    with pytest.raises(pytest.fail.Exception, match="No display here"):
+        mnist_lit("show")

@@ -12,9 +12,9 @@ from fastapi import FastAPI, Request, Response
 from fastapi.staticfiles import StaticFiles
 
 from mnist_lit import __version__
-from mnist_lit.server.desk import RETRY, Desk
+from mnist_lit.server.desk import Desk
 from mnist_lit.server.openapi import MODEL_EXAMPLE, PICTURE_BODY, PictureRead, problems
-from mnist_lit.server.problems import ProblemError, add_handlers
+from mnist_lit.server.problems import RETRY, ProblemError, add_handlers
 from mnist_lit.server.protection import OwnNames, SecurityHeaders
 from mnist_lit.server.settings import Settings
 from mnist_lit.server.watching import Metrics, Watching
@@ -70,11 +70,11 @@ def _add_api(app: FastAPI, desk: Desk) -> None:
             {
                 400: "The request, its form or its Host header is wrong.",
                 408: "The picture did not arrive in time.",
-                413: "The picture has too many bytes or pixels.",
+                413: "The picture has too many bytes, pixels or parts.",
                 415: "It is no picture of a known format.",
                 422: "The picture is damaged, there is none, or a parameter is wrong.",
-                503: "Too many pictures wait: to be sent after Retry-After. Without that, it took "
-                "too long.",
+                503: "The server is busy: send it again after Retry-After. Without that header, "
+                "the picture took too long to read.",
             }
         ),
     )
@@ -98,7 +98,7 @@ def _add_api(app: FastAPI, desk: Desk) -> None:
     )
     async def model() -> dict[str, Any]:
         """Its network, the recipe of its training, its accuracy, threshold and checkpoint."""
-        return {name: _decoded(note) for name, note in desk.reader.metadata.items()}
+        return {name: _decoded(note) for name, note in desk.metadata.items()}
 
 
 def _decoded(note: str) -> Any:
@@ -119,11 +119,11 @@ def _add_health(app: FastAPI, desk: Desk, metrics: Metrics) -> None:
     @app.get(
         "/readyz",
         tags=["running"],
-        summary="Whether it would take a picture now",
+        summary="Whether it would read a picture soon",
         responses=problems({503: "Too many pictures wait."}),
     )
     async def readyz() -> dict[str, str]:
-        if desk.full:
+        if not desk.ready:
             raise ProblemError(503, "Too many pictures wait to be read. Ask another server.", RETRY)
         return {"status": "ready"}
 

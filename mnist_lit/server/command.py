@@ -21,7 +21,7 @@ its log, on standard error, has a line for each request: method, path, status, b
 milliseconds."""
 
 MEGA = 1_000_000
-MOST_THREADS = 4  # of a process: more would wait for Python's lock
+MOST_PROCESSES = 4  # that read for a worker: each may need a gigabyte
 
 LOGGING = {
     "version": 1,
@@ -52,7 +52,6 @@ def main(args: list[str]) -> int:
     try:
         import uvicorn
 
-        from mnist_lit.reader import Reader
         from mnist_lit.server.app import create_app
         from mnist_lit.server.workers import OneProcess, run_workers
     except ModuleNotFoundError as error:
@@ -75,6 +74,8 @@ def main(args: list[str]) -> int:
             timeout_worker_healthcheck=30,  # they are asked while they still import
         )
         if options.workers > 1:
+            from mnist_lit.reader import Reader
+
             Reader(options.model)  # what is wrong with it is said here, not by each worker
         else:
             config.load()
@@ -134,7 +135,7 @@ def _settings(options: Namespace, listener: socket.socket) -> Settings:
         most_pixels=int(options.max_megapixels * MEGA),
         most_seconds=options.max_seconds,
         most_waiting=options.max_waiting,
-        threads=min(max(cores // options.workers, 1), MOST_THREADS),
+        processes=min(max(cores // options.workers, 1), MOST_PROCESSES),
     )
 
 

@@ -69,7 +69,7 @@ BINARY = {"type": "string", "format": "binary"}
 PICTURE_BODY = {
     "requestBody": {
         "required": True,
-        "description": "A picture in any format that Pillow knows, raw or as a form's only file.",
+        "description": "A PNG, JPEG, WebP, GIF, BMP or TIFF file, raw or as a form's only file.",
         "content": {
             "multipart/form-data": {
                 "schema": {
@@ -98,7 +98,7 @@ DETAILS = {
     400: "The form is damaged, or has more than one part. Send one file, named picture.",
     408: "The picture did not arrive within 30 seconds. Send it faster, or smaller.",
     413: "The picture has more than 10 MB. Send a smaller one.",
-    415: "The picture is no picture of a known format. Give a PNG, JPEG or the like.",
+    415: "The picture is no picture of a known format. Give a PNG, JPEG, WebP, GIF, BMP or TIFF.",
     422: "There is no picture in the request, or it is empty. Send one.",
     503: "Too many pictures wait to be read. Send it again later.",
 }

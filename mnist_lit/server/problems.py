@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from mnist_lit.errors import InputError, TooLargeError, UnknownFormatError
 
 MEDIA_TYPE = "application/problem+json"
+RETRY = {"Retry-After": "1"}  # seconds
 
 
 class ProblemError(Exception):
@@ -25,6 +26,11 @@ class ProblemError(Exception):
     def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
         self.status, self.detail, self.headers = status, detail, headers
+
+
+def busy() -> ProblemError:
+    """The problem of a server that has enough to do."""
+    return ProblemError(503, "Too many pictures wait to be read. Send it again later.", RETRY)
 
 
 def document(status: int, detail: str) -> dict[str, str | int]:

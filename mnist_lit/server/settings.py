@@ -16,7 +16,7 @@ class Settings:
         most_pixels: Of a picture.
         most_seconds: From a request to its answer.
         most_waiting: Pictures that may wait while others are read.
-        threads: Which read pictures.
+        processes: Which read pictures, each one at a time.
     """
 
     model: str | None = None
@@ -25,4 +25,4 @@ class Settings:
     most_pixels: int = 40_000_000
     most_seconds: float = 30
     most_waiting: int = 32
-    threads: int = 1
+    processes: int = 1

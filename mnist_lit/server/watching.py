@@ -113,7 +113,8 @@ class Watching:
                 await self.app(scope, counting_receive, noting_send)
         except Exception as error:
             # Without its message, which may quote the request.
-            place = "".join(traceback.format_tb(error.__traceback__))
+            notes = getattr(error, "__notes__", [])  # ours, of a process that reads
+            place = "".join([*traceback.format_tb(error.__traceback__), *notes])
             log.error("%s at\n%s", type(error).__name__, place)
             if not status:
                 detail = "The server failed at this request. Its log says where."
