@@ -6,6 +6,7 @@ import json
 from argparse import Namespace
 from collections.abc import Callable
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -16,9 +17,12 @@ from mnist_lit.usage import CommandParser
 
 Row = dict[str, Any]  # a line of a table, by its headings
 
+NEARLY_ALL = Decimal("99.99")  # percent: only what has no error shows 100 %
+
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.2f} %"
+    exact = 100 * Decimal(str(share))
+    return f"{min(exact, NEARLY_ALL) if share < 1 else exact:.2f} %"
 
 
 def _clock(seconds: float) -> str:
