@@ -22,6 +22,7 @@ from torch import Tensor
 
 from mnist_lit.data import Batch
 from mnist_lit.files import sha256, whole
+from mnist_lit.hparams import HParams, hyperparameters
 from mnist_lit.module import DigitClassifier
 from mnist_lit.pictures import FitPictures
 from mnist_lit.record import RunRecord, versions
@@ -31,12 +32,19 @@ PLACE = ("file", "line", "left", "top", "right", "bottom")  # of a digit in a fo
 
 
 def fit_callbacks(
-    config: dict[str, Any], args: list[str], *, logs: bool, checkpoints: bool, validates: bool
+    config: dict[str, Any],
+    changed: dict[str, Any],
+    args: list[str],
+    *,
+    logs: bool,
+    checkpoints: bool,
+    validates: bool,
 ) -> list[Callback]:
     """The callbacks that every ``fit`` has, whatever its configuration adds.
 
     Args:
         config: All settings of the run, in primitives.
+        changed: Those that differ from their defaults.
         args: The command line that gave them.
         logs: Whether there are loggers.
         checkpoints: Whether checkpoints are kept: the last, after every epoch, and the best.
@@ -45,6 +53,7 @@ def fit_callbacks(
     callbacks: list[Callback] = [RunRecord(config, args), WholeEpochs(), EpochLines()]
     if logs:
         callbacks += [LearningRateMonitor("step"), Throughput(), FitPictures()]
+        callbacks.append(HParams(hyperparameters(config, changed)))
     if checkpoints and validates:
         best = ModelCheckpoint(monitor="val/loss", filename="best", enable_version_counter=False)
         callbacks.append(best)

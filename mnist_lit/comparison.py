@@ -108,8 +108,8 @@ def differences(runs: list[Run]) -> dict[str, str]:
     """
     known = [run.settings for run in runs if run.settings]
     keys = list(dict.fromkeys(key for settings in known for key in settings))
-    names = {_option(key) for key in keys}
-    return {key: shortest(_option(key), names) for key in keys if _differs(key, known)}
+    names = {option(key) for key in keys}
+    return {key: shortest(option(key), names) for key in keys if _differs(key, known)}
 
 
 def _differs(key: str, known: list[dict[str, Any]]) -> bool:
@@ -121,7 +121,7 @@ def _differs(key: str, known: list[dict[str, Any]]) -> bool:
     return len(values) > 1 or any(settings.get(class_key) in classes for settings in lacking)
 
 
-def _option(key: str) -> str:
+def option(key: str) -> str:
     """The name of a setting on the command line, such as ``model.optimizer.lr``."""
     return key.removesuffix(".class_path").replace(".init_args.", ".")
 

@@ -57,6 +57,7 @@ def test_fit_leaves_a_run_and_says_where(mnist_lit, tmp_path, data_dir):
         "config.yaml",
         "events.out.tfevents",
         "hparams.yaml",
+        "hparams/events.out.tfevents",
         "metrics.csv",
         "status.json",
     }
