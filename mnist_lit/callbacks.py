@@ -6,6 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from mnist_lit.data import Batch
 from mnist_lit.files import sha256, whole
+from mnist_lit.hparams import HParams, hyperparameters
 from mnist_lit.module import DigitClassifier
 from mnist_lit.pictures import FitPictures
 from mnist_lit.record import RunRecord, versions
@@ -31,20 +33,29 @@ PLACE = ("file", "line", "left", "top", "right", "bottom")  # of a digit in a fo
 
 
 def fit_callbacks(
-    config: dict[str, Any], args: list[str], *, logs: bool, checkpoints: bool, validates: bool
+    config: dict[str, Any],
+    changed: dict[str, Any],
+    args: list[str],
+    *,
+    logs: bool,
+    checkpoints: bool,
+    validates: bool,
 ) -> list[Callback]:
     """The callbacks that every ``fit`` has, whatever its configuration adds.
 
     Args:
         config: All settings of the run, in primitives.
+        changed: Those that differ from their defaults.
         args: The command line that gave them.
         logs: Whether there are loggers.
         checkpoints: Whether checkpoints are kept: the last, after every epoch, and the best.
         validates: Whether there is a validation loss, which the best checkpoint needs.
     """
     callbacks: list[Callback] = [RunRecord(config, args), WholeEpochs(), EpochLines()]
+    callbacks.append(BusyProcessor())
     if logs:
         callbacks += [LearningRateMonitor("step"), Throughput(), FitPictures()]
+        callbacks.append(HParams(hyperparameters(config, changed)))
     if checkpoints and validates:
         best = ModelCheckpoint(monitor="val/loss", filename="best", enable_version_counter=False)
         callbacks.append(best)
@@ -143,6 +154,43 @@ class EpochLines(Callback):
         seconds = f"{time.monotonic() - self._start:.1f} s"
         pl_module.print("  ".join([f"epoch {self._epoch}/{trainer.max_epochs}", *parts, seconds]))
         sys.stdout.flush()
+
+
+class BusyProcessor(Callback):
+    """Says once if an epoch's threads waited long for a processor that other programs use."""
+
+    SHARE = 0.25  # of an epoch; alone on a machine it is below 0.02
+    LEAST = 5.0  # seconds
+
+    def __init__(self) -> None:
+        self._said = False
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._start = time.monotonic()
+        self._waited = waited_for_processor()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        waited = waited_for_processor() - self._waited
+        if self._said or waited < max(self.LEAST, self.SHARE * (time.monotonic() - self._start)):
+            return
+        self._said = True
+        advice = "; OMP_NUM_THREADS=1 may be faster" if torch.get_num_threads() > 1 else ""
+        pl_module.print(
+            f"Epoch {trainer.current_epoch + 1} waited {waited:.0f} s for a processor, which other "
+            f"programs are using{advice}"
+        )
+
+
+def waited_for_processor() -> float:
+    """Sum the seconds that this process's threads were ready to run and had no processor.
+
+    From Linux's scheduler statistics; 0 where there are none.
+    """
+    nanoseconds = 0
+    for path in Path("/proc/self/task").glob("*/schedstat"):
+        with suppress(OSError, ValueError, IndexError):  # a thread that has just ended
+            nanoseconds += int(path.read_text().split()[1])
+    return nanoseconds / 1e9
 
 
 class Results(Callback):

@@ -239,10 +239,11 @@ class DigitsCLI(LightningCLI):
         made_to_measure = any(scheduler.get(name, 0) in (None, -1) for name in SCHEDULE_LENGTHS)
         return (*BOUND_WHEN_RESUMED, *(("trainer.max_",) if made_to_measure else ()))
 
-    def settings(self) -> dict[str, Any]:
-        """All settings of the command, in primitives."""
+    def settings(self, changed: bool = False) -> dict[str, Any]:
+        """All settings of the command, or those that differ from their defaults, in primitives."""
         parser = self._parser(self.command)
-        text = parser.dump(self.config[self.command], skip_none=False)
+        config = self.config[self.command]
+        text = parser.dump(config, skip_none=False, skip_default=changed)
         settings: dict[str, Any] = yaml.safe_load(text)
         return settings
 
@@ -279,6 +280,7 @@ class DigitsCLI(LightningCLI):
             given = self.config_init.fit.trainer
             return fit_callbacks(
                 {**self.settings(), "ckpt_path": None, "config": None},
+                self.settings(changed=True),
                 self.args,
                 logs=given.logger is not False and not given.fast_dev_run,
                 checkpoints=given.enable_checkpointing is not False,

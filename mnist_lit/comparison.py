@@ -6,6 +6,7 @@ import json
 from argparse import Namespace
 from collections.abc import Callable
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -16,9 +17,12 @@ from mnist_lit.usage import CommandParser
 
 Row = dict[str, Any]  # a line of a table, by its headings
 
+NEARLY_ALL = Decimal("99.99")  # percent: only what has no error shows 100 %
+
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.2f} %"
+    exact = 100 * Decimal(str(share))
+    return f"{min(exact, NEARLY_ALL) if share < 1 else exact:.2f} %"
 
 
 def _clock(seconds: float) -> str:
@@ -104,8 +108,8 @@ def differences(runs: list[Run]) -> dict[str, str]:
     """
     known = [run.settings for run in runs if run.settings]
     keys = list(dict.fromkeys(key for settings in known for key in settings))
-    names = {_option(key) for key in keys}
-    return {key: shortest(_option(key), names) for key in keys if _differs(key, known)}
+    names = {option(key) for key in keys}
+    return {key: shortest(option(key), names) for key in keys if _differs(key, known)}
 
 
 def _differs(key: str, known: list[dict[str, Any]]) -> bool:
@@ -117,7 +121,7 @@ def _differs(key: str, known: list[dict[str, Any]]) -> bool:
     return len(values) > 1 or any(settings.get(class_key) in classes for settings in lacking)
 
 
-def _option(key: str) -> str:
+def option(key: str) -> str:
     """The name of a setting on the command line, such as ``model.optimizer.lr``."""
     return key.removesuffix(".class_path").replace(".init_args.", ".")
 

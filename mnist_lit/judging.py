@@ -3,14 +3,10 @@
 from statistics import NormalDist
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 from torchmetrics import Metric
-from torchmetrics.functional.classification import (
-    multiclass_calibration_error,
-    multiclass_confusion_matrix,
-)
+from torchmetrics.functional.classification import multiclass_confusion_matrix
 from torchmetrics.utilities import dim_zero_cat
 
 # What a judgement has one number of, so that it makes a curve.
@@ -30,6 +26,7 @@ class Answers(Metric):
 
     def __init__(self) -> None:
         super().__init__()
+        self.seen = 0  # images that this process has added
         for state in ("indices", "labels", "logits"):
             self.add_state(state, default=[], dist_reduce_fx="cat")
 
@@ -41,9 +38,15 @@ class Answers(Metric):
             labels: ``int64 (n,)`` in 0..9.
             logits: ``float32 (n, 10)``.
         """
+        self.seen += len(labels)
         self.indices.append(indices)
         self.labels.append(labels)
         self.logits.append(logits)
+
+    def reset(self) -> None:
+        """Forget all images."""
+        super().reset()
+        self.seen = 0
 
     def compute(self) -> tuple[Tensor, Tensor, Tensor]:
         """Give indices, labels and logits of all images, in the order of the indices."""
@@ -71,7 +74,7 @@ def judge(indices: Tensor, labels: Tensor, logits: Tensor) -> dict[str, Any]:
     probabilities, predictions = logits.softmax(dim=1), logits.argmax(dim=1)
     confusion = multiclass_confusion_matrix(predictions, labels, 10)
     images, right = len(labels), confusion.diag()
-    accuracy = right.sum() / images
+    accuracy = right.sum().double() / images
     squares = (probabilities - one_hot(labels, 10)).square().sum(dim=1)
     return {
         "images": images,
@@ -115,9 +118,12 @@ def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> 
     """
     if probabilities.isnan().any():
         return float("nan")
-    # torchmetrics would give the confidences of exactly 1 a bin of their own.
-    below_one = probabilities.float().clamp(max=1 - torch.finfo(torch.float).eps)
-    return multiclass_calibration_error(below_one, labels, num_classes=10, n_bins=bins).item()
+    # Not by torchmetrics: it computes in single precision, and gives a confidence of exactly 1 a
+    # bin of its own.
+    confidences, predictions = probabilities.double().max(dim=1)
+    excess = confidences - predictions.eq(labels).double()
+    places = (confidences * bins).long().clamp(max=bins - 1)
+    return (places.bincount(weights=excess).abs().sum() / len(labels)).item()
 
 
 def wilson_interval(share: Tensor, n: Tensor | int) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,6 @@
 """DigitClassifier: a network with its loss, metrics and optimiser, as a LightningModule."""
 
+import random
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -96,7 +97,8 @@ class DigitClassifier(LightningModule):
         self.train_metrics = MetricCollection(
             {
                 "accuracy": MulticlassAccuracy(10, average="micro"),
-                "loss": MeanMetric(nan_strategy="disable"),  # a loss that is not a number shows
+                # A loss that is not a number shows; "disable" would ignore the weights.
+                "loss": MeanMetric(nan_strategy=float("nan")),
             },
             prefix="train/",
             postfix="_epoch",
@@ -197,9 +199,15 @@ class DigitClassifier(LightningModule):
             self.network.compile()  # in place: the names of the weights stay as they are
 
     def on_train_epoch_start(self) -> None:
-        """Make the epoch's randomness a function of seed, epoch and rank, also when resumed."""
+        """Make the epoch's randomness a function of seed, epoch and rank, also when resumed.
+
+        That of torch, and of NumPy and Python, which an augmentation may use.
+        """
         entropy = np.random.SeedSequence([self._seed, self.current_epoch, self.global_rank])
-        torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
+        for_torch, for_python, *for_numpy = entropy.generate_state(4, np.uint64).tolist()
+        torch.manual_seed(for_torch)
+        random.seed(for_python)
+        np.random.seed(np.array(for_numpy, np.uint64).view(np.uint32))
         self._unlogged.clear()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -210,7 +218,7 @@ class DigitClassifier(LightningModule):
         logits = self(images)
         # Logging and metrics cost more than a tenth of a step: they take many steps at once.
         self._unlogged.append((logits.detach(), targets, labels))
-        if self._logs_this_step():
+        if self._steps_after(batch_idx) and self._logs_this_step():
             self._log_training(on_step=True, on_epoch=False)
         loss: Tensor = self.loss(logits, targets)
         return loss
@@ -304,6 +312,10 @@ class DigitClassifier(LightningModule):
             )
         return partial(scheduler, **dict.fromkeys(unset, length))
 
+    def _steps_after(self, batch_idx: int) -> bool:
+        accumulated = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
+        return accumulated or self.trainer.is_last_batch
+
     def _logs_this_step(self) -> bool:
         interval: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set late
         return (self.global_step + 1) % interval == 0
@@ -313,8 +325,10 @@ class DigitClassifier(LightningModule):
         digits = torch.cat([steps_logits[: len(of)] for steps_logits, _, of in self._unlogged])
         self._unlogged.clear()
         loss = self.loss(logits, targets)
-        losses = loss.expand(len(targets))  # each image counts, whatever the size of the batch
-        latest = self.train_metrics(preds=digits, target=labels, value=losses)
+        # Over the epoch each image counts by what it counts in this mean: the weight of its label.
+        by_label = None if targets.is_floating_point() else self.loss.weight
+        weight = len(targets) if by_label is None else by_label[targets].sum()
+        latest = self.train_metrics(preds=digits, target=labels, value=loss, weight=weight)
         scalars = {name.removesuffix("_epoch"): value for name, value in latest.items()}
         # The devices have as many images each, so the mean of their means is that of all.
         self.log_dict(scalars, on_step=on_step, on_epoch=on_epoch, prog_bar=True, sync_dist=True)
@@ -323,7 +337,7 @@ class DigitClassifier(LightningModule):
         images, labels = batch
         logits = self(images)
         # The devices take the images in turn (UnrepeatedDistributedSampler).
-        seen = sum(map(len, self._answers.labels))
+        seen = self._answers.seen
         places = torch.arange(seen, seen + len(labels), device=labels.device)
         indices = places * self.trainer.world_size + self.trainer.global_rank
         self._answers.update(indices, labels, logits)
@@ -334,7 +348,9 @@ class DigitClassifier(LightningModule):
         # torchmetrics squeezes what has one element.
         self.answers = (indices.reshape(-1).cpu(), labels.reshape(-1).cpu(), logits.cpu())
         self.judgement = judge(*self.answers)
-        self.log_dict({f"{split}/{name}": self.judgement[name] for name in SCALARS})
+        # In double precision, as a plain number would be rounded to single.
+        scalars = {name: torch.tensor(self.judgement[name], dtype=torch.double) for name in SCALARS}
+        self.log_dict({f"{split}/{name}": value for name, value in scalars.items()})
 
 
 def _training_loss(

@@ -18,6 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 from mnist_lit import figures
 from mnist_lit.data import Batch, scaled
 from mnist_lit.files import whole
+from mnist_lit.hparams import add_test
 from mnist_lit.judging import SCALARS, worst_errors
 from mnist_lit.module import DigitClassifier
 from mnist_lit.runs import writers
@@ -87,6 +88,7 @@ class TestPictures(Callback):
             _add_precision_recall(writer, "test", pl_module, self.step)
             if pl_module.answers[2].isfinite().all():
                 _add_embedding(writer, pl_module, dataset)
+        add_test(self.run, pl_module.judgement, self.step)
 
 
 def judgement_figures(model: DigitClassifier, dataset: Dataset[Batch]) -> dict[str, Figure]:

@@ -1,9 +1,9 @@
 """Reader: a picture's glyphs become digits with probabilities, on ONNX Runtime, without torch."""
 
-import math
 import subprocess
 import sys
 from dataclasses import dataclass
+from decimal import ROUND_FLOOR, Decimal
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -71,8 +71,8 @@ class Reading:
 
 def percent(probability: float, decimals: int) -> str:
     """Write a probability in percent, rounded down: only what is certain shows 100 %."""
-    parts = 10 ** (decimals + 2)
-    return f"{math.floor(probability * parts) / parts:.{decimals}%}"
+    exact = Decimal(str(probability))  # in binary 0.0003 * 10_000 is less than 3
+    return f"{exact.quantize(Decimal(1).scaleb(-decimals - 2), ROUND_FLOOR):.{decimals}%}"
 
 
 def document(reading: Reading, glyphs: bool = False) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch.utils.tensorboard.summary import hparams
 
 from mnist_lit.errors import InputError
 from mnist_lit.files import whole
@@ -26,7 +25,6 @@ from mnist_lit.runs import writers
 PACKAGES = ("mnist-lit", "torch", "torchvision", "lightning", "torchmetrics")
 
 SHOWN_STATUS = ("started", "command", "commit", "device", "parameters")
-SHOWN_METRICS = ("val/loss", "val/accuracy", "test/loss", "test/accuracy")
 
 
 class RunRecord(Callback):
@@ -71,16 +69,9 @@ class RunRecord(Callback):
         if not self.path:
             return
         parameters = sum(parameter.numel() for parameter in pl_module.network.parameters())
-        values = hyperparameters(self.config)
-        for logger in trainer.loggers:
-            logger.log_hyperparams(values)
-        # The metrics are names only: HPARAMS shows what the run logs under them.
-        *begin, self._session_end = hparams(values, dict.fromkeys(SHOWN_METRICS))  # type: ignore[no-untyped-call]
         text = f"```yaml\n{yaml.safe_dump(self.config, sort_keys=False)}```"
         table = _markdown_table({**self.status, "parameters": f"{parameters:,}"})
         for writer in writers(trainer):
-            for summary in begin:
-                writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
             writer.add_text("configuration", text)
             writer.add_text("environment", table)
 
@@ -90,8 +81,6 @@ class RunRecord(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._write("finished")
-        for writer in writers(trainer):
-            writer._get_file_writer().add_summary(self._session_end)  # type: ignore[no-untyped-call]
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
@@ -131,39 +120,6 @@ def environment(trainer: Trainer) -> dict[str, Any]:
         "commit": commit,
         "device": f"{trainer.world_size} x {device.type} ({name})",
         "versions": versions(),
-    }
-
-
-def hyperparameters(config: dict[str, Any]) -> dict[str, str | float]:
-    """The few settings by which runs are compared, flat, without those that are not used.
-
-    Args:
-        config: All settings of a run, in primitives.
-    """
-    trainer, model, data = (config[part] for part in ("trainer", "model", "data"))
-    arguments = {
-        part: (model[part] or {}).get("init_args", {})
-        for part in ("network", "augmentation", "optimizer", "scheduler")
-    }
-    values = {
-        "seed": config["seed_everything"],
-        "max_epochs": trainer["max_epochs"],
-        "precision": trainer["precision"],
-        "batch_size": data["batch_size"],
-        "label_smoothing": model["label_smoothing"],
-        "lr": arguments["optimizer"].get("lr"),
-        "weight_decay": arguments["optimizer"].get("weight_decay"),
-        "momentum": arguments["optimizer"].get("momentum"),
-        "max_lr": arguments["scheduler"].get("max_lr"),
-    }
-    for part in arguments:
-        values[part] = (model[part] or {}).get("class_path", "").rpartition(".")[2]
-    for part in ("network", "augmentation"):  # a user's own
-        values |= {f"{part}.{name}": value for name, value in arguments[part].items()}
-    return {
-        name: value if isinstance(value, int | float) else str(value)
-        for name, value in values.items()
-        if value or name == "seed"
     }
 
 

@@ -116,7 +116,7 @@ def _read_config(run: Run, path: Path) -> None:
     if not all(isinstance(config[part], dict) for part in ("trainer", "model", "data")):
         raise TypeError("not written by fit")
     run.seed = int(config["seed_everything"])
-    run.settings = {key: value for key, value in _flat(config) if key not in NO_DIFFERENCE}
+    run.settings = {key: value for key, value in flat(config) if key not in NO_DIFFERENCE}
 
 
 def _read_metrics(run: Run, path: Path) -> None:
@@ -150,10 +150,11 @@ def _json(text: str) -> Any:
     return json.loads(text, parse_constant=str)  # JSON has no NaN: not a number for us either
 
 
-def _flat(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Give dotted key and value of each setting."""
     for name, value in settings.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flat(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
 

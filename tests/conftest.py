@@ -32,6 +32,9 @@ SMALL = [
 
 
 OWN_NETWORK = """
+import random
+
+import numpy as np
 from torch import nn
 
 class OwnNetwork(nn.Sequential):
@@ -40,7 +43,8 @@ class OwnNetwork(nn.Sequential):
 
 class Noise(nn.Module):
     def forward(self, images, labels):
-        return images + 0.1 * images.new_empty(images.shape).normal_(), labels
+        shift = np.random.uniform(0, 0.1) + random.uniform(0, 0.1)
+        return images + 0.1 * images.new_empty(images.shape).normal_() + shift, labels
 """
 
 

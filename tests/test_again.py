@@ -20,7 +20,8 @@ from tests.conftest import (
     start,
 )
 
-# Dropout, random augmentation, averaged weights and a schedule by the step.
+# Dropout, an augmentation that draws from torch, NumPy and Python, averaged weights, and a schedule
+# by the step.
 EVERYTHING = [
     "--model.network=own_network.OwnNetwork",
     "--model.augmentation=own_network.Noise",

@@ -1,9 +1,14 @@
 """The commands on real MNIST, called in-process; numbers in brackets: lines of users' reports."""
 
 import csv
+import itertools
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +16,7 @@ import torch
 import yaml
 from lightning.pytorch import Callback
 
+from mnist_lit.callbacks import waited_for_processor
 from mnist_lit.data import MNISTDataModule
 from mnist_lit.judging import SCALARS
 from mnist_lit.module import DigitClassifier
@@ -57,6 +63,7 @@ def test_fit_leaves_a_run_and_says_where(mnist_lit, tmp_path, data_dir):
         "config.yaml",
         "events.out.tfevents",
         "hparams.yaml",
+        "hparams/events.out.tfevents",
         "metrics.csv",
         "status.json",
     }
@@ -427,3 +434,46 @@ def test_a_mistake_is_one_line_what_and_one_line_what_to_do(
     assert len(lines) == 2
     assert lines[0].startswith(f"error: {what}")
     assert what_to_do in lines[1]
+
+
+@pytest.mark.parametrize(("waited", "epochs"), [(100.0, [1]), (0.0, [])])
+def test_an_epoch_that_waited_for_the_processor_says_so_once(
+    mnist_lit, run, monkeypatch, waited, epochs
+):
+    clock = itertools.count()
+    monkeypatch.setattr("mnist_lit.callbacks.waited_for_processor", lambda: waited * next(clock))
+    outcome = mnist_lit("fit", f"--config={run / 'config.yaml'}")
+    said = re.findall(
+        r"^Epoch (\d) waited 100 s for a processor, which other", outcome.out, re.MULTILINE
+    )
+    assert [int(epoch) for epoch in said] == epochs
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="only Linux counts it")
+def test_the_time_waited_for_a_processor_is_that_of_the_system():
+    before = waited_for_processor()
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        cpus = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {min(cpus)})
+        os.sched_setaffinity(process.pid, {min(cpus)})
+        end = time.monotonic() + 60
+        while waited_for_processor() < before + 0.1 and time.monotonic() < end:
+            pass
+    finally:
+        os.sched_setaffinity(0, cpus)
+        process.kill()
+        process.wait()
+    assert waited_for_processor() >= before + 0.1
+
+
+@pytest.mark.parametrize(("policy", "spins"), [("", "10000"), ("ACTIVE", None)])
+def test_threads_do_not_spin_for_long_unless_the_user_wants_it(
+    mnist_lit, run, monkeypatch, policy, spins
+):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, policy)
+        if not policy or name == "GOMP_SPINCOUNT":
+            monkeypatch.delenv(name)
+    assert mnist_lit("runs").status == 0
+    assert os.environ.get("GOMP_SPINCOUNT") == spins

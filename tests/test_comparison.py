@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 import yaml
 
+from mnist_lit.comparison import table
 from tests.conftest import Command
 
 COLUMNS = "name when status seed epochs val_loss val_accuracy test_accuracy test_loss duration"
@@ -101,6 +102,12 @@ def _in_tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
+def test_only_an_accuracy_without_an_error_is_shown_as_100_percent():
+    shown = {1: "100.00 %", 0.99996: "99.99 %", 0.98765: "98.76 %", 0.0003: "0.03 %", 0: "0.00 %"}
+    rows = [{"test_accuracy": share} for share in shown]
+    assert table(rows, {}).splitlines()[1:] == [text.rjust(13) for text in shown.values()]
+
+
 @pytest.mark.usefixtures("_in_tokyo")
 def test_a_run_is_a_line_with_start_best_epoch_test_and_duration(mnist_lit, make):
     make("version_0", test={"accuracy": 0.99035, "loss": 0.030149})
@@ -110,7 +117,7 @@ def test_a_run_is_a_line_with_start_best_epoch_test_and_duration(mnist_lit, make
         COLUMNS.split(),
         [
             *("version_0", "2026-11-25 23:00", "finished", "1", "3"),
-            *("0.1000", "99.00 %", "99.03 %", "0.0301", "0:01:23"),
+            *("0.1000", "99.00 %", "99.04 %", "0.0301", "0:01:23"),
         ],
     ]
 

@@ -45,7 +45,7 @@ def test_every_figure_agrees_with_scikit_learn(answers):
 
 def test_the_calibration_error_agrees_with_a_count_by_hand(answers):
     _, labels, logits = answers
-    probabilities = logits.softmax(dim=1)
+    probabilities = logits.double().softmax(dim=1)
     confidence = probabilities.amax(dim=1).numpy()
     right = (probabilities.argmax(dim=1) == labels).numpy()
     bins = np.minimum((confidence * 15).astype(int), 14)
@@ -53,7 +53,18 @@ def test_the_calibration_error_agrees_with_a_count_by_hand(answers):
         (bins == place).mean() * abs(confidence[bins == place].mean() - right[bins == place].mean())
         for place in set(bins)
     )
-    assert judge(*answers)["calibration_error"] == pytest.approx(error, rel=1e-4)
+    assert judge(*answers)["calibration_error"] == pytest.approx(error, rel=1e-12)
+
+
+def test_shares_are_exact_quotients():
+    labels = torch.arange(10_000) % 10
+    predictions = torch.where(torch.arange(10_000) < 86, (labels + 1) % 10, labels)
+    judgement = judge(torch.arange(10_000), labels, 5 * torch.eye(10)[predictions])
+    assert judgement["accuracy"] == 0.9914
+    assert judgement["accuracy_by_digit"] == [0.991] * 6 + [0.992] * 4
+    expected = binomtest(9914, 10_000).proportion_ci(method="wilson")
+    interval = pytest.approx((expected.low, expected.high), rel=1e-12)
+    assert judgement["accuracy_interval"] == interval
 
 
 def test_a_sure_model_is_calibrated_when_it_is_right_and_not_when_it_is_wrong():

@@ -1,3 +1,5 @@
+import csv
+from collections import Counter
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -5,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins import MixedPrecision
 from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
@@ -120,6 +123,34 @@ def test_the_batch_size_does_not_change_what_a_test_finds(data_dir, tmp_path, ba
     assert figures[0]["test/loss"] == pytest.approx(figures[1]["test/loss"], rel=1e-6)
 
 
+def test_the_work_of_a_test_grows_with_the_number_of_batches_not_with_its_square(
+    data_dir, tmp_path, monkeypatch
+):
+    lengths_asked = Counter()
+    length = torch.Tensor.__len__
+
+    def counting(tensor):
+        lengths_asked[batches] += 1
+        return length(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "__len__", counting)
+    digits = MNISTDataModule(str(data_dir), eval_batch_size=1)
+    model = DigitClassifier(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)))
+    for batches in (40, 80):
+        trainer(tmp_path, limit_test_batches=batches).test(model, digits, verbose=False)
+    assert model.judgement["images"] == 80  # each with a place of its own
+    assert lengths_asked[80] <= 2.1 * lengths_asked[40]
+
+
+def test_a_validation_logs_exact_quotients(digits, tmp_path):
+    seed_everything(0, verbose=False)
+    run = trainer(tmp_path, limit_val_batches=4)
+    model = DigitClassifier()
+    run.validate(model, digits, verbose=False)
+    right = 2000 - len(model.judgement["wrong"])
+    assert run.callback_metrics["val/accuracy"].item() == right / 2000
+
+
 def test_augmentation_reaches_training_images_only(digits, tmp_path):
     Recorder.images = 0
     model = DigitClassifier(augmentation=Recorder())
@@ -179,6 +210,57 @@ def test_an_epochs_figures_do_not_depend_on_how_often_a_step_is_logged(digits, t
         assert other["train/accuracy_epoch"] == figures[0]["train/accuracy_epoch"]
         loss = figures[0]["train/loss_epoch"].item()
         assert other["train/loss_epoch"].item() == pytest.approx(loss, rel=1e-6)
+
+
+@pytest.mark.parametrize("class_weights", [None, [1.0, 9.0] * 5])
+@pytest.mark.parametrize(("accumulated", "interval"), [(2, 1), (3, 1), (3, 2)])
+def test_with_gradient_accumulation_the_figures_are_those_of_all_images_of_the_logged_steps(
+    digits, tmp_path, accumulated, interval, class_weights
+):
+    seed_everything(0, verbose=False)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    still = partial(torch.optim.SGD, lr=0.0)  # so that one computation serves all steps
+    model = DigitClassifier(network, optimizer=still, class_weights=class_weights)
+    logger = CSVLogger(tmp_path)
+    run = trainer(
+        tmp_path,
+        logger=logger,
+        log_every_n_steps=interval,
+        limit_train_batches=7,  # the last step is smaller
+        accumulate_grad_batches=accumulated,
+    )
+    run.fit(model, digits)
+    with Path(logger.log_dir, "metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["train/loss"]]
+
+    batches, window = _first_batches(digits, 7), accumulated * interval
+    logged = [batches[start : start + window] for start in range(0, 7, window)]
+    for row, part in zip(rows, logged, strict=True):
+        loss, accuracy = _loss_and_accuracy(model, part)
+        assert float(row["train/loss"]) == pytest.approx(loss, rel=1e-5)
+        assert float(row["train/accuracy"]) == pytest.approx(accuracy, rel=1e-5)
+        last_step = part[-(len(part) % accumulated or accumulated) :]
+        norm = _gradient_norm(model, last_step, accumulated)
+        assert float(row["train/gradient_norm"]) == pytest.approx(norm, rel=1e-4)
+    loss, accuracy = _loss_and_accuracy(model, batches)
+    assert run.callback_metrics["train/loss_epoch"].item() == pytest.approx(loss, rel=1e-5)
+    assert run.callback_metrics["train/accuracy_epoch"].item() == pytest.approx(accuracy, rel=1e-5)
+
+
+def _loss_and_accuracy(model: DigitClassifier, batches: list[Batch]) -> tuple[float, float]:
+    images, labels = (torch.cat(part) for part in zip(*batches, strict=True))
+    with torch.no_grad():
+        logits = model.network(scaled(images))
+    accuracy = (logits.argmax(dim=1) == labels).float().mean()
+    return cross_entropy(logits, labels, model.loss.weight).item(), accuracy.item()
+
+
+def _gradient_norm(model: DigitClassifier, batches: list[Batch], accumulated: int) -> float:
+    model.zero_grad()
+    for images, labels in batches:
+        logits = model.network(scaled(images))
+        (cross_entropy(logits, labels, model.loss.weight) / accumulated).backward()
+    return nn.utils.get_total_norm([each.grad for each in model.parameters()]).item()
 
 
 @pytest.mark.parametrize(

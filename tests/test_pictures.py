@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from mnist_lit.judging import SCALARS
 from tests.conftest import SMALL
@@ -45,9 +44,6 @@ FIT = {
     **dict.fromkeys(("__run_graph__", "step1"), 1),
     "configuration/text_summary": 1,
     "environment/text_summary": 1,
-    "_hparams_/experiment": 1,
-    "_hparams_/session_start_info": 1,
-    "_hparams_/session_end_info": 1,
 }
 TEST = {
     **dict.fromkeys((f"test/{name}" for name in SCALARS), 1),
@@ -98,27 +94,6 @@ def test_the_projector_gets_a_thousand_digits_with_their_pictures(mnist_lit, run
     assert len((run / "00000/test/tensors.tsv").read_text().splitlines()) == 1000
     with Image.open(run / "00000/test/sprite.png") as sprite:
         assert sprite.size == (32 * 28, 32 * 28)
-
-
-def test_hparams_has_few_flat_values_and_metrics_that_the_run_has_logged(mnist_lit, run, data_dir):
-    mnist_lit("test", "--ckpt_path=best")
-    logged = {value.tag for _, value in summaries(run)}
-    plugin = {
-        value.tag: HParamsPluginData.FromString(value.metadata.plugin_data.content)
-        for _, value in summaries(run)
-        if value.tag.startswith("_hparams_")
-    }
-    metrics = plugin["_hparams_/experiment"].experiment.metric_infos
-    assert {metric.name.tag for metric in metrics} < logged  # [30]
-    values = plugin["_hparams_/session_start_info"].session_start_info.hparams
-    assert {name: value.string_value or value.number_value for name, value in values.items()} == {
-        "seed": 7,
-        "max_epochs": 2,
-        "batch_size": 64,
-        "lr": 0.001,
-        "network": "TutorialCNN",
-        "optimizer": "Adam",
-    }
 
 
 def test_the_text_holds_configuration_and_environment(finished):

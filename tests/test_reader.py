@@ -269,6 +269,16 @@ def test_only_certainty_is_shown_as_100_percent():
     assert [percent(p, 2) for p in (0, 0.5, 0.99996, 1)] == ["0.00%", "50.00%", "99.99%", "100.00%"]
 
 
+@pytest.mark.parametrize("decimals", [0, 1, 2])
+def test_a_percentage_that_needs_no_rounding_is_not_rounded(decimals):
+    parts = 10 ** (decimals + 2)
+    for part in range(parts + 1):  # 0.0003 among them, of which binary arithmetic makes 0.02 %
+        assert (
+            percent(float(f"{part}e-{decimals + 2}"), decimals)
+            == f"{100 * part / parts:.{decimals}f}%"
+        )
+
+
 # ---- imports ----
 
 

@@ -1,0 +1,130 @@
+"""What TensorBoard's HPARAMS shows of a run: its settings beside the figures of its best epoch."""
+
+from contextlib import suppress
+from math import inf
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.utils.tensorboard import FileWriter
+from torch.utils.tensorboard.summary import hparams, scalar
+
+from mnist_lit.comparison import compact, option
+from mnist_lit.module import DigitClassifier
+from mnist_lit.run_files import flat, read_run
+from mnist_lit.runs import writers
+
+# TensorBoard shows the latest value of every scalar in the directory of the settings, so these have
+# a directory of their own within that of the run.
+DIRECTORY = "hparams"
+SHOWN = ("loss", "accuracy")
+
+# Shown even where they have their default, as most comparisons are about them.
+ALWAYS = (
+    *("seed_everything", "trainer.max_epochs", "data.batch_size"),
+    *("model.network.class_path", "model.optimizer.class_path", "model.optimizer.init_args.lr"),
+)
+# Names and places, which change nothing of what a run learns.
+NEVER = (
+    *("name", "ckpt_path", "config", "data.data_dir", "data.predict_dir"),
+    *("trainer.default_root_dir", "trainer.logger"),
+)
+
+
+class HParams(Callback):
+    """Writes a run's settings, and loss and accuracy of its best epoch, for HPARAMS.
+
+    The best epoch is that of the lowest validation loss, as for ``best.ckpt`` and ``runs``.
+
+    Args:
+        values: The settings, as :func:`hyperparameters` gives them.
+    """
+
+    def __init__(self, values: dict[str, str | float]) -> None:
+        self.values = values
+        self.best = inf
+        self._writers: list[FileWriter] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        for logger in trainer.loggers:
+            logger.log_hyperparams(self.values)
+        # Without torch's summary of the experiment: TensorBoard would take the columns of the first
+        # run's for all.
+        _, settings, _ = hparams(self.values, {})  # type: ignore[no-untyped-call]
+        earlier: dict[str, float] = {}  # of a resumed run
+        for writer in writers(trainer):
+            directory = Path(writer.log_dir, DIRECTORY)
+            earlier |= read_run(directory.parent, "").figures
+            for events in directory.glob("events.out.tfevents.*"):
+                events.unlink()  # TensorBoard would show the settings before it was resumed
+            self._writers.append(FileWriter(str(directory)))
+            self._writers[-1].add_summary(settings)
+            self._writers[-1].flush()
+        if "val_loss" in earlier:
+            self._write(earlier["val_loss"], earlier["val_accuracy"], trainer.global_step)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, DigitClassifier)
+        loss, accuracy = (pl_module.judgement[name] for name in SHOWN)
+        if not trainer.sanity_checking and loss < self.best:
+            self._write(loss, accuracy, trainer.global_step)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._close()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        with suppress(OSError):  # a full disk, perhaps; the exception says more
+            self._close()
+
+    def _write(self, loss: float, accuracy: float, steps: int) -> None:
+        self.best = loss
+        for writer in self._writers:
+            _add(writer, "val", {"loss": loss, "accuracy": accuracy}, steps - 1)
+
+    def _close(self) -> None:
+        while self._writers:
+            self._writers.pop().close()
+
+
+def add_test(run: Path, judgement: dict[str, Any], step: int) -> None:
+    """Show what a test has found beside the settings of the run that wrote the checkpoint.
+
+    Args:
+        run: Directory of the run; nothing is written if it has nothing to show in HPARAMS.
+        judgement: With ``loss`` and ``accuracy``.
+        step: The last step before the checkpoint.
+    """
+    if (run / DIRECTORY).is_dir():
+        writer = FileWriter(str(run / DIRECTORY))
+        _add(writer, "test", judgement, step)
+        writer.close()
+
+
+def _add(writer: FileWriter, split: str, figures: dict[str, Any], step: int) -> None:
+    for name in SHOWN:
+        writer.add_summary(scalar(f"{split}/{name}", figures[name]), step)  # type: ignore[no-untyped-call]
+    writer.flush()  # also for a run that is killed
+
+
+def hyperparameters(config: dict[str, Any], changed: dict[str, Any]) -> dict[str, str | float]:
+    """Choose the settings that tell runs apart: flat, in primitives, named as the options are.
+
+    Args:
+        config: All settings of a run, in primitives.
+        changed: Those that differ from their defaults.
+    """
+    settings = dict(flat(config))
+    keys = [*(key for key in ALWAYS if key in settings), *dict(flat(changed))]
+    return {
+        option(key): _primitive(key, settings[key])
+        for key in dict.fromkeys(keys)
+        if not key.startswith(NEVER)
+    }
+
+
+def _primitive(key: str, value: Any) -> str | float:
+    if key.endswith(".class_path"):
+        return str(value).rpartition(".")[2]
+    return value if isinstance(value, int | float) else compact(value)
