@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ from lightning.pytorch.callbacks import (
     BasePredictionWriter,
     LearningRateMonitor,
     ModelCheckpoint,
+    Timer,
 )
 from lightning.pytorch.loops.loop import _Loop
 from torch import Tensor
 
 from mnist_lit.data import Batch
+from mnist_lit.errors import InputError
 from mnist_lit.files import sha256, whole
 from mnist_lit.module import DigitClassifier
 from mnist_lit.pictures import FitPictures
@@ -67,13 +69,28 @@ class WholeEpochs(Callback):
     ) -> None:
         loop = checkpoint["loops"]["fit_loop"]
         progress = loop["epoch_progress"]
+        if not progress["current"]["ready"]:  # saved and restored by a tuner before the first epoch
+            return
         part = not loop["epoch_loop.batch_progress"]["is_last_batch"]
+        if part:
+            self._check_schedules(trainer, checkpoint)
         finished = progress["current"]["ready"] - part
         for counts in progress.values():
             counts.update(dict.fromkeys(counts, finished))
         loop["epoch_loop.state_dict"]["_batches_that_stepped"] = checkpoint["global_step"]
         why = ", as the checkpoint lies in the middle of it" if part else ""
         pl_module.print(f"Goes on with the start of epoch {finished + 1}{why}")
+
+    def _check_schedules(self, trainer: Trainer, checkpoint: dict[str, Any]) -> None:
+        """Refuse to repeat steps of a schedule that counts them to its end."""
+        configs = zip(trainer.lr_scheduler_configs, checkpoint["lr_schedulers"], strict=True)
+        for config, state in configs:
+            if config.interval == "step" and state.keys() & {"total_steps", "T_max"}:
+                raise InputError(
+                    f"{trainer.ckpt_path} was saved within an epoch, and "
+                    f"{type(config.scheduler).__name__} has no steps left to repeat its start.",
+                    "Resume from a checkpoint saved at the end of an epoch, such as last.ckpt.",
+                )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # With max_steps Lightning always means to go on in the middle of an epoch.
@@ -126,6 +143,11 @@ class EpochLines(Callback):
         self._print_finished(trainer, pl_module)
         if trainer.global_step == trainer.max_steps:
             pl_module.print(f"Stopped by max_steps {trainer.max_steps}")
+        for callback in trainer.callbacks:
+            remaining = callback.time_remaining() if isinstance(callback, Timer) else None
+            if remaining is not None and remaining <= 0:
+                limit = timedelta(seconds=round(callback.time_elapsed() + remaining))
+                pl_module.print(f"Stopped by max_time {limit}")
         for callback in trainer.early_stopping_callbacks:
             if callback.stopping_reason_message:
                 why = " ".join(callback.stopping_reason_message.split())

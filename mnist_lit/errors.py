@@ -1,9 +1,11 @@
 """The exception for what a user can mend, its kinds that a server tells apart, and its end."""
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 
 class InputError(Exception):
@@ -22,6 +24,16 @@ class TooLargeError(InputError):
 
 class UnknownFormatError(InputError):
     """What is no picture of a known format."""
+
+
+def open_standard_streams() -> None:
+    """Let output be written whatever the terminal's encoding, and to nowhere if it is closed."""
+    for name in ("stdin", "stdout", "stderr"):  # in this order, each gets its own descriptor back
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("r" if name == "stdin" else "w"))
+        elif isinstance(stream, io.TextIOWrapper) and name != "stdin":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def exit_status(program: Callable[[], int | None]) -> int:

@@ -88,10 +88,12 @@ class RunRecord(Callback):
         self.status["epochs"] = trainer.current_epoch + 1
         self._write("running")
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._write("finished")
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for writer in writers(trainer):
             writer._get_file_writer().add_summary(self._session_end)  # type: ignore[no-untyped-call]
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write("finished")
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
