@@ -143,7 +143,7 @@ class EpochLines(Callback):
         self._print_finished(trainer, pl_module)
         if trainer.global_step == trainer.max_steps:
             pl_module.print(f"Stopped by max_steps {trainer.max_steps}")
-        for callback in trainer.callbacks:
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set late
             remaining = callback.time_remaining() if isinstance(callback, Timer) else None
             if remaining is not None and remaining <= 0:
                 limit = timedelta(seconds=round(callback.time_elapsed() + remaining))

@@ -42,10 +42,10 @@ BOUND_WHEN_RESUMED = ("model.", "data.", "seed_everything", "name")
 FREE_WHEN_RESUMED = ("data.data_dir", "data.eval_batch_size", "data.num_workers")
 
 CKPT_PATH = {
-    "fit": "Resume from this checkpoint with the settings of its run: a file, or last or best of the "
-    "newest run. Without it a new run starts.",
-    "other": "Required. The checkpoint to use, with the model and data settings of its run: a file, "
-    "or best or last of the newest run that has one.",
+    "fit": "Resume from this checkpoint with the settings of its run: a file, or last or best of "
+    "the newest run. Without it a new run starts.",
+    "other": "Required. The checkpoint to use, with the model and data settings of its run: a "
+    "file, or best or last of the newest run that has one.",
 }
 
 # Trainer options that Lightning accepts with values that fail later, or reverse the gradients.
@@ -92,11 +92,11 @@ def main(args: list[str], callbacks: Sequence[Callback] = ()) -> int:
     except InputError:
         raise
     except OSError as error:
-        if error.errno is None:
+        if error.filename or not error.errno:
             raise
         raise InputError(
-            f"{error.filename or 'A log'} cannot be used: {error.strerror}.",
-            "Check the path, its permissions and the free space; saved checkpoints are intact.",
+            f"A log cannot be used: {error.strerror}.",
+            "Make room, or get the right to write; the checkpoints are intact.",
         ) from error
     except Exception as error:
         if lost := broken_connection(error):

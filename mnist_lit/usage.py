@@ -76,7 +76,7 @@ def is_refusal(error: BaseException) -> bool:
     if not isinstance(error, REFUSALS):
         return False
     *_, (frame, _) = walk_tb(error.__traceback__)
-    module = frame.f_globals.get("__name__", "")
+    module: str = frame.f_globals.get("__name__", "")
     return module.startswith(("lightning.", "torch.optim."))
 
 
