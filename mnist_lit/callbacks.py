@@ -62,6 +62,9 @@ class WholeEpochs(Callback):
     """Lets a resumed run go on with the start of an epoch, and says with which.
 
     An epoch that the checkpoint has only a part of is run again, with the weights as they are.
+
+    Raises:
+        InputError: If a schedule that advances by the step would outlive its own length by that.
     """
 
     def on_load_checkpoint(
@@ -72,25 +75,20 @@ class WholeEpochs(Callback):
         if not progress["current"]["ready"]:  # saved and restored by a tuner before the first epoch
             return
         part = not loop["epoch_loop.batch_progress"]["is_last_batch"]
-        if part:
-            self._check_schedules(trainer, checkpoint)
+        assert isinstance(pl_module, DigitClassifier)
+        lengths = {"total_steps", "T_max"} & {key for s in checkpoint["lr_schedulers"] for key in s}
+        if part and pl_module.scheduler_interval == "step" and lengths:
+            raise InputError(
+                f"{trainer.ckpt_path} was saved within an epoch, "
+                "and its schedule has no steps left to repeat the start of it.",
+                "Resume from a checkpoint saved at the end of an epoch, such as last.ckpt.",
+            )
         finished = progress["current"]["ready"] - part
         for counts in progress.values():
             counts.update(dict.fromkeys(counts, finished))
         loop["epoch_loop.state_dict"]["_batches_that_stepped"] = checkpoint["global_step"]
         why = ", as the checkpoint lies in the middle of it" if part else ""
         pl_module.print(f"Goes on with the start of epoch {finished + 1}{why}")
-
-    def _check_schedules(self, trainer: Trainer, checkpoint: dict[str, Any]) -> None:
-        """Refuse to repeat steps of a schedule that counts them to its end."""
-        configs = zip(trainer.lr_scheduler_configs, checkpoint["lr_schedulers"], strict=True)
-        for config, state in configs:
-            if config.interval == "step" and state.keys() & {"total_steps", "T_max"}:
-                raise InputError(
-                    f"{trainer.ckpt_path} was saved within an epoch, and "
-                    f"{type(config.scheduler).__name__} has no steps left to repeat its start.",
-                    "Resume from a checkpoint saved at the end of an epoch, such as last.ckpt.",
-                )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # With max_steps Lightning always means to go on in the middle of an epoch.

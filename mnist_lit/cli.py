@@ -10,11 +10,13 @@ from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
 from numbers import Number
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 import torch
 import yaml
 from jsonargparse.typing import register_type
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -29,7 +31,7 @@ from mnist_lit.module import SCHEDULE_LENGTHS, DigitClassifier
 from mnist_lit.pictures import TestPictures
 from mnist_lit.processes import PROGRAM, Together, broken_connection, check_number, program
 from mnist_lit.run_files import in_training
-from mnist_lit.usage import explain, first_line, is_refusal
+from mnist_lit.usage import explain, first_line
 
 PREDICT = """\
 Write what a checkpoint reads into predictions.csv: in the test images, or, with --data.predict_dir
@@ -51,6 +53,16 @@ CKPT_PATH = {
 # Trainer options that Lightning accepts with values that fail later, or reverse the gradients.
 POSITIVE = ("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval")
 NOT_NEGATIVE = ("log_every_n_steps", "gradient_clip_val")
+
+# What Lightning raises for options that it refuses.
+REFUSALS = (
+    MisconfigurationException,
+    AttributeError,
+    ImportError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 # Modules of Lightning whose INFO messages through rank_zero_info follow an option such as verbose.
 VERBOSE = ("model_checkpoint", "batch_size_scaling", "stochastic_weight_avg")
@@ -101,7 +113,7 @@ def main(args: list[str], callbacks: Sequence[Callback] = ()) -> int:
     except Exception as error:
         if lost := broken_connection(error):
             raise InputError(lost, "See above why one of them ended; start them again.") from error
-        if not is_refusal(error):
+        if not _is_refusal(error):
             raise
         raise InputError(first_line(error), f"All options: {PROGRAM} {args[0]} --help") from error
 
@@ -418,6 +430,15 @@ class DigitsCLI(LightningCLI):
                 path = Path(os.path.relpath(callback.best_model_path or "-"))
                 return path if path.is_file() else None
         return None
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether Lightning or an optimizer of torch raised ``error`` itself, not what they call."""
+    if not isinstance(error, REFUSALS):
+        return False
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    module: str = frame.f_globals.get("__name__", "")
+    return module.startswith(("lightning.", "torch.optim."))
 
 
 def _was_requested(record: logging.LogRecord) -> bool:

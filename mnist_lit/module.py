@@ -149,6 +149,9 @@ class DigitClassifier(LightningModule):
             )
         self._seed = self.trainer.strategy.broadcast(torch.initial_seed())
 
+    def on_train_start(self) -> None:
+        self.loss.float()  # as the logits are: a precision such as bf16-true converts its weights
+
     def on_train_epoch_start(self) -> None:
         """Make the epoch's randomness a function of seed, epoch and rank, also when resumed."""
         entropy = np.random.SeedSequence([self._seed, self.current_epoch, self.global_rank])

@@ -6,12 +6,9 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from importlib import import_module
 from inspect import signature
-from traceback import walk_tb
 from typing import NoReturn
 
 from mnist_lit.errors import InputError
-
-REFUSALS = (AttributeError, ImportError, RuntimeError, TypeError, ValueError)
 
 # Lines of jsonargparse's complaints that are beside the point.
 NOISE = ("Does not validate", "Subtypes:", "Errors:", "Given value type:", "Expected a path but")
@@ -65,19 +62,6 @@ def explain(message: str, keys: Iterable[str], command: str) -> tuple[str, str]:
     if missing:
         return f"{where}: {detail}", f"Run where {missing[1]}.py lies, or put it on PYTHONPATH."
     return f"{where}: {detail}", see_help
-
-
-def is_refusal(error: BaseException) -> bool:
-    """Whether Lightning or an optimizer of torch raised ``error`` itself, to refuse an option.
-
-    Args:
-        error: With its traceback; one from below these packages is no refusal.
-    """
-    if not isinstance(error, REFUSALS):
-        return False
-    *_, (frame, _) = walk_tb(error.__traceback__)
-    module: str = frame.f_globals.get("__name__", "")
-    return module.startswith(("lightning.", "torch.optim."))
 
 
 def first_line(error: BaseException) -> str:

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -303,3 +304,38 @@ def test_class_weights_that_would_have_no_effect_are_refused(data_dir, tmp_path)
     digits = MNISTDataModule(str(data_dir), batch_size=1)
     with pytest.raises(InputError, match=r"no effect with data\.batch_size 1"):
         trainer(tmp_path).fit(DigitClassifier(class_weights=[2.0] * 10), digits)
+
+
+class Altered(nn.Module):
+    """An augmentation that gives what its function makes of the images and labels."""
+
+    def __init__(self, function: Callable[[torch.Tensor, torch.Tensor], object]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, images: torch.Tensor, labels: torch.Tensor) -> object:
+        return self.function(images, labels)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda images, labels: images,
+        lambda images, labels: (images[:, :, :20, :20], labels),
+        lambda images, labels: (images, labels[1:]),
+        lambda images, labels: (images, labels.float()),
+        lambda images, labels: (images.byte(), labels),
+        lambda images, labels: (images, None),
+        lambda images, labels: images @ labels,
+    ],
+)
+def test_an_augmentation_that_gives_something_else_is_named(tmp_path, digits, function):
+    model = DigitClassifier(augmentation=Altered(function))
+    with pytest.raises(InputError, match=r"^The augmentation Altered [\s\S]*labels \(n,\)"):
+        trainer(tmp_path).fit(model, digits)
+
+
+@pytest.mark.parametrize("network", [nn.Linear(784, 10), nn.BatchNorm1d(1), nn.Bilinear(1, 1, 1)])
+def test_a_network_that_cannot_process_the_images_is_named(network):
+    with pytest.raises(InputError, match=r"^\w+ fails on images of shape \(2, 1, 28, 28\): "):
+        DigitClassifier(network)(torch.zeros(2, 1, 28, 28))
