@@ -126,8 +126,10 @@ def prepare() -> None:
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # of LightningCLI's calls
     for message in QUIET:
         warnings.filterwarnings("ignore", message)
-    for name in ("fabric", "pytorch.trainer", "pytorch.utilities.migration"):
-        logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("callbacks", "profilers", "tuner", "utilities.rank_zero"):  # speak on request
+        logging.getLogger(f"lightning.pytorch.{name}").setLevel(logging.INFO)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_was_requested)
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # for a class_path in a file of the user's own
