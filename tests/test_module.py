@@ -222,7 +222,7 @@ def test_a_schedule_without_end_is_refused(digits, tmp_path):
 
 def test_an_optimiser_that_torch_refuses_is_a_clear_error():
     model = DigitClassifier(optimizer=partial(torch.optim.Adam, lr=-1.0))
-    with pytest.raises(InputError, match=r"Invalid learning rate: -1.0.\nMend model.optimizer"):
+    with pytest.raises(InputError, match=r"Invalid learning rate: -1.0.\nCorrect model.optimizer"):
         model.configure_optimizers()
 
 
