@@ -8,7 +8,7 @@ from importlib import import_module
 from types import FrameType
 
 from mnist_lit import __version__
-from mnist_lit.errors import InputError, exit_status
+from mnist_lit.errors import InputError, exit_status, open_standard_streams
 
 COMMANDS = {
     "fit": ("mnist_lit.cli", "train a network"),
@@ -57,6 +57,7 @@ def main(args: list[str] | None = None) -> int:
         after SIGTERM.
     """
     args = sys.argv[1:] if args is None else args
+    open_standard_streams()
     handlers = {signum: signal.signal(signum, _stop) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:
         return exit_status(lambda: _run(args))

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,13 @@ from lightning.pytorch.callbacks import (
     BasePredictionWriter,
     LearningRateMonitor,
     ModelCheckpoint,
+    Timer,
 )
 from lightning.pytorch.loops.loop import _Loop
 from torch import Tensor
 
 from mnist_lit.data import Batch
+from mnist_lit.errors import InputError
 from mnist_lit.files import sha256, whole
 from mnist_lit.hparams import HParams, hyperparameters
 from mnist_lit.module import DigitClassifier
@@ -71,6 +73,9 @@ class WholeEpochs(Callback):
     """Lets a resumed run go on with the start of an epoch, and says with which.
 
     An epoch that the checkpoint has only a part of is run again, with the weights as they are.
+
+    Raises:
+        InputError: If a schedule that advances by the step would outlive its own length by that.
     """
 
     def on_load_checkpoint(
@@ -78,7 +83,17 @@ class WholeEpochs(Callback):
     ) -> None:
         loop = checkpoint["loops"]["fit_loop"]
         progress = loop["epoch_progress"]
+        if not progress["current"]["ready"]:  # saved and restored by a tuner before the first epoch
+            return
         part = not loop["epoch_loop.batch_progress"]["is_last_batch"]
+        assert isinstance(pl_module, DigitClassifier)
+        lengths = {"total_steps", "T_max"} & {key for s in checkpoint["lr_schedulers"] for key in s}
+        if part and pl_module.scheduler_interval == "step" and lengths:
+            raise InputError(
+                f"{trainer.ckpt_path} was saved within an epoch, "
+                "and its schedule has no steps left to repeat the start of it.",
+                "Resume from a checkpoint saved at the end of an epoch, such as last.ckpt.",
+            )
         finished = progress["current"]["ready"] - part
         for counts in progress.values():
             counts.update(dict.fromkeys(counts, finished))
@@ -137,6 +152,11 @@ class EpochLines(Callback):
         self._print_finished(trainer, pl_module)
         if trainer.global_step == trainer.max_steps:
             pl_module.print(f"Stopped by max_steps {trainer.max_steps}")
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set late
+            remaining = callback.time_remaining() if isinstance(callback, Timer) else None
+            if remaining is not None and remaining <= 0:
+                limit = timedelta(seconds=round(callback.time_elapsed() + remaining))
+                pl_module.print(f"Stopped by max_time {limit}")
         for callback in trainer.early_stopping_callbacks:
             if callback.stopping_reason_message:
                 why = " ".join(callback.stopping_reason_message.split())

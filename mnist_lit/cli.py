@@ -1,6 +1,5 @@
 """The commands fit, validate, test and predict, on LightningCLI."""
 
-import errno
 import logging
 import os
 import secrets
@@ -9,11 +8,14 @@ import threading
 import warnings
 from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
+from numbers import Number
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 import torch
 import yaml
+from jsonargparse.typing import register_type
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -30,7 +32,7 @@ from mnist_lit.module import SCHEDULE_LENGTHS, DigitClassifier
 from mnist_lit.pictures import TestPictures
 from mnist_lit.processes import PROGRAM, Together, broken_connection, check_number, program
 from mnist_lit.run_files import in_training
-from mnist_lit.usage import explain
+from mnist_lit.usage import explain, first_line
 
 PREDICT = """\
 Write what a checkpoint reads into predictions.csv: in the test images, or, with --data.predict_dir
@@ -44,16 +46,29 @@ FREE_WHEN_RESUMED = ("data.data_dir", "data.eval_batch_size", "data.num_workers"
 
 TRAINING_ONLY = ("augmentation", "optimizer", "scheduler")  # arguments of the model
 
-# Errors by which a system refuses to write, or to read: no room, no right, nobody who listens.
+CKPT_PATH = {
+    "fit": "Resume from this checkpoint with the settings of its run: a file, or last or best of "
+    "the newest run. Without it a new run starts.",
+    "other": "Required. The checkpoint to use, with the model and data settings of its run: a "
+    "file, or best or last of the newest run that has one.",
+}
+
+# Trainer options that Lightning accepts with values that fail later, or reverse the gradients.
+POSITIVE = ("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval")
+NOT_NEGATIVE = ("log_every_n_steps", "gradient_clip_val")
+
+# What Lightning raises for options that it refuses.
 REFUSALS = (
-    errno.EPIPE,
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
+    MisconfigurationException,
+    AttributeError,
+    ImportError,
+    RuntimeError,
+    TypeError,
+    ValueError,
 )
+
+# Modules of Lightning whose INFO messages through rank_zero_info follow an option such as verbose.
+VERBOSE = ("model_checkpoint", "batch_size_scaling", "stochastic_weight_avg")
 
 # What Lightning and torch warn of on every normal run, each with the reason why it is no news.
 QUIET = (
@@ -90,36 +105,36 @@ def main(args: list[str], callbacks: Sequence[Callback] = ()) -> int:
     try:
         cli = DigitsCLI(args, callbacks)
         return 2 if cli.datamodule.skipped and cli.trainer.is_global_zero else 0
-    except MisconfigurationException as error:
-        what, *_ = str(error).strip().splitlines()
-        raise InputError(what, f"All options: {PROGRAM} {args[0]} --help") from error
+    except InputError:
+        raise
     except OSError as error:
-        if error.errno not in REFUSALS:
+        if error.filename or not error.errno:
             raise
-        place = error.filename or "A log"
         raise InputError(
-            f"{place} cannot be used: {error.strerror}.",
-            "Make room, or get the right to read and write; the checkpoints are intact.",
+            f"A log cannot be used: {error.strerror}.",
+            "Make room, or get the right to write; the checkpoints are intact.",
         ) from error
-    except RuntimeError as error:
+    except Exception as error:
         if lost := broken_connection(error):
             raise InputError(lost, "See above why one of them ended; start them again.") from error
-        if "Early stopping conditioned on metric" not in str(error):
+        if not _is_refusal(error):
             raise
-        raise InputError(
-            " ".join(str(error).split()),
-            "Mend the monitor of EarlyStopping; the names are those in TensorBoard.",
-        ) from error
+        raise InputError(first_line(error), f"All options: {PROGRAM} {args[0]} --help") from error
 
 
 def prepare() -> None:
     """Set up the process for DigitsCLI: what it finds, and what is no news."""
     _try_whole_numbers_first()
+    # torchvision's transforms have options of this type, which the parser does not know.
+    register_type(Number, serializer=float, deserializer=float, type_check=isinstance)
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # of LightningCLI's calls
     for message in QUIET:
         warnings.filterwarnings("ignore", message)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("callbacks", "profilers", "tuner", "utilities.rank_zero"):  # speak on request
+        logging.getLogger(f"lightning.pytorch.{name}").setLevel(logging.INFO)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_was_requested)
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # for a class_path in a file of the user's own
     if not torch.cuda.is_available():  # Lightning's setting lets each step look for one anew
@@ -140,6 +155,7 @@ class DigitsCLI(LightningCLI):
         self.command = args[0]
         self.more_callbacks = callbacks
         self.checkpoint: Path | None = None
+        self.failure = ""  # why an object could not be created
         super().__init__(
             DigitClassifier,
             MNISTDataModule,
@@ -162,10 +178,13 @@ class DigitsCLI(LightningCLI):
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """Only the command called: every parser costs time."""
-        skipped = LightningCLI.subcommands()[self.command] | {"weights_only", "verbose"}
-        return {self.command: skipped}
+        skipped = {"ckpt_path", "weights_only", "verbose"}
+        return {self.command: LightningCLI.subcommands()[self.command] | skipped}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the options that are not Lightning's, and ours in place of its ``ckpt_path``."""
+        text = CKPT_PATH.get(self.command, CKPT_PATH["other"])
+        parser.add_argument("--ckpt_path", type=str | None, help=text)
         if self.command == "fit":
             parser.add_argument(
                 "-n", "--name", default="", help="Name of the run, its place in lightning_logs."
@@ -199,11 +218,21 @@ class DigitsCLI(LightningCLI):
 
     def _parse(self, parser: LightningArgumentParser, args: list[str], source: str = "") -> Any:
         try:
-            return parser.parse_args(args)
+            config = parser.parse_args(args)
+        except (UnicodeError, RecursionError) as error:
+            raise InputError(
+                f"A configuration cannot be read: {first_line(error)}",
+                "Give --config YAML files in UTF-8, in which nothing contains itself.",
+            ) from error
         except ArgumentError as error:
             keys = self._parser(self.command).get_defaults().keys()
             what, hint = explain(str(error), keys, f"{PROGRAM} {self.command}")
             raise InputError(source + what, hint) from error
+        for key, value in config.items():
+            if isinstance(value, str) and "\0" in value:
+                name = key.removeprefix(f"{self.command}.")
+                raise InputError(f"{name} contains a null character.", "Remove it.")
+        return config
 
     def _parse_over_recorded(self, parser: LightningArgumentParser, args: list[str]) -> None:
         assert self.checkpoint is not None
@@ -251,13 +280,40 @@ class DigitsCLI(LightningCLI):
         root = self.config[self.command].trainer.default_root_dir
         return Path(root or ".", runs.LOG_DIR)
 
+    def before_instantiate_classes(self) -> None:
+        """Have all objects made by ``_make``."""
+        self.parser.add_instantiator(self._make, object)
+
+    def _make(self, kind: type, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return kind(*args, **kwargs)
+        except Exception as error:  # the parser mixes it with the complaints of other types
+            self.failure = f"{kind.__name__} cannot be created: {first_line(error)}"
+            raise
+
     def instantiate_classes(self) -> None:
-        super().instantiate_classes()
+        """Create model, data and trainer.
+
+        Raises:
+            InputError: If a constructor raises anything.
+        """
+        try:
+            super().instantiate_classes()
+        except InputError:
+            raise
+        except Exception as error:
+            if not self.failure:
+                raise
+            raise InputError(
+                self.failure, "Check its arguments, and that the packages it needs are installed."
+            ) from error
         self.model.describe(**self.settings()["model"])
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add to the user's what a run always needs: no list in a configuration takes it away."""
+        self.failure = ""  # every object of the configuration exists
         given = self.config_init[self.command].trainer
+        _check_options(given)
         own = [*self.more_callbacks, *self._callbacks()]
         callbacks = [Together(), *_listed(given.callbacks), *own]
         plugins = [*_listed(given.plugins), runs.WholeCheckpointIO()]
@@ -302,11 +358,15 @@ class DigitsCLI(LightningCLI):
                 "data.val_size is 0: there are no validation images.",
                 "Test the checkpoint, or give another --data.val_size.",
             )
-        self.trainer.validate(verbose=False, **kwargs)
+        self.trainer.validate(verbose=False, ckpt_path=self.checkpoint, **kwargs)
 
     def test(self, **kwargs: Any) -> None:
         """Test; Results prints what Lightning's table would."""
-        self.trainer.test(verbose=False, **kwargs)
+        self.trainer.test(verbose=False, ckpt_path=self.checkpoint, **kwargs)
+
+    def predict(self, **kwargs: Any) -> None:
+        """Predict with the checkpoint."""
+        self.trainer.predict(ckpt_path=self.checkpoint, **kwargs)
 
     def fit(self, **kwargs: Any) -> None:
         """Train in a run directory of its own, or go on in that of the checkpoint."""
@@ -325,7 +385,7 @@ class DigitsCLI(LightningCLI):
                 f"on {trainer.strategy.root_device}, seed {self.config.fit.seed_everything}"
             )
         try:
-            trainer.fit(**kwargs)
+            trainer.fit(ckpt_path=self.checkpoint, **kwargs)
         except BaseException as error:
             if lost := broken_connection(error):  # on each process: any may be the last one
                 raise InputError(lost, self._how_to_go_on().splitlines()[-1]) from error
@@ -384,6 +444,35 @@ class DigitsCLI(LightningCLI):
                 path = Path(os.path.relpath(callback.best_model_path or "-"))
                 return path if path.is_file() else None
         return None
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether Lightning or an optimizer of torch raised ``error`` itself, not what they call."""
+    if not isinstance(error, REFUSALS):
+        return False
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    module: str = frame.f_globals.get("__name__", "")
+    return module.startswith(("lightning.", "torch.optim."))
+
+
+def _was_requested(record: logging.LogRecord) -> bool:
+    """Whether Lightning logs this on request: the rest of these messages come with every run."""
+    return record.levelno > logging.INFO or record.module in VERBOSE
+
+
+def _check_options(options: Any) -> None:
+    if options.precision == "16-true":
+        raise InputError(
+            "trainer.precision 16-true loses small gradients and updates.",
+            "Use 16-mixed, or bf16-true.",
+        )
+    for name in (*POSITIVE, *NOT_NEGATIVE):
+        value = options[name]
+        if not isinstance(value, int | float) or value > 0:
+            continue
+        if name in POSITIVE or value < 0:
+            wanted = "greater than 0" if name in POSITIVE else "of at least 0"
+            raise InputError(f"trainer.{name} is {value}.", f"Give a number {wanted}.")
 
 
 def _of_thread(args: threading.ExceptHookArgs) -> None:

@@ -31,6 +31,7 @@ from mnist_lit.data import Batch
 from mnist_lit.errors import InputError
 from mnist_lit.judging import SCALARS, Answers, judge
 from mnist_lit.networks import TutorialCNN
+from mnist_lit.usage import first_line
 
 # What torch's schedules call the number of steps after which they end.
 SCHEDULE_LENGTHS = ("total_steps", "T_max", "total_iters")
@@ -165,9 +166,18 @@ class DigitClassifier(LightningModule):
         """Give ``float32 (n, 10)`` logits for ``float32 (n, 1, 28, 28)`` images in [0, 1].
 
         Raises:
-            InputError: If the network gives another shape.
+            InputError: If the network cannot process the images, or gives another shape.
         """
-        logits: Tensor = self.network(images)
+        try:
+            logits: Tensor = self.network(images.to(self.dtype))  # float64 with precision 64-true
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{type(self.network).__name__} fails on images of shape {tuple(images.shape)}: "
+                f"{first_line(error)}",
+                "Let it take (n, 1, 28, 28) float images and give (n, 10) logits.",
+            ) from error
         if logits.shape != (len(images), 10):
             raise InputError(
                 f"The network gives {tuple(logits.shape)} for {len(images)} images.",
@@ -198,6 +208,9 @@ class DigitClassifier(LightningModule):
         if self.compiles:
             self.network.compile()  # in place: the names of the weights stay as they are
 
+    def on_train_start(self) -> None:
+        self.loss.float()  # as the logits are: a precision such as bf16-true converts its weights
+
     def on_train_epoch_start(self) -> None:
         """Make the epoch's randomness a function of seed, epoch and rank, also when resumed.
 
@@ -214,7 +227,7 @@ class DigitClassifier(LightningModule):
         images, labels = batch
         targets = labels
         if self.augmentation is not None:
-            images, targets = self.augmentation(images, labels)
+            images, targets = _augmented(self.augmentation, images, labels)
         logits = self(images)
         # Logging and metrics cost more than a tenth of a step: they take many steps at once.
         self._unlogged.append((logits.detach(), targets, labels))
@@ -284,10 +297,10 @@ class DigitClassifier(LightningModule):
             if self.scheduler is None:
                 return optimizer
             scheduler = self._with_length(self.scheduler)(optimizer)
-        except (TypeError, ValueError, ZeroDivisionError) as error:
+        except (RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
             raise InputError(
-                f"Optimiser and schedule cannot be made: {error}.",
-                "Mend model.optimizer or model.scheduler.",
+                f"Optimizer and schedule cannot be created: {first_line(error)}",
+                "Correct model.optimizer or model.scheduler.",
             ) from error
         return {
             "optimizer": optimizer,
@@ -318,7 +331,7 @@ class DigitClassifier(LightningModule):
 
     def _logs_this_step(self) -> bool:
         interval: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set late
-        return (self.global_step + 1) % interval == 0
+        return interval > 0 and (self.global_step + 1) % interval == 0
 
     def _log_training(self, *, on_step: bool, on_epoch: bool) -> None:
         logits, targets, labels = (torch.cat(parts) for parts in zip(*self._unlogged, strict=True))
@@ -351,6 +364,28 @@ class DigitClassifier(LightningModule):
         # In double precision, as a plain number would be rounded to single.
         scalars = {name: torch.tensor(self.judgement[name], dtype=torch.double) for name in SCALARS}
         self.log_dict({f"{split}/{name}": value for name, value in scalars.items()})
+
+
+def _augmented(augmentation: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    name = type(augmentation).__name__
+    contract = (
+        "Let it take float images (n, 1, 28, 28) and labels (n,), and give both; the labels "
+        "may become probabilities (n, 10)."
+    )
+    try:
+        images, targets = augmentation(images, labels)
+        given = [(tuple(each.shape), each.dtype) for each in (images, targets)]
+    except torch.OutOfMemoryError:
+        raise
+    except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(f"The augmentation {name} fails: {first_line(error)}", contract) from error
+    n = len(images)
+    if given[0] != ((n, 1, 28, 28), torch.float32) or given[1] not in (
+        ((n,), torch.int64),
+        ((n, 10), torch.float32),
+    ):
+        raise InputError(f"The augmentation {name} gives {given}.", contract)
+    return images, targets
 
 
 def _training_loss(

@@ -138,7 +138,7 @@ def _images(dataset: Dataset[Batch], indices: Tensor) -> Tensor:
 
 def _add_graph(writer: SummaryWriter, network: nn.Module) -> None:
     # Of a copy: a trace in training mode would move the statistics of a batch norm.
-    network = copy.deepcopy(network).cpu().eval()
+    network = copy.deepcopy(network).cpu().float().eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer's, of what a trace does not keep
         try:

@@ -79,6 +79,7 @@ class RunRecord(Callback):
         self.status["epochs"] = trainer.current_epoch + 1
         self._write("running")
 
+
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._write("finished")
 

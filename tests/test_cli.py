@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import importlib.util
 import json
 import os
 import re
@@ -15,6 +16,8 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch import Callback
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins import MixedPrecision
 
 from mnist_lit.callbacks import waited_for_processor
 from mnist_lit.data import MNISTDataModule
@@ -23,9 +26,31 @@ from mnist_lit.module import DigitClassifier
 from mnist_lit.networks import TutorialCNN
 from tests.conftest import CONFIGS, OWN_NETWORK, SMALL, weights
 
+LONG = "x" * 300  # more than a file's name may have
+
 
 class Bystander(Callback):
     """A callback of a user's own."""
+
+
+class Broken(Callback):
+    def __init__(self) -> None:
+        raise KeyError("key")
+
+
+class Unreachable(CSVLogger):
+    def __init__(self, save_dir: str = ".") -> None:
+        raise ConnectionError("no server\nat this address")
+
+
+class NoPlugin(MixedPrecision):
+    def __init__(self) -> None:
+        raise ModuleNotFoundError("needs another package")
+
+
+class NoNetwork(TutorialCNN):
+    def __init__(self, width: int = 8) -> None:
+        raise ValueError("width must be even")
 
 
 PICTURES = (
@@ -316,7 +341,7 @@ def test_a_monitor_that_is_not_logged_is_told_in_two_lines(mnist_lit, data_dir):
     assert outcome.status == 2
     first, second = outcome.err.splitlines()
     assert "val/los" in first
-    assert second.startswith("Mend the monitor of EarlyStopping")
+    assert second == "All options: python -m mnist_lit fit --help"
 
 
 def test_predict_writes_a_table_of_every_test_image(mnist_lit, run, data_dir):  # [21]
@@ -350,6 +375,97 @@ def test_a_checkpoint_made_without_the_command_line_can_be_tested(mnist_lit, run
     torch.save(checkpoint, tmp_path / "bare.ckpt")
     assert mnist_lit("test", "--ckpt_path=bare.ckpt", "--trainer.limit_test_batches=1").status == 0
     assert json.loads((tmp_path / "test.json").read_text())["images"] == 500
+
+
+# ---- what Lightning's options print ----
+
+
+def test_the_profiler_and_verbose_callbacks_report_and_nothing_else(mnist_lit, data_dir, caplog):
+    callbacks = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/loss"]
+    callbacks += ["--trainer.callbacks.verbose=true", "--trainer.callbacks+=ModelCheckpoint"]
+    callbacks += ["--trainer.callbacks.monitor=train/loss", "--trainer.callbacks.verbose=true"]
+    options = [f"--data.data_dir={data_dir}", "--trainer.profiler=simple", *callbacks]
+    assert mnist_lit("fit", *SMALL, *options).status == 0
+    heard = {record.module for record in caplog.records if record.name.startswith("lightning")}
+    assert heard == {"profiler", "early_stopping", "model_checkpoint"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--trainer.enable_model_summary=true"], ["--trainer.callbacks=RichModelSummary"]],
+)
+def test_a_model_summary_is_printed_on_request(mnist_lit, data_dir, caplog, options):
+    if importlib.util.find_spec("rich") is None and "RichModelSummary" in options[0]:
+        pytest.skip("needs rich")
+    outcome = mnist_lit("fit", *SMALL, f"--data.data_dir={data_dir}", *options)
+    assert re.search(r"network +\W? TutorialCNN", outcome.out + caplog.text)
+
+
+def test_a_run_ended_by_max_time_says_so(mnist_lit, data_dir):
+    options = ["--trainer.max_time=00:00:00:01", "--trainer.max_epochs=100000"]
+    outcome = mnist_lit("fit", *SMALL, f"--data.data_dir={data_dir}", *options)
+    assert (outcome.status, outcome.err) == (0, "")
+    assert "Stopped by max_time 0:00:01\n" in outcome.out
+
+
+@pytest.mark.parametrize("option", ["max_time=00:00:00:00", "max_epochs=0", "max_steps=0"])
+def test_a_run_without_a_step_ends_without_an_error(mnist_lit, data_dir, option):
+    outcome = mnist_lit("fit", *SMALL, f"--data.data_dir={data_dir}", f"--trainer.{option}")
+    assert (outcome.status, outcome.err) == (0, "")
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
+def test_help_explains_ckpt_path_in_the_programs_own_words(mnist_lit, capsys, command):
+    with pytest.raises(SystemExit):
+        mnist_lit(command, "--help")
+    text = " ".join(capsys.readouterr().out.split())
+    [explained] = re.findall(r"--ckpt_path CKPT_PATH (.*?) \(type", text)
+    assert explained.startswith("Resume from" if command == "fit" else "Required.")
+    assert "a file, or " in explained
+
+
+# ---- options that work ----
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--trainer.precision=64-true"],
+        ["--trainer.precision=bf16-true", f"--model.class_weights={[1.0] * 10}"],
+        ["--trainer.log_every_n_steps=0"],
+        ["--trainer.callbacks=BatchSizeFinder", "--trainer.callbacks.max_trials=1"],
+        [
+            "--model.augmentation=torchvision.transforms.v2.RandomRotation",
+            "--model.augmentation.degrees=10",
+        ],
+    ],
+    ids=lambda options: options[0],
+)
+def test_an_option_works_as_documented(mnist_lit, data_dir, options):
+    short = [f"--data.data_dir={data_dir}", "--trainer.max_epochs=1"]
+    outcome = mnist_lit("fit", *SMALL, *short, "--trainer.limit_train_batches=8", *options)
+    assert (outcome.status, outcome.err) == (0, "")
+    assert re.search(r"train/loss \d.*val/loss \d", outcome.out)
+    assert mnist_lit("validate", "--ckpt_path=best", "--trainer.limit_val_batches=1").status == 0
+
+
+def test_a_checkpoint_within_an_epoch_does_not_stretch_a_schedule_by_the_step(
+    mnist_lit, tmp_path, data_dir
+):
+    schedule = ["--model.scheduler=OneCycleLR", "--model.scheduler.max_lr=0.1"]
+    schedule += ["--model.scheduler.total_steps=-1", "--model.scheduler_interval=step"]
+    kept = ["--trainer.callbacks=ModelCheckpoint", "--trainer.callbacks.every_n_train_steps=35"]
+    kept += [f"--trainer.callbacks.dirpath={tmp_path}", "--trainer.callbacks.filename=kept"]
+    kept += [f"--data.data_dir={data_dir}", "--trainer.max_epochs=3"]
+    assert mnist_lit("fit", *SMALL, *schedule, *kept).status == 0
+    outcome = mnist_lit("fit", "--ckpt_path", tmp_path / "kept.ckpt")
+    assert outcome.status == 2
+    assert re.fullmatch(
+        r"error: \S+kept.ckpt was saved within an epoch, and its schedule has no steps left .*\n"
+        r"Resume from a checkpoint saved at the end of an epoch, such as last.ckpt.\n",
+        "".join(outcome.err.splitlines(keepends=True)[-2:]),
+    )
+    assert "Traceback" not in outcome.err
 
 
 # ---- errors: one line what, one line what to do ----
@@ -411,9 +527,43 @@ def test_a_checkpoint_with_code_in_it_is_refused_and_nothing_runs(mnist_lit, tmp
         (["--model.scheduler=OneCycleLR"], "model.scheduler: the following arguments are re", ""),
         (["--trainer.max_epochs=x"], "trainer.max_epochs: expected int, got x.", "--help"),
         (["--data.batch_size=0"], "data.batch_size is 0.", "Give a number from 1 to 60,000."),
-        (["--model.optimizer.lr=-1"], "Optimiser and schedule cannot be made: Invalid lear", ""),
+        (["--model.optimizer.lr=-1"], "Optimizer and schedule cannot be created: Invalid", ""),
         (["--trainer.accelerator=gpu"], "No supported gpu backend found!", "--help"),
         (["--ckpt_path=gone.ckpt"], "There is no checkpoint gone.ckpt.", ""),
+        (["--trainer.log_every_n_steps=-1"], "trainer.log_every_n_steps is -1.", "at least 0"),
+        (["--trainer.accumulate_grad_batches=0"], "trainer.accumulate_grad_batches is 0.", "than"),
+        (["--trainer.check_val_every_n_epoch=0"], "trainer.check_val_every_n_epoch is 0", "than 0"),
+        (["--trainer.val_check_interval=0.0"], "trainer.val_check_interval is 0.0.", "than 0"),
+        (["--trainer.gradient_clip_val=-1"], "trainer.gradient_clip_val is -1", "at least 0"),
+        (["--trainer.precision=16-true"], "trainer.precision 16-true", "Use 16-mixed"),
+        (["--trainer.precision=transformer-engine"], "Requirement 'transformer_engine", "--help"),
+        (["--trainer.precision=half"], "trainer.precision: ", "--help"),
+        (["--trainer.devices=0"], "`Trainer(devices='0')`", "--help"),
+        (["--trainer.devices=-3"], "`devices` selected", "--help"),
+        (["--trainer.accelerator=foo"], "You selected an invalid accelerator name", "--help"),
+        (["--trainer.strategy=foo"], "You selected an invalid strategy name", "--help"),
+        (["--trainer.max_epochs=-5"], "`max_epochs` must be", "--help"),
+        (["--trainer.max_time=soon"], "`Timer(duration='soon')` is not a valid", "--help"),
+        (["--seed_everything=-1"], "-1 is not in bounds", "--help"),
+        (
+            [f"--trainer.callbacks{each}" for each in ("=EarlyStopping", ".monitor=a", ".mode=b")],
+            "EarlyStopping cannot be created: `mode` can be ",
+            "Check its arguments",
+        ),
+        (["--trainer.logger=tests.test_cli.Unreachable"], "Unreachable cannot be created: no", ""),
+        (["--trainer.callbacks=tests.test_cli.Broken"], "Broken cannot be created: 'key'.", ""),
+        (["--trainer.plugins=tests.test_cli.NoPlugin"], "NoPlugin cannot be created: needs", ""),
+        (["--model.network=tests.test_cli.NoNetwork"], "NoNetwork cannot be created: ", ""),
+        (["--config=binary.yaml"], "A configuration cannot be read: 'utf-8'", "UTF-8"),
+        (["--config=circular.yaml"], "A configuration cannot be read: maximum recursion", ""),
+        (["--config=empty.yaml"], "configuration: Unexpected config", ""),
+        (["--config=null.yaml"], "data.data_dir contains a null character.", "Remove it."),
+        (["--config=."], "config: Path is not a file", ""),
+        ([f"--config={LONG}"], "config: File does not exist", ""),
+        ([f"--ckpt_path={LONG}"], f"{LONG} cannot be used: File name too long.", "Check the path"),
+        ([f"--data.data_dir={LONG}"], "MNIST cannot be unpacked into", ""),
+        ([f"--trainer.default_root_dir={LONG}"], "", "Check the path"),
+        ([f"--name={LONG}"], "", "Check the path"),
         (
             ["--data.data_dir=typo.yaml"],
             "MNIST cannot be unpacked into typo.yaml",
@@ -428,6 +578,10 @@ def test_a_mistake_is_one_line_what_and_one_line_what_to_do(
         pytest.skip("a GPU is no mistake here")
     (tmp_path / "typo.yaml").write_text("data:\n  batchsize: 3\n")
     (tmp_path / "broken.yaml").write_text("data: [\n")
+    (tmp_path / "binary.yaml").write_bytes(b"\xc0\xff\0")
+    (tmp_path / "circular.yaml").write_text("trainer: &a [*a]\n")
+    (tmp_path / "empty.yaml").touch()
+    (tmp_path / "null.yaml").write_text('data:\n  data_dir: "a\\0b"\n')
     outcome = mnist_lit("fit", *arguments)
     assert outcome.status == 2
     lines = outcome.err.splitlines()
@@ -477,3 +631,64 @@ def test_threads_do_not_spin_for_long_unless_the_user_wants_it(
             monkeypatch.delenv(name)
     assert mnist_lit("runs").status == 0
     assert os.environ.get("GOMP_SPINCOUNT") == spins
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        (["--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=a"], "Early stopping"),
+        (["--trainer.callbacks=LearningRateFinder"], "When using the learning rate finder"),
+        (["--trainer.val_check_interval=100"], "`val_check_interval` (100) must be"),
+        (["--model.optimizer=SparseAdam"], "SparseAdam does not support dense gradients"),
+        (
+            ["--model.optimizer.fused=true", "--model.optimizer.foreach=true"],
+            "Optimizer and schedule cannot be created: `fused` and `foreach`",
+        ),
+        (
+            [
+                "--model.scheduler=OneCycleLR",
+                "--model.scheduler.max_lr=0.1",
+                "--model.scheduler.total_steps=2",
+                "--model.scheduler_interval=step",
+            ],
+            "Tried to step 3 times.",
+        ),
+        (["--model.network=torch.nn.Flatten"], "Optimizer and schedule cannot be created: "),
+    ],
+)
+def test_what_fails_once_training_has_started_is_told_in_two_lines(
+    mnist_lit, data_dir, options, what
+):
+    outcome = mnist_lit("fit", *SMALL, f"--data.data_dir={data_dir}", *options)
+    assert outcome.status == 2
+    assert len(outcome.err.splitlines()) == 2
+    assert outcome.err.startswith(f"error: {what}")
+
+
+def test_an_error_in_a_users_own_hook_keeps_its_traceback(mnist_lit, data_dir, monkeypatch):
+    def fail(*_: object) -> None:
+        raise RuntimeError("mine")
+
+    monkeypatch.setattr(Bystander, "on_train_start", fail)
+    own = "--trainer.callbacks=tests.test_cli.Bystander"
+    with pytest.raises(RuntimeError, match="mine"):
+        mnist_lit("fit", *SMALL, f"--data.data_dir={data_dir}", own)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["test", "--ckpt_path", LONG],
+        ["export", "--ckpt_path", LONG],
+        ["show", "--wrong", "--output=x.png", "--ckpt_path", LONG],
+        ["read", LONG],
+        ["read", "x.png", "--model", LONG],
+        ["read", "x.png", "--output", LONG],
+        ["sweep", "--space", LONG],
+        ["runs", LONG],
+    ],
+)
+def test_a_name_longer_than_the_system_allows_is_told_in_two_lines(mnist_lit, arguments):
+    outcome = mnist_lit(*arguments)
+    assert outcome.status == 2
+    assert len(outcome.err.splitlines()) == 2

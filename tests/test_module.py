@@ -1,5 +1,6 @@
 import csv
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -304,7 +305,7 @@ def test_a_schedule_without_end_is_refused(digits, tmp_path):
 
 def test_an_optimiser_that_torch_refuses_is_a_clear_error():
     model = DigitClassifier(optimizer=partial(torch.optim.Adam, lr=-1.0))
-    with pytest.raises(InputError, match=r"Invalid learning rate: -1.0.\nMend model.optimizer"):
+    with pytest.raises(InputError, match=r"Invalid learning rate: -1.0.\nCorrect model.optimizer"):
         model.configure_optimizers()
 
 
@@ -397,3 +398,38 @@ def test_float16_logs_the_norm_of_unscaled_gradients(tmp_path, digits, fused):
         run.fit(DigitClassifier(optimizer=partial(torch.optim.Adam, fused=fused)), digits)
         norms.append(run.callback_metrics["train/gradient_norm"].item())
     assert norms[1] == pytest.approx(norms[0], rel=0.05)
+
+
+class Altered(nn.Module):
+    """An augmentation that gives what its function makes of the images and labels."""
+
+    def __init__(self, function: Callable[[torch.Tensor, torch.Tensor], object]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, images: torch.Tensor, labels: torch.Tensor) -> object:
+        return self.function(images, labels)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda images, labels: images,
+        lambda images, labels: (images[:, :, :20, :20], labels),
+        lambda images, labels: (images, labels[1:]),
+        lambda images, labels: (images, labels.float()),
+        lambda images, labels: (images.byte(), labels),
+        lambda images, labels: (images, None),
+        lambda images, labels: images @ labels,
+    ],
+)
+def test_an_augmentation_that_gives_something_else_is_named(tmp_path, digits, function):
+    model = DigitClassifier(augmentation=Altered(function))
+    with pytest.raises(InputError, match=r"^The augmentation Altered [\s\S]*labels \(n,\)"):
+        trainer(tmp_path).fit(model, digits)
+
+
+@pytest.mark.parametrize("network", [nn.Linear(784, 10), nn.BatchNorm1d(1), nn.Bilinear(1, 1, 1)])
+def test_a_network_that_cannot_process_the_images_is_named(network):
+    with pytest.raises(InputError, match=r"^\w+ fails on images of shape \(2, 1, 28, 28\): "):
+        DigitClassifier(network)(torch.zeros(2, 1, 28, 28))

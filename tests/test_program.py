@@ -3,6 +3,7 @@
 import os
 import pty
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 
 from mnist_lit import __version__
 from mnist_lit.__main__ import COMMANDS, main
+from mnist_lit.runs import load_checkpoint
 from tests.conftest import SMALL, finish, start
 
 LAST = Path("lightning_logs/version_0/checkpoints/last.ckpt")
@@ -147,3 +149,52 @@ def test_the_console_script_finds_a_network_in_the_working_directory(tmp_path, d
     command = [script, "fit", *SMALL, f"--data.data_dir={data_dir}", *options]
     out = subprocess.check_output(command, cwd=tmp_path, text=True)
     assert "Net, 7,850 parameters" in out
+
+
+@pytest.mark.parametrize("redirection", [">&-", ">&- 2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("arguments", ["--help", "runs .", "fit --help"])
+def test_closed_streams_are_no_error(tmp_path, arguments, redirection):
+    command = f'"{sys.executable}" -m mnist_lit {arguments} {redirection}'
+    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, timeout=100)
+    assert done.returncode == (2 if arguments == "runs ." else 0)
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_fit_with_closed_streams_leaves_a_sound_run(tmp_path, data_dir):
+    arguments = shlex.join([*SMALL, f"--data.data_dir={data_dir}"])
+    command = f'"{sys.executable}" -m mnist_lit fit {arguments} <&- >&- 2>&-'
+    assert subprocess.run(command, shell=True, cwd=tmp_path, timeout=300).returncode == 0
+    load_checkpoint(tmp_path / LAST)
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"PYTHONIOENCODING": "ascii"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ],
+    ids=["streams", "locale"],
+)
+def test_an_ascii_terminal_gets_escapes_instead_of_a_traceback(finished, tmp_path, environment):
+    for seed in (1, 2):  # two seeds make a line with "±"
+        run = tmp_path / "Prüfung" / f"version_{seed}"
+        shutil.copytree(finished / "lightning_logs/version_0", run)
+        config = (run / "config.yaml").read_text()
+        (run / "config.yaml").write_text(config.replace("everything: 7", f"everything: {seed}"))
+    command = [sys.executable, "-m", "mnist_lit"]
+    settings = {"cwd": tmp_path, "env": os.environ | environment, "capture_output": True}
+    runs = subprocess.run([*command, "runs", "Prüfung"], **settings)
+    assert (runs.returncode, runs.stderr) == (0, b"")
+    assert rb"mean \xb1" in runs.stdout
+    gone = subprocess.run([*command, "read", b"\xff\xc3\xbc.png"], **settings)
+    assert gone.returncode == 2
+    assert gone.stderr.startswith(b"error: \\udcff\\")
+    assert gone.stderr.isascii()
+
+
+def test_a_name_that_cannot_be_encoded_is_told_in_two_lines(mnist_lit, data_dir):
+    outcome = mnist_lit("fit", *SMALL, "--data.data_dir=\ud800")
+    assert outcome.status == 2
+    what, what_to_do = outcome.err.splitlines()
+    assert what == r"error: '\ud800' cannot be encoded in utf-8."
+    assert "UTF-8 locale" in what_to_do
