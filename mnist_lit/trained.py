@@ -58,7 +58,7 @@ def load_trained(which: str) -> Trained:
             f"{path} cannot be loaded: {what}",
             "The file of its network, as it was trained, has to lie here or on PYTHONPATH.",
         ) from error
-    print(f"Checkpoint: {path}")
+    print(f"Checkpoint: {runs.label(path)}")
     return Trained(path, model.eval(), config)
 
 
