@@ -83,6 +83,8 @@ def read_run(path: Path, name: str) -> Run:
             read(run, path)
         except Exception:  # a damaged file makes its reader raise anything
             run.status = "broken"
+    if in_training(path):
+        run.status = "running"  # whatever its files say, which it may not have written yet
     return run
 
 
@@ -163,10 +165,6 @@ def best_of_study(directory: Path) -> Run | None:
 
 
 def _read_status(run: Run, path: Path) -> None:
-    held = in_training(path)
-    if held and not (path / "status.json").exists():
-        run.status = "running"  # it has only just begun
-        return
     status = _json((path / "status.json").read_text("utf-8"))
     started = datetime.fromisoformat(status["started"]).astimezone()  # local, as it will be shown
     run.when = started.astimezone(UTC).isoformat()
@@ -174,8 +172,8 @@ def _read_status(run: Run, path: Path) -> None:
     run.status = status["status"]
     if run.status not in ("running", "finished", "stopped", "failed"):
         raise ValueError(run.status)
-    if held or run.status == "running":
-        run.status = "running" if held else "killed"
+    if run.status == "running":
+        run.status = "killed"  # unless its lock is held
     if run.status == "failed":
         run.reason = str(status.get("reason", "")) or None
     run.take(epochs=status["epochs"], duration=status["seconds"])
