@@ -369,7 +369,7 @@ class DigitsCLI(LightningCLI):
 
     def _stops_otherwise(self) -> bool:
         """Whether what ends the training differs from what the checkpoint was trained with."""
-        changed = changes(self.state["config"], self.settings())
+        changed = changes(self.state.get("config", {}), self.settings())
         return any(key.startswith(ENDS) for key, _, _ in changed)
 
     def _how_to_go_on(self) -> str:
