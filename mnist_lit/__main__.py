@@ -111,7 +111,9 @@ def _stop(signum: int, frame: FrameType | None) -> None:
 
 def _stop_behind(error: BaseException | None) -> Stopped | None:
     """The stop that an error comes of: modules in C make an ImportError of it."""
-    while error:
+    seen = set()  # TensorBoard raises an error again and again, until it is its own cause
+    while error and id(error) not in seen:
+        seen.add(id(error))
         if isinstance(error, Stopped):
             return error
         error = error.__cause__ or error.__context__

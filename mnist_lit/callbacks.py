@@ -5,7 +5,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,12 +24,11 @@ from torch import Tensor
 
 from mnist_lit.data import Batch
 from mnist_lit.errors import InputError
-from mnist_lit.files import sha256, whole
+from mnist_lit.files import new_file, sha256, whole
 from mnist_lit.hparams import HParams, hyperparameters
 from mnist_lit.module import DigitClassifier
 from mnist_lit.pictures import FitPictures
 from mnist_lit.record import RunRecord, versions
-from mnist_lit.runs import run_of
 
 PLACE = ("file", "line", "left", "top", "right", "bottom")  # of a digit in a folder of pictures
 
@@ -218,10 +217,12 @@ class Results(Callback):
 
     Args:
         checkpoint: The file whose weights are judged.
+        directory: Gives the place of ``test.json``.
     """
 
-    def __init__(self, checkpoint: Path) -> None:
+    def __init__(self, checkpoint: Path, directory: Callable[[], Path]) -> None:
         self.checkpoint = checkpoint
+        self.directory = directory
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         results = self._results(pl_module)
@@ -230,11 +231,11 @@ class Results(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         results = self._results(pl_module)
         pl_module.print(results_table(results))
-        path = run_of(self.checkpoint) / "test.json"
         if trainer.is_global_zero:
+            path = self.directory() / "test.json"
             with whole(path) as partial:
                 partial.write_text(json.dumps(results, indent=2) + "\n")
-        pl_module.print(f"Results: {path}")
+            pl_module.print(f"Results: {path}")
 
     def _results(self, pl_module: LightningModule) -> dict[str, Any]:
         assert isinstance(pl_module, DigitClassifier)
@@ -285,12 +286,13 @@ class Predictions(BasePredictionWriter):
     prediction and probability.
 
     Args:
-        path: The file to write; one that is there stays, and the new one's name gets a number.
+        directory: Gives the place of the file. One that is there stays, and the name of the new
+            one gets a number.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, directory: Callable[[], Path]) -> None:
         super().__init__(write_interval="epoch")
-        self.path = path
+        self.directory = directory
 
     def write_on_epoch_end(
         self,
@@ -320,10 +322,7 @@ class Predictions(BasePredictionWriter):
             heading = ["index", *columns]
             wrong = sum(label != prediction for _, label, prediction, *_ in rows)
             about = f"images {len(rows):,}, wrong {wrong:,}"
-        path, number = self.path, 0
-        while path.exists():
-            number += 1
-            path = self.path.with_stem(f"{self.path.stem}_{number}")
+        path = new_file(self.directory() / "predictions.csv")
         with whole(path) as partial, partial.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(heading)

@@ -8,6 +8,8 @@ import threading
 import warnings
 from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from functools import cache, partial
 from numbers import Number
 from pathlib import Path
 from traceback import walk_tb
@@ -31,7 +33,8 @@ from mnist_lit.errors import InputError
 from mnist_lit.module import SCHEDULE_LENGTHS, DigitClassifier
 from mnist_lit.pictures import TestPictures
 from mnist_lit.processes import PROGRAM, Together, broken_connection, check_number, program
-from mnist_lit.run_files import in_training
+from mnist_lit.record import gone
+from mnist_lit.run_files import is_gone
 from mnist_lit.usage import explain, first_line
 
 PREDICT = """\
@@ -43,6 +46,7 @@ exit status is 2 if a picture could not be read."""  # Lightning's own does not 
 # learns.
 BOUND_WHEN_RESUMED = ("model.", "data.", "seed_everything", "name")
 FREE_WHEN_RESUMED = ("data.data_dir", "data.eval_batch_size", "data.num_workers")
+ENDS = ("trainer.max_", "trainer.min_", "trainer.callbacks")  # settings by which a training ends
 
 TRAINING_ONLY = ("augmentation", "optimizer", "scheduler")  # arguments of the model
 
@@ -156,6 +160,7 @@ class DigitsCLI(LightningCLI):
         self.more_callbacks = callbacks
         self.checkpoint: Path | None = None
         self.failure = ""  # why an object could not be created
+        self.run: Path | None = None  # the directory of the run, on the first process
         super().__init__(
             DigitClassifier,
             MNISTDataModule,
@@ -195,7 +200,7 @@ class DigitsCLI(LightningCLI):
         self.config = self._parse(parser, args)
         log_dir = self._log_dir()
         if which := self.config[self.command].ckpt_path:
-            self.checkpoint = runs.find_checkpoint(which, log_dir)
+            self.checkpoint = runs.find_checkpoint(which, log_dir, of_newest=self.command == "fit")
             self._parse_over_recorded(parser, args)
         elif self.command != "fit":
             found = runs.checkpoints(log_dir, "best") or runs.checkpoints(log_dir)
@@ -237,7 +242,7 @@ class DigitsCLI(LightningCLI):
     def _parse_over_recorded(self, parser: LightningArgumentParser, args: list[str]) -> None:
         assert self.checkpoint is not None
         self.state = load_checkpoint(self.checkpoint)
-        rank_zero_only(print)(f"Checkpoint: {self.checkpoint}")
+        rank_zero_only(print)(f"Checkpoint: {runs.label(self.checkpoint)}")
         needed: dict[str, Any] = {}
         if self.command != "fit":  # how it was trained plays no part
             needed = {"sections": ("model", "data"), "without": TRAINING_ONLY}
@@ -343,12 +348,13 @@ class DigitsCLI(LightningCLI):
                 validates=self.datamodule.val_size > 0 and given.limit_val_batches != 0,
             )
         assert self.checkpoint is not None
+        place = partial(runs.results_directory, self.checkpoint, self._log_dir(), self.command)
+        directory = cache(place)  # made when there are results, once
         if self.command == "predict":
-            return [Predictions(runs.run_of(self.checkpoint) / "predictions.csv")]
-        callbacks: list[Callback] = [Results(self.checkpoint)]
+            return [Predictions(directory)]
+        callbacks: list[Callback] = [Results(self.checkpoint, directory)]
         if self.command == "test":
-            step = self.state["global_step"] - 1
-            callbacks.append(TestPictures(runs.run_of(self.checkpoint), step))
+            callbacks.append(TestPictures(directory, self.state["global_step"] - 1))
         return callbacks
 
     def validate(self, **kwargs: Any) -> None:
@@ -369,34 +375,50 @@ class DigitsCLI(LightningCLI):
         self.trainer.predict(ckpt_path=self.checkpoint, **kwargs)
 
     def fit(self, **kwargs: Any) -> None:
-        """Train in a run directory of its own, or go on in that of the checkpoint."""
-        trainer = self.trainer
-        if self.checkpoint and self._finished():
-            return
-        if self.logs:
-            trainer.loggers = self._run_loggers()
-        if trainer.is_global_zero:
-            network = self.model.network
-            parameters = sum(parameter.numel() for parameter in network.parameters())
-            run = os.path.relpath(str(trainer.loggers[0].log_dir)) if self.logs else "not logged"
-            print(
-                f"Run: {run}\n"
-                f"{type(network).__name__}, {parameters:,} parameters, "
-                f"on {trainer.strategy.root_device}, seed {self.config.fit.seed_everything}"
-            )
+        """Train in a run directory of its own, or resume in that of the checkpoint."""
+        with ExitStack() as until_end:
+            self.run = self._resumed_run(until_end)
+            if self.checkpoint and self._finished():
+                return
+            if self.logs:
+                self.trainer.loggers = self._run_loggers(until_end)
+            if self.trainer.is_global_zero:
+                network = self.model.network
+                parameters = sum(parameter.numel() for parameter in network.parameters())
+                print(
+                    f"Run: {os.path.relpath(self.run) if self.run else 'not logged'}\n"
+                    f"{type(network).__name__}, {parameters:,} parameters, on "
+                    f"{self.trainer.strategy.root_device}, seed {self.config.fit.seed_everything}"
+                )
+            self._train(**kwargs)
+        best = self._kept("best") or self._kept("last")
+        if self.trainer.is_global_zero and best:
+            print(f"Checkpoint: {best}\nTo test it: {PROGRAM} test --ckpt_path {best}")
+            if self.logs:
+                print(f"To look at the run: tensorboard --logdir {self._log_dir()}")
+
+    def _train(self, **kwargs: Any) -> None:
         try:
-            trainer.fit(ckpt_path=self.checkpoint, **kwargs)
+            self.trainer.fit(ckpt_path=self.checkpoint, **kwargs)
         except BaseException as error:
             if lost := broken_connection(error):  # on each process: any may be the last one
                 raise InputError(lost, self._how_to_go_on().splitlines()[-1]) from error
             stopped = not isinstance(error, Exception)  # but by a signal
-            if trainer.is_global_zero and (stopped or self._kept("last")):
+            if self.run and not stopped and is_gone(self.run):
+                raise gone(self.run) from error
+            if self.trainer.is_global_zero and (stopped or self._kept("last")):
                 print(self._how_to_go_on(), file=sys.stderr)
             raise
-        if trainer.is_global_zero and (best := self._kept("best") or self._kept("last")):
-            print(f"Checkpoint: {best}\nTo test it: {PROGRAM} test --ckpt_path {best}")
-            if self.logs:
-                print(f"To look at the run: tensorboard --logdir {self._log_dir()}")
+
+    def _resumed_run(self, until_end: ExitStack) -> Path | None:
+        """The run to resume in its own directory, locked by the first process."""
+        if not (self.checkpoint and self.logs and self.trainer.is_global_zero):
+            return None
+        run = runs.resumable(self.checkpoint, self.state)
+        if run:
+            until_end.enter_context(runs.training(run))
+            self.state = load_checkpoint(self.checkpoint)  # it may just have been replaced
+        return run
 
     def _finished(self) -> bool:
         epochs, steps = self.state["epoch"] + 1, self.state["global_step"]
@@ -405,6 +427,10 @@ class DigitsCLI(LightningCLI):
             limit, longer = f"max_epochs is {max_epochs}", f"--trainer.max_epochs {2 * epochs}"
         elif max_steps in range(steps + 1):
             limit, longer = f"max_steps is {max_steps}", f"--trainer.max_steps {2 * steps}"
+        elif self.state.get("stopped_early") and not self._stops_otherwise():
+            limit, longer = f"it was stopped early, in epoch {epochs}", "--trainer.callbacks null"
+            if self.config.fit.trainer.max_time and not self.trainer.early_stopping_callbacks:
+                longer = "--trainer.max_time null"
         else:
             return False
         rank_zero_only(print)(
@@ -413,36 +439,42 @@ class DigitsCLI(LightningCLI):
         )
         return True
 
+    def _stops_otherwise(self) -> bool:
+        """Whether what ends the training differs from what the checkpoint was trained with."""
+        changed = changes(self.state.get("config", {}), self.settings())
+        return any(key.startswith(ENDS) for key, _, _ in changed)
+
     def _how_to_go_on(self) -> str:
         last = self._kept("last")
+        try:
+            epoch = load_checkpoint(last)["epoch"] + 1 if last else 0
+        except InputError:  # it was removed or damaged
+            last = None
         if not last and self.trainer.current_epoch:
             return "There is no checkpoint here."  # but perhaps on the first machine
         if not last:
             return "No epoch was finished, so there is no checkpoint."
         return (
-            f"Kept: {last}, after epoch {load_checkpoint(last)['epoch'] + 1}\n"
+            f"Kept: {last}, after epoch {epoch}\n"
             f"To go on from there: {program()} fit --ckpt_path {last}"
         )
 
-    def _run_loggers(self) -> list[Logger]:
+    def _run_loggers(self, until_end: ExitStack) -> list[Logger]:
         if not self.trainer.is_global_zero:
             return runs.loggers(self._log_dir() / "of_rank_zero")  # nothing is written there
-        run = runs.resumable(self.checkpoint, self.state) if self.checkpoint else None
-        if run and in_training(run):
-            raise InputError(
-                f"{run} is being trained by another process.",
-                "Wait for its end or stop it; if there is none, delete status.json there.",
-            )
-        if run:
-            return runs.loggers(run, self.state["global_step"])
-        return runs.loggers(runs.new_run(self._log_dir(), self.config.fit.name))
+        if self.run:
+            return runs.loggers(self.run, self.state["global_step"])
+        self.run = runs.new_run(self._log_dir(), self.config.fit.name)
+        until_end.enter_context(runs.training(self.run))
+        return runs.loggers(self.run)
 
     def _kept(self, name: str) -> Path | None:
         """A checkpoint of this run, if it has been written."""
         for callback in self.trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.filename == name:
-                path = Path(os.path.relpath(callback.best_model_path or "-"))
-                return path if path.is_file() else None
+                written = callback.best_model_path or "-"  # by processes that this one has spawned
+                path = Path(callback.dirpath, f"{name}.ckpt") if callback.dirpath else Path(written)
+                return Path(os.path.relpath(path)) if path.is_file() else None
         return None
 
 

@@ -46,10 +46,11 @@ WIDEST = 24  # characters of a setting in the table
 NOTES = """\
 val_loss is the lowest of all epochs, val_accuracy that of the same epoch; test_accuracy and
 test_loss are those of the checkpoint tested last. The table's duration is in hours:minutes:seconds;
-csv and json have seconds. A run is running, finished, stopped, killed (its process is gone) or
-broken (a file of it is missing or damaged). A setting has a column if the runs differ in it. Runs
-that differ only in their seed are summed up below, and in json: mean and sample standard deviation
-of those that are finished, of each seed the newest."""
+csv and json have seconds. A run is running, finished, stopped (by a signal, or pruned), failed (the
+reason is given), killed (its process is gone) or broken (a file of it is missing or damaged). A
+setting has a column if the runs differ in it. Runs that differ only in their seed are summed up
+below, and in json: mean and sample standard deviation of those that are finished, of each seed the
+newest."""
 
 
 def main(args: list[str]) -> None:
@@ -77,7 +78,10 @@ def main(args: list[str]) -> None:
         text = _csv(rows)
     else:
         classes = _class_names(runs)
-        text = table(rows, classes)
+        text = table([_without_reason(row) for row in rows], classes)
+        if failed := [row for row in rows if row["reason"]]:
+            text += "\n\nFailed:\n"
+            text += "\n".join(f"{row['name']}: {compact(row['reason'])}" for row in failed)
         if groups:
             text += "\n\nThe same with n seeds, mean ± sample standard deviation:\n"
             label = {} if headings else {"name": "all runs"}
@@ -132,7 +136,7 @@ def shortest(name: str, names: set[str]) -> str:
     ends = [".".join(parts[start:]) for start in reversed(range(len(parts)))]
     for end in ends:
         same = [each for each in names if f".{each}".endswith(f".{end}")]
-        if len(same) == 1 and end not in (*IDENTITY, *FIGURES, "n"):
+        if len(same) == 1 and end not in (*IDENTITY, *FIGURES, "n", "reason"):
             return end
     return name
 
@@ -184,7 +188,12 @@ def _spread(group: list[Run], figure: str) -> Row:
 def _row(run: Run, headings: dict[str, str]) -> Row:
     identity = {name: getattr(run, name) for name in IDENTITY}
     settings = {heading: run.settings.get(key) for key, heading in headings.items()}
-    return identity | settings | {name: run.figures.get(name) for name in FIGURES}
+    figures = {name: run.figures.get(name) for name in FIGURES}
+    return identity | settings | figures | {"reason": run.reason}
+
+
+def _without_reason(row: Row) -> Row:
+    return {heading: value for heading, value in row.items() if heading != "reason"}
 
 
 def _sorted(rows: list[Row], order: str) -> list[Row]:

@@ -2,12 +2,17 @@
 
 import hashlib
 import os
+import re
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 from mnist_lit.errors import InputError
 from mnist_lit.image_files import ENDINGS
+
+PARTIAL = r"\.mnist_lit-[0-9a-f]{16}\.partial"  # the name of a file that is not yet whole
 
 
 @contextmanager
@@ -27,10 +32,12 @@ def refusals(path: Path) -> Iterator[None]:
 def whole(path: Path) -> Iterator[Path]:
     """Give a path beside ``path`` to write to, and move it there once it is complete.
 
+    No two processes get the same one.
+
     Raises:
         InputError: If the disk refuses; an earlier file stays as it was.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".mnist_lit-{secrets.token_hex(8)}.partial")
     try:
         with refusals(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,6 +48,28 @@ def whole(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # there was no directory to write it in
             partial.unlink(missing_ok=True)
+
+
+def new_file(path: Path) -> Path:
+    """Make an empty file: ``path``, or with the first number after its stem that is not taken.
+
+    Raises:
+        InputError: If the disk refuses.
+    """
+    for number in count():
+        place = path.with_stem(f"{path.stem}_{number}") if number else path
+        with refusals(place), suppress(FileExistsError):
+            place.touch(exist_ok=False)
+            return place
+    raise AssertionError
+
+
+def remove_partials(directory: Path) -> None:
+    """Remove what killed processes have left of files that :func:`whole` was to move to a place."""
+    if directory.is_dir() and not directory.is_symlink():
+        for path in directory.iterdir():
+            if re.fullmatch(PARTIAL, path.name):
+                path.unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:

@@ -2,8 +2,10 @@
 
 import copy
 import logging
-import shutil
+import re
 import warnings
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -30,6 +32,14 @@ SHOWN_DIGITS = 16
 EMBEDDED_DIGITS = 1000
 EMBEDDING_SIZE = 50
 
+# What a test may leave in the directory of a run: the figures, and the files of the projector.
+FIGURES = (
+    *("digits", "confusion_matrix", "accuracy_by_digit"),
+    *("worst_errors", "reliability", "filters"),
+)
+PROJECTOR = "00000/test"
+PROJECTOR_FILES = ("tensors.tsv", "metadata.tsv", "sprite.png")
+
 
 class FitPictures(Callback):
     """Draws graph and inputs of the network once, and its judgement after every validation."""
@@ -55,13 +65,15 @@ class FitPictures(Callback):
 class TestPictures(Callback):
     """Adds the judgement of a checkpoint to the TensorBoard events of its run, and as PNG files.
 
+    Those of an earlier test are replaced.
+
     Args:
-        run: Directory of the run that wrote the checkpoint.
+        directory: Gives that of the run, or of the results of this test.
         step: The last step before the checkpoint.
     """
 
-    def __init__(self, run: Path, step: int) -> None:
-        self.run = run
+    def __init__(self, directory: Callable[[], Path], step: int) -> None:
+        self.directory = directory
         self.step = step
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -70,17 +82,19 @@ class TestPictures(Callback):
             return
         dataset = trainer.datamodule.test_set  # type: ignore[attr-defined]
         drawn = judgement_figures(pl_module, dataset)
-        for path in self.run.glob("test_*.png"):
-            path.unlink()
+        run = self.directory()
+        for name in FIGURES:
+            (run / f"test_{name}.png").unlink(missing_ok=True)
         for name, figure in drawn.items():
-            with whole(self.run / f"test_{name}.png") as partial:
+            with whole(run / f"test_{name}.png") as partial:
                 figure.savefig(partial, format="png")
-        pl_module.print(f"Pictures: {self.run / 'test_*.png'}")
+        pl_module.print(f"Pictures: {run / 'test_*.png'}")
 
         suffix = f".test_{self.step}"
-        for events in self.run.glob(f"events*{suffix}"):
-            events.unlink()  # of an earlier test of the same checkpoint
-        with SummaryWriter(str(self.run), filename_suffix=suffix) as writer:
+        for events in run.iterdir():  # of an earlier test of the same checkpoint
+            if re.fullmatch(rf"events\.out\.tfevents\.\d+\..+{re.escape(suffix)}", events.name):
+                events.unlink()
+        with SummaryWriter(str(run), filename_suffix=suffix) as writer:
             for name in SCALARS:
                 writer.add_scalar(f"test/{name}", pl_module.judgement[name], self.step)
             for name, figure in drawn.items():
@@ -88,7 +102,7 @@ class TestPictures(Callback):
             _add_precision_recall(writer, "test", pl_module, self.step)
             if pl_module.answers[2].isfinite().all():
                 _add_embedding(writer, pl_module, dataset)
-        add_test(self.run, pl_module.judgement, self.step)
+        add_test(run, pl_module.judgement, self.step)
 
 
 def judgement_figures(model: DigitClassifier, dataset: Dataset[Batch]) -> dict[str, Figure]:
@@ -178,7 +192,9 @@ def _add_embedding(writer: SummaryWriter, model: DigitClassifier, dataset: Datas
     left, scale, _ = torch.linalg.svd(features - features.mean(dim=0), full_matrices=False)
     predictions = logits.argmax(dim=1)
     columns = [labels.tolist(), predictions.tolist(), (predictions != labels).int().tolist()]
-    shutil.rmtree(Path(writer.log_dir, "00000"), ignore_errors=True)  # of an earlier test
+    if not _clear_projector(Path(writer.log_dir)):
+        log.warning("The projector gets no digits: %s leads elsewhere.", PROJECTOR)
+        return
     writer.add_embedding(
         (left * scale)[:, :EMBEDDING_SIZE],
         metadata=list(zip(*columns, strict=True)),
@@ -186,6 +202,19 @@ def _add_embedding(writer: SummaryWriter, model: DigitClassifier, dataset: Datas
         label_img=images,
         tag="test",
     )
+
+
+def _clear_projector(run: Path) -> bool:
+    """Remove the projector's files of an earlier test; False if they would lie outside of it."""
+    directory = run / PROJECTOR
+    if directory.is_symlink() or directory.parent.is_symlink():
+        return False
+    for path in (run / "projector_config.pbtxt", *(directory / name for name in PROJECTOR_FILES)):
+        path.unlink(missing_ok=True)
+    for path in (directory, directory.parent):
+        with suppress(OSError):  # it does not exist, or holds other files
+            path.rmdir()
+    return True
 
 
 @torch.inference_mode()

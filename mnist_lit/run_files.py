@@ -1,10 +1,10 @@
 """What the files of runs tell of them, read without torch."""
 
 import csv
+import fcntl
 import json
 import os
 import re
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,6 +20,9 @@ NO_DIFFERENCE = (
     *("data.data_dir", "trainer.default_root_dir"),
 )
 
+LOCK = ".mnist_lit.lock"  # in the directory of a run, held for as long as it is trained
+STUDY = "study.json"  # in the directory of a sweep's study
+
 
 @dataclass
 class Run:
@@ -29,7 +32,8 @@ class Run:
         name: Path of its directory below that of all runs.
         when: Its start, ISO 8601 in UTC.
         updated: When its status was last written.
-        status: ``running``, ``finished``, ``stopped``, ``killed`` or ``broken``.
+        status: ``running``, ``finished``, ``stopped``, ``failed``, ``killed`` or ``broken``.
+        reason: Why it failed, in one line.
         seed: Of everything.
         settings: By dotted keys, without those in ``NO_DIFFERENCE``.
         figures: By the names in ``FIGURES``: nats, shares in [0, 1], seconds.
@@ -39,6 +43,7 @@ class Run:
     when: str | None = None
     updated: datetime | None = None
     status: str = "broken"
+    reason: str | None = None
     seed: int | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     figures: dict[str, float] = field(default_factory=dict)
@@ -52,15 +57,21 @@ class Run:
                 self.status = "broken"
 
 
-def read_runs(directory: Path) -> list[Run]:
-    """Read all runs in or below a directory, the oldest first, and last those of unknown age."""
-    found = []
+def run_directories(directory: Path) -> Iterator[Path]:
+    """Find the directories of all runs in or below a directory."""
     for place, below, files in os.walk(directory):
         path = Path(place)
         if "config.yaml" in files or re.fullmatch(r"version_\d+", path.name):
-            name = path.relative_to(directory).as_posix()
-            found.append(read_run(path, path.resolve().name if path == directory else name))
+            yield path
             below.clear()
+
+
+def read_runs(directory: Path) -> list[Run]:
+    """Read all runs in or below a directory, the oldest first, and last those of unknown age."""
+    found = []
+    for path in run_directories(directory):
+        name = path.relative_to(directory).as_posix()
+        found.append(read_run(path, path.resolve().name if path == directory else name))
     return sorted(found, key=lambda run: (run.when is None, run.when, natural(run.name)))
 
 
@@ -72,27 +83,85 @@ def read_run(path: Path, name: str) -> Run:
             read(run, path)
         except Exception:  # a damaged file makes its reader raise anything
             run.status = "broken"
+    if in_training(path):
+        run.status = "running"  # whatever its files say, which it may not have written yet
     return run
 
 
 def in_training(path: Path) -> bool:
-    """Whether another process of this machine is training the run in directory ``path``."""
+    """Whether a process holds the lock of the run in directory ``path``."""
+    try:
+        file = os.open(path / LOCK, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError:  # there is none
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # two that look do not see each other
+    except BlockingIOError:
+        return True
+    except OSError:  # the file system has no locks
+        return False
+    finally:
+        os.close(file)  # which releases it
+    return False
+
+
+def is_run(path: Path) -> bool:
+    """Whether ``fit`` has made the directory ``path``, so that its files may be replaced.
+
+    The sign is the lock; a run from before there was one has a sound status and configuration.
+    """
+    if (path / LOCK).is_file() and not (path / LOCK).is_symlink():
+        return True
     try:
         status = _json((path / "status.json").read_text("utf-8"))
-        here = status["host"] == socket.gethostname() and status["pid"] != os.getpid()
-        return bool(status["status"] == "running" and here and _lives(status["pid"]))
-    except Exception:  # a damaged file tells nothing
+        _read_config(Run(path.name), path)
+        return bool(status["started"] and status["command"].startswith("python -m mnist_lit fit"))
+    except Exception:  # a damaged file, or one of another program
         return False
 
 
-def _lives(pid: int) -> bool:
+def is_gone(path: Path) -> bool:
+    """Whether the directory ``path`` of a run in training is no longer there, or another one."""
+    return not ((path / LOCK).exists() or (path / "config.yaml").exists())
+
+
+def begun(path: Path) -> bool:
+    """Whether the run in directory ``path`` has got as far as its settings, or further."""
+    return any((path / name).exists() for name in ("config.yaml", "status.json", "checkpoints"))
+
+
+def by_age(path: Path) -> tuple[float, list[str | int]]:
+    """A key that sorts the directories of runs by their start.
+
+    That is what their status says; copying does not change it. Without one, a file's age has to do.
+    """
     try:
-        os.kill(pid, 0)  # sends nothing
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # it is another user's
-    return True
+        status = _json((path / "status.json").read_text("utf-8"))
+        start = datetime.fromisoformat(status["started"]).timestamp()
+    except Exception:  # a damaged file makes its reader raise anything
+        places = (path / "config.yaml", path)
+        start = next((place.stat().st_mtime for place in places if place.exists()), 0.0)
+    return start, natural(path.as_posix())
+
+
+def best_of_study(directory: Path) -> Run | None:
+    """The run with the lowest validation loss in the directory of a study.
+
+    Runs that are not finished count only if none is.
+
+    Returns:
+        A run whose name is relative to ``directory``; None if that is not a study's, or if no run
+        in it has a best checkpoint.
+    """
+    if not (directory / STUDY).is_file():
+        return None
+    judged = [
+        run
+        for run in read_runs(directory)
+        if "val_loss" in run.figures and (directory / run.name / "checkpoints/best.ckpt").is_file()
+    ]
+    finished = [run for run in judged if run.status == "finished"]
+    return min(finished or judged, key=lambda run: run.figures["val_loss"], default=None)
 
 
 def _read_status(run: Run, path: Path) -> None:
@@ -101,11 +170,12 @@ def _read_status(run: Run, path: Path) -> None:
     run.when = started.astimezone(UTC).isoformat()
     run.updated = datetime.fromisoformat(status["updated"])
     run.status = status["status"]
-    if run.status not in ("running", "finished", "stopped"):
+    if run.status not in ("running", "finished", "stopped", "failed"):
         raise ValueError(run.status)
-    here = status["host"] == socket.gethostname()
-    if run.status == "running" and here and not _lives(status["pid"]):
-        run.status = "killed"
+    if run.status == "running":
+        run.status = "killed"  # unless its lock is held
+    if run.status == "failed":
+        run.reason = str(status.get("reason", "")) or None
     run.take(epochs=status["epochs"], duration=status["seconds"])
 
 

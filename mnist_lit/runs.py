@@ -3,10 +3,14 @@
 import csv
 import io
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
@@ -14,7 +18,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from mnist_lit.checkpoints import load_checkpoint
 from mnist_lit.errors import InputError
-from mnist_lit.files import whole
+from mnist_lit.files import refusals, remove_partials, whole
+from mnist_lit.run_files import LOCK, begun, best_of_study, by_age, is_run, run_directories
 
 LOG_DIR = "lightning_logs"
 
@@ -25,17 +30,57 @@ def new_run(log_dir: Path, name: str) -> Path:
     Safe beside other processes that do the same. The path is absolute, as Lightning knows a
     resumed run's checkpoints again by their directory.
     """
-    parent = (log_dir / name).resolve()
+    return _numbered((log_dir / name).resolve(), "version_")
+
+
+def _numbered(parent: Path, prefix: str) -> Path:
+    """Make a directory that did not exist, ``prefix`` and the next number its name."""
     parent.mkdir(parents=True, exist_ok=True)
-    taken = [int(path.name[8:]) for path in parent.glob("version_*") if path.name[8:].isdigit()]
-    version = max(taken, default=-1) + 1
-    while True:
+    numbers = [path.name.removeprefix(prefix) for path in parent.glob(f"{prefix}*")]
+    taken = [int(number) for number in numbers if number.isdecimal()]
+    for number in count(max(taken, default=-1) + 1):
         try:
-            run = parent / f"version_{version}"
-            run.mkdir()
-            return run
+            directory = parent / f"{prefix}{number}"
+            directory.mkdir()
+            return directory
         except FileExistsError:
-            version += 1
+            continue
+    raise AssertionError
+
+
+@contextmanager
+def training(run: Path) -> Iterator[None]:
+    """Hold the lock of a run for as long as it is trained.
+
+    The system releases it when the process ends, in whatever way.
+
+    Raises:
+        InputError: If another process holds it, or the directory cannot be written to.
+    """
+    lock = FileLock(run / LOCK, timeout=2)  # whoever only looks at it holds it for a moment
+    with refusals(run):
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise InputError(
+                f"{run} is being trained by another process.",
+                "Wait until it ends, or stop it; the lock ends with the process.",
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def results_directory(checkpoint: Path, log_dir: Path, command: str) -> Path:
+    """Where the results of a checkpoint belong.
+
+    Returns:
+        The directory of its run; for a checkpoint anywhere else a new one, ``log_dir/COMMAND_N``,
+        so that no file is replaced that a run has not written.
+    """
+    run = run_of(checkpoint)
+    return run if run != checkpoint.parent and is_run(run) else _numbered(log_dir, f"{command}_")
 
 
 def run_of(checkpoint: Path) -> Path:
@@ -47,8 +92,8 @@ def run_of(checkpoint: Path) -> Path:
 def resumable(checkpoint: Path, state: dict[str, Any]) -> Path | None:
     """The directory of the run that goes on from ``checkpoint``, unless it has to be a new one.
 
-    A run goes on in its own directory from its last checkpoint. From an earlier one, or after a
-    move, it would overwrite what it does not know.
+    A run is resumed in its own directory from its last checkpoint. From an earlier one, or after
+    the directory was moved, it would overwrite what it does not know.
 
     Args:
         checkpoint: Where the run goes on.
@@ -57,21 +102,30 @@ def resumable(checkpoint: Path, state: dict[str, Any]) -> Path | None:
     run = run_of(checkpoint).resolve()
     known = [callback.get("dirpath") for callback in state.get("callbacks", {}).values()]
     its_own = checkpoint.name == "last.ckpt" and str(run / "checkpoints") in known
-    return run if its_own else None
+    return run if its_own and is_run(run) else None
 
 
 def checkpoints(log_dir: Path, pattern: str = "*") -> list[Path]:
-    """The checkpoints of all runs below ``log_dir`` whose name fits, the newest first."""
+    """The checkpoints of all runs below ``log_dir`` whose name fits, those of the newest first."""
     found = log_dir.glob(f"**/checkpoints/{pattern}.ckpt")
-    return sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    return sorted(found, key=lambda path: (by_age(run_of(path)), _mtime(path)), reverse=True)
 
 
-def find_checkpoint(which: str, log_dir: Path) -> Path:
+def _mtime(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # removed meanwhile
+        return 0.0
+
+
+def find_checkpoint(which: str, log_dir: Path, *, of_newest: bool = False) -> Path:
     """Find the checkpoint meant by a file's path, ``best`` or ``last``.
 
     Args:
-        which: A path, or ``best`` or ``last`` of the newest run that has one.
+        which: A path, or ``best`` or ``last`` of the newest run that has one. If this is a trial
+            of a sweep, ``best`` is that of the best trial.
         log_dir: Directory of the runs.
+        of_newest: Refuse to take that of another run if the newest has none.
 
     Raises:
         InputError: If there is none.
@@ -95,7 +149,27 @@ def find_checkpoint(which: str, log_dir: Path) -> Path:
             if others
             else "Train one: python -m mnist_lit fit --config configs/default.yaml",
         )
+    newest = run_of(found[0])
+    if of_newest:
+        newest = max([newest, *filter(begun, run_directories(log_dir))], key=by_age)
+    if which == "best" and (best := best_of_study(newest.parent)):
+        return newest.parent / best.name / "checkpoints" / "best.ckpt"
+    if run_of(found[0]) != newest:
+        raise InputError(
+            f"The newest run, {newest}, has no {which} checkpoint.",
+            f"Resume an older run, as with --ckpt_path {found[0]}, or train without --ckpt_path.",
+        )
     return found[0]
+
+
+def label(checkpoint: Path) -> str:
+    """A checkpoint's path, and that it is the best of a study if it is."""
+    run = run_of(checkpoint)
+    best = best_of_study(run.parent) if checkpoint.name == "best.ckpt" else None
+    if best is None or run != run.parent / best.name:
+        return str(checkpoint)
+    loss = best.figures["val_loss"]
+    return f"{checkpoint}, the best of the study {run.parent.name} (val/loss {loss:.4f})"
 
 
 def loggers(run: Path, step: int = 0) -> list[Logger]:
@@ -104,22 +178,49 @@ def loggers(run: Path, step: int = 0) -> list[Logger]:
     Args:
         run: An existing directory.
         step: Where a resumed run goes on; what it logged from there before is dropped.
+
+    Raises:
+        InputError: If its ``metrics.csv`` is damaged.
     """
-    for partial in run.rglob(".*.partial"):
-        partial.unlink()  # of a killed run
+    for directory in (run, run / "checkpoints"):
+        remove_partials(directory)
     place: dict[str, Any] = {"save_dir": run.parent, "name": "", "version": run.name}
     tensorboard = TensorBoardLogger(**place, default_hp_metric=False, purge_step=step or None)
     table = CSVLogger(**place)
-    metrics = run / "metrics.csv"
-    if metrics.exists():
-        with metrics.open(newline="") as file:
-            rows = list(csv.DictReader(file, restval=""))  # a killed run ends within a line
-        for row in rows:  # Lightning empties the file, so what stays is logged again
-            if row["step"].isdecimal() and int(row["step"]) < step:
-                kept = {name: value for name, value in row.items() if value and name != "step"}
-                table.experiment.log_metrics(kept, int(row["step"]))
+    metrics, earlier = run / "metrics.csv", run / "metrics_before_resume.csv"
+    rows = _logged(earlier if earlier.exists() else metrics)
+    if metrics.exists() and not earlier.exists():
+        metrics.rename(earlier)  # Lightning would delete it, and this process may be killed
+    for row in rows:
+        if row["step"].isdecimal() and int(row["step"]) < step:
+            kept = {name: value for name, value in row.items() if name and value}
+            table.experiment.log_metrics(kept, int(kept.pop("step")))
+    if rows:
         table.save()
+    earlier.unlink(missing_ok=True)
     return [tensorboard, table]
+
+
+def _logged(metrics: Path) -> list[dict[str, str]]:
+    """The rows of a ``metrics.csv``; of a killed run the last may be incomplete."""
+    if not metrics.exists():
+        return []
+    try:
+        with metrics.open(newline="", encoding="utf-8", errors="replace") as file:
+            reader = csv.DictReader(file, restkey="", restval="")
+            rows = list(reader)
+    except csv.Error as error:
+        raise _damaged(metrics) from error
+    if "step" not in (reader.fieldnames or ("step",)):
+        raise _damaged(metrics)
+    return rows
+
+
+def _damaged(metrics: Path) -> InputError:
+    return InputError(
+        f"{metrics} is damaged: it is no table with a column step.",
+        "Restore it, or move it away to resume without the earlier figures.",
+    )
 
 
 def writers(trainer: Trainer) -> list[SummaryWriter]:
@@ -139,6 +240,11 @@ class WholeCheckpointIO(TorchCheckpointIO):
         torch.save(checkpoint, buffer)
         with whole(Path(path)) as partial:
             partial.write_bytes(buffer.getbuffer())
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        # Of the paths that a checkpoint names, Lightning takes DIRECTORY/../x to be in DIRECTORY.
+        if Path(path).suffix == ".ckpt" and ".." not in Path(path).parts:
+            super().remove_checkpoint(path)
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None

@@ -46,7 +46,7 @@ def load_trained(which: str) -> Trained:
         path, augmentation=None, optimizer=torch.optim.Adam, scheduler=None
     )
     data = recorded_settings(checkpoint, path, sections=["data"]).get("data", {})
-    print(f"Checkpoint: {path}")
+    print(f"Checkpoint: {runs.label(path)}")
     return Trained(path, model.eval(), checkpoint.get("config", {}), data)
 
 

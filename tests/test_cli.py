@@ -1,8 +1,8 @@
 """The commands on real MNIST, called in-process; numbers in brackets: lines of users' reports."""
 
 import csv
-import itertools
 import importlib.util
+import itertools
 import json
 import os
 import re
@@ -83,6 +83,7 @@ def test_fit_leaves_a_run_and_says_where(mnist_lit, tmp_path, data_dir):
     assert outcome.status == 0
     run = tmp_path / "lightning_logs" / "version_0"
     assert files(run) == {
+        ".mnist_lit.lock",
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
         "config.yaml",
@@ -374,7 +375,8 @@ def test_a_checkpoint_made_without_the_command_line_can_be_tested(mnist_lit, run
     del checkpoint["config"]
     torch.save(checkpoint, tmp_path / "bare.ckpt")
     assert mnist_lit("test", "--ckpt_path=bare.ckpt", "--trainer.limit_test_batches=1").status == 0
-    assert json.loads((tmp_path / "test.json").read_text())["images"] == 500
+    results = tmp_path / "lightning_logs/test_0/test.json"
+    assert json.loads(results.read_text())["images"] == 500
 
 
 # ---- what Lightning's options print ----

@@ -22,6 +22,7 @@ import pytest
 import yaml
 
 from mnist_lit.comparison import table
+from mnist_lit.runs import training
 from tests.conftest import Command
 
 COLUMNS = "name when status seed epochs val_loss val_accuracy test_accuracy test_loss duration"
@@ -306,7 +307,7 @@ def test_an_unknown_column_is_an_error_that_lists_the_known(mnist_lit, make):
     outcome = mnist_lit("runs", "--sort=-accuracy")
     assert (outcome.status, outcome.out) == (2, "")
     assert outcome.err == (
-        f"error: There is no column accuracy.\nThe columns: {', '.join(COLUMNS.split())}.\n"
+        f"error: There is no column accuracy.\nThe columns: {', '.join(COLUMNS.split())}, reason.\n"
     )
 
 
@@ -316,7 +317,7 @@ def test_csv_and_json_give_the_same_columns_with_every_digit(mnist_lit, make):
     table = lines(mnist_lit("runs").out)[0]
     head, *rows = csv.reader(io.StringIO(mnist_lit("runs", "--format=csv").out))
     runs = json.loads(mnist_lit("runs", "--format=json").out)["runs"]
-    assert table == head == list(runs[0]) == list(runs[1])
+    assert [*table, "reason"] == head == list(runs[0]) == list(runs[1])
     first, second = (dict(zip(head, row, strict=True)) for row in rows)
     assert first["when"] == runs[0]["when"] == "2026-11-25T14:00:00+00:00"
     assert float(first["val_loss"]) == runs[0]["val_loss"] == 1 / 3
@@ -326,15 +327,20 @@ def test_csv_and_json_give_the_same_columns_with_every_digit(mnist_lit, make):
     assert json.loads(first["class_weights"]) == runs[0]["class_weights"] == [1, 2]
 
 
-def test_a_running_run_whose_process_is_gone_was_killed(mnist_lit, make):
-    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
-        pass
+def test_a_run_is_running_only_while_a_process_holds_its_lock(mnist_lit, make):
     make("version_0", status="running")
-    make("version_1", status="running", pid=gone.pid)
-    make("version_2", status="running", pid=gone.pid, host="elsewhere")
-    make("version_3", status="stopped", pid=gone.pid)
-    statuses = ["running", "killed", "running", "stopped"]
-    assert column(mnist_lit("runs").out, "status") == statuses
+    held = make("version_1", status="running", pid=1, host="elsewhere")
+    resumed = make("version_2", status="finished")
+    make("version_3", status="stopped")
+    make("version_4", status="failed", reason="ValueError: no luck")
+    (resumed.parent / "version_5").mkdir()
+    statuses = ["killed", "running", "running", "stopped", "failed", "running"]
+    with training(held), training(resumed), training(resumed.parent / "version_5"):
+        assert column(mnist_lit("runs").out, "status") == statuses
+    table = mnist_lit("runs").out
+    statuses = ["killed", "killed", "finished", "stopped", "failed", "broken"]
+    assert column(table, "status") == statuses
+    assert table.endswith("\n\nFailed:\nversion_4: ValueError: no luck\n")
 
 
 @pytest.mark.parametrize(
@@ -383,7 +389,7 @@ def test_a_figure_that_is_no_number_is_not_shown(mnist_lit, make, file, key, hea
 
 
 @pytest.mark.parametrize(
-    ("status", "shown"), [("finished", "broken"), ("stopped", "stopped"), ("running", "running")]
+    ("status", "shown"), [("finished", "broken"), ("stopped", "stopped"), ("running", "killed")]
 )
 def test_half_a_line_is_damage_only_at_the_end_of_a_finished_run(mnist_lit, make, status, shown):
     run = make("version_0", status=status)
@@ -438,6 +444,7 @@ def test_a_real_run_tells_what_it_printed(mnist_lit: Command, run: Path):
         "test_accuracy": results["accuracy"],
         "test_loss": results["loss"],
         "duration": status["seconds"],
+        "reason": None,
     }
 
 

@@ -127,7 +127,7 @@ def test_a_sweep_tells_each_trial_and_at_the_end_the_best(told):
     first_row = rest[rest.index("trial  val_loss         lr  batch_size  name") + 1]
     assert first_row.split()[0] == str(best.number)
     assert {path.name for path in STUDY.iterdir()} == {
-        *("study.db", "study.db.lock", "best.yaml"),
+        *("study.db", "study.db.lock", "study.json", "best.yaml"),
         *("history.png", "slices.png", "importance.png"),
     }
     for path in STUDY.glob("*.png"):
@@ -439,7 +439,27 @@ def test_a_run_that_diverges_is_ended(tmp_path, data_dir):
     with pytest.raises(DivergedError, match=r"^diverged: val/loss nan in validation 1$"):
         real(tmp_path, optuna.pruners.NopPruner(), *options)
     status = json.loads((tmp_path / "lightning_logs/version_0/status.json").read_text())
-    assert (status["status"], status["epochs"]) == ("stopped", 1)
+    assert (status["status"], status["epochs"]) == ("failed", 1)
+    assert status["reason"] == "DivergedError: diverged: val/loss nan in validation 1"
+
+
+# ---- its files ----
+
+
+@pytest.mark.parametrize("name", ["best.yaml", "history.png", "slices.png", "importance.png"])
+def test_a_report_replaces_no_file_of_the_users(sweep, name):
+    STUDY.mkdir(parents=True)
+    (STUDY / name).write_text("mine")
+    outcome = sweep(RANGE, "--trials=2")
+    assert outcome.status == 2
+    assert outcome.err == (
+        f"error: lightning_logs/sweep/{name} was not written by this study.\n"
+        "Move it elsewhere, or give the study another name: --study NAME.\n"
+    )
+    assert (STUDY / name).read_text() == "mine"
+    (STUDY / name).unlink()
+    assert sweep(RANGE, "--trials=2").status == 0
+    assert sweep(RANGE, "--trials=3").status == 0  # which replaces its own
 
 
 # ---- several workers ----

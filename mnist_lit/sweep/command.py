@@ -18,7 +18,7 @@ from optuna.trial import Trial, TrialState
 
 from mnist_lit import runs
 from mnist_lit.errors import InputError
-from mnist_lit.sweep.findings import report, trial_line
+from mnist_lit.sweep.findings import claim_directory, report, trial_line
 from mnist_lit.sweep.space import override, read_plan
 from mnist_lit.sweep.study import DATABASE_ERRORS, DONE, Study, first_line, quiet
 from mnist_lit.sweep.trials import (
@@ -64,6 +64,7 @@ def main(args: list[str]) -> int:
     url = options.storage or f"sqlite:///{directory / 'study.db'}"
     with closing(Study(url, options.study, plan, options.trials)) as study, _explained():
         check_same(study, settings)
+        claim_directory(study, directory)
         if options.worker:
             _work(study, fit, options.worker)
             return 0

@@ -1,5 +1,6 @@
 """What a study has found: its trials in words, the best of them, and the best configuration."""
 
+import json
 import os
 import socket
 from pathlib import Path
@@ -14,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from mnist_lit.comparison import Row, compact, shortest, summaries, table
 from mnist_lit.errors import InputError
 from mnist_lit.files import whole
-from mnist_lit.run_files import Run
+from mnist_lit.run_files import STUDY, Run
 from mnist_lit.sweep.figures import history_figure, importance_figure, slices_figure
 from mnist_lit.sweep.space import override
 from mnist_lit.sweep.study import DONE, Study, reason
@@ -23,6 +24,27 @@ from mnist_lit.sweep.trials import settings_of
 SEED = "seed_everything"
 SCALES = ("linear", "log")
 SHOWN = 10  # trials in the table of the best
+BEST = "best.yaml"
+PICTURES = ("history", "slices", "importance")
+
+
+def claim_directory(study: Study, directory: Path) -> None:
+    """Make the directory of a study this program's own, so that a report may replace files there.
+
+    Raises:
+        InputError: If it holds files of the user's that a report would replace.
+    """
+    sign = directory / STUDY
+    if sign.exists():
+        return
+    for name in (BEST, *(f"{picture}.png" for picture in PICTURES)):
+        if (directory / name).exists():
+            raise InputError(
+                f"{os.path.relpath(directory / name)} was not written by this study.",
+                "Move it elsewhere, or give the study another name: --study NAME.",
+            )
+    with whole(sign) as partial:
+        partial.write_text(json.dumps({"study": study.name, "storage": study.place}) + "\n")
 
 
 def trial_line(study: Study, number: int) -> str:
@@ -70,7 +92,7 @@ def report(study: Study, fit: list[str], directory: Path) -> None:
         print(f"\n{_against_given(study, trials)}")
     if groups := _over_seeds(study, complete):
         print(f"\nThe same with n seeds, mean ± sample standard deviation:\n{table(groups, {})}")
-    best = _write_best(study, ranked[0], fit, directory / "best.yaml")
+    best = _write_best(study, ranked[0], fit, directory / BEST)
     pictures = _draw(study, complete, pruned, failed, directory)
     print(
         f"\nPictures: {', '.join(pictures)}\n"
@@ -128,18 +150,19 @@ def _draw(
     """Draw the history, the slices and, if there is something to compare, the importances."""
     losses = {each.number: _loss(each) for each in complete}
     last = {each.number: _loss(each) for each in pruned}
-    figures = {"history": history_figure(losses, last, [each.number for each in failed])}
+    history, slices, importance = PICTURES
+    figures = {history: history_figure(losses, last, [each.number for each in failed])}
     scales = {name: _scale(study.plan.space[key]) for key, name in _headings(study).items()}
     params = [_params(study, each) for each in complete]
     for each in params:  # a choice stands for itself, also where it is a number
         each |= {name: compact(each[name]) for name, scale in scales.items() if scale not in SCALES}
-    figures["slices"] = slices_figure(scales, params, [*losses.values()])
+    figures[slices] = slices_figure(scales, params, [*losses.values()])
     if len(complete) > 1 and len(scales) > 1:
         with catch_warnings():
             simplefilter("ignore")  # of too few trials: all parameters are of equal importance
             shares = get_param_importances(study.study)
         names = _headings(study)
-        figures["importance"] = importance_figure({names[key]: shares[key] for key in shares})
+        figures[importance] = importance_figure({names[key]: shares[key] for key in shares})
     for name, figure in figures.items():
         with whole(directory / f"{name}.png") as partial:
             figure.savefig(partial, format="png", dpi=100)

@@ -15,6 +15,7 @@ from optuna.trial import Trial
 
 from mnist_lit import cli
 from mnist_lit.errors import InputError
+from mnist_lit.record import RunEndedError
 from mnist_lit.sweep.space import NOT_SEARCHED, override
 from mnist_lit.sweep.study import Study
 
@@ -23,6 +24,10 @@ ONE_DEVICE = r"auto|1|\d+,|\[\d+\]"  # by number or by index
 
 class DivergedError(Exception):
     """The validation loss is no finite number any more."""
+
+
+class PrunedError(TrialPruned, RunEndedError):
+    """The trial is not worth its end."""
 
 
 class Report(Callback):
@@ -48,7 +53,7 @@ class Report(Callback):
         if self.losses:
             self.best()  # nothing good comes after what is no number
             if self.trial.should_prune():
-                raise TrialPruned
+                raise PrunedError
 
     def best(self) -> float:
         """The lowest validation loss, in nats.
