@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from common import ROOT, footer, table
 
-from mnist_lit.reader import Reader
+from mnist_lit.reading.reader import Reader
 
 sys.path.append(str(ROOT))  # for the drawings and the test digits, which belong to the tests
 from tests import drawings, paper

@@ -25,9 +25,9 @@ from PIL import Image
 
 from mnist_lit.errors import InputError, exit_status
 from mnist_lit.files import pictures_in
-from mnist_lit.ink import open_picture
-from mnist_lit.judging import wilson_interval
-from mnist_lit.reader import Reader
+from mnist_lit.metrics import wilson_interval
+from mnist_lit.reading.ink import open_picture
+from mnist_lit.reading.reader import Reader
 
 
 def shrunk(path: Path) -> np.ndarray:

@@ -34,8 +34,8 @@ from torchvision.datasets import MNIST
 
 from mnist_lit.data import unpack
 from mnist_lit.files import sha256
-from mnist_lit.reader import PACKAGED, Reader
-from mnist_lit.trained import load_trained
+from mnist_lit.reading.reader import PACKAGED, Reader
+from mnist_lit.training.evaluation import load_trained
 
 Images = NDArray[np.float32]
 Answer = Callable[[Images], tuple[Images, Images]]

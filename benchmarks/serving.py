@@ -33,7 +33,7 @@ import numpy as np
 from common import ROOT, footer, table
 from PIL import Image
 
-from mnist_lit.reader import Reader
+from mnist_lit.reading.reader import Reader
 
 PHOTO = ROOT / "docs" / "photo.jpg"
 FACTOR, MORE = 2.0, 3.0  # the bar: times, and milliseconds

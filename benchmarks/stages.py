@@ -19,7 +19,7 @@ ENDS = {
     "run directory, loggers": ("mnist_lit.data.MNISTDataModule", "prepare_data"),
     "data": ("mnist_lit.module.DigitClassifier", "configure_optimizers"),
     "first validation, loops": ("mnist_lit.module.DigitClassifier", "training_step"),
-    "first step": ("mnist_lit.callbacks.EpochLines", "on_train_batch_end"),
+    "first step": ("mnist_lit.training.callbacks.EpochLines", "on_train_batch_end"),
 }
 
 

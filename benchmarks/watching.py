@@ -23,10 +23,10 @@ from typing import Any
 from common import ROOT, SPREAD, footer, spread, table
 
 from mnist_lit import cli
-from mnist_lit.callbacks import EpochLines, Throughput
 from mnist_lit.module import DigitClassifier
-from mnist_lit.pictures import FitPictures
-from mnist_lit.record import RunRecord
+from mnist_lit.training.callbacks import EpochLines, Throughput
+from mnist_lit.training.run_record import RunRecord
+from mnist_lit.training.tensorboard import FitPictures
 
 BAR = 5  # % of an epoch
 WATCHERS: list[tuple[str, type, str]] = [

@@ -9,7 +9,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 TYPE_CHECKING = False  # that of typing, whose import takes as long as all the rest
 if TYPE_CHECKING:
-    from mnist_lit.reader import Reader
+    from mnist_lit.reading.reader import Reader
 
 __all__ = ["InputError", "Reader", "__version__"]
 
@@ -19,7 +19,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> object:
     """Import ``Reader`` when it is asked for: most commands have no use for it."""
     if name == "Reader":
-        from mnist_lit.reader import Reader
+        from mnist_lit.reading.reader import Reader
 
         return Reader
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,10 +19,10 @@ COMMANDS = {
         "write a checkpoint's predictions: test images, or a folder",
     ),
     "sweep": ("mnist_lit.sweep.command", "search for good settings"),
-    "runs": ("mnist_lit.comparison", "compare the runs on disk"),
-    "show": ("mnist_lit.show", "draw digits, and what a checkpoint reads in them"),
-    "export": ("mnist_lit.export", "turn a checkpoint into one ONNX file"),
-    "read": ("mnist_lit.read", "read the digits in pictures"),
+    "runs": ("mnist_lit.runs.command", "compare the runs on disk"),
+    "show": ("mnist_lit.show.command", "draw digits, and what a checkpoint reads in them"),
+    "export": ("mnist_lit.export.command", "turn a checkpoint into one ONNX file"),
+    "read": ("mnist_lit.reading.command", "read the digits in pictures"),
     "serve": ("mnist_lit.server.command", "read them for others: a page and an HTTP API"),
 }
 

@@ -31,7 +31,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from mnist_lit.errors import InputError
-from mnist_lit.usage import explain
+from mnist_lit.options import explain
 
 T = TypeVar("T")
 Place = tuple[str, ...]  # the keys under which a value stands in nested settings

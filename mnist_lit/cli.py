@@ -25,17 +25,17 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from mnist_lit import runs
-from mnist_lit.callbacks import Predictions, Results, fit_callbacks
 from mnist_lit.checkpoints import load_checkpoint, recorded_settings, verify_weights
 from mnist_lit.data import MNISTDataModule
 from mnist_lit.errors import InputError
 from mnist_lit.module import SCHEDULE_LENGTHS, DigitClassifier
-from mnist_lit.pictures import TestPictures
-from mnist_lit.processes import PROGRAM, Together, broken_connection, check_number, program
-from mnist_lit.record import gone
-from mnist_lit.run_files import is_gone
-from mnist_lit.usage import explain, first_line
+from mnist_lit.options import explain, first_line
+from mnist_lit.runs import directories as runs
+from mnist_lit.runs.files import is_gone
+from mnist_lit.training.callbacks import Predictions, Results, fit_callbacks
+from mnist_lit.training.processes import PROGRAM, Together, broken_connection, check_number, program
+from mnist_lit.training.run_record import gone
+from mnist_lit.training.tensorboard import TestPictures
 
 PREDICT = """\
 Write what a checkpoint reads into predictions.csv: in the test images, or, with --data.predict_dir

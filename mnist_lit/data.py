@@ -140,7 +140,9 @@ class MNISTDataModule(LightningDataModule):
             self.val_set = Subset(digits, sorted(order[: self.val_size]))
             self.train_set = Subset(digits, sorted(order[self.val_size :]))
         if self.predict_dir:
-            from mnist_lit.glyphs import find_glyphs  # the other commands have no need of it
+            from mnist_lit.reading.folder import (
+                find_glyphs,  # the other commands have no need of it
+            )
 
             images, self.places, self.skipped = find_glyphs(Path(self.predict_dir))
             processes, _ = self._world()

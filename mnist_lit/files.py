@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 
 from mnist_lit.errors import InputError
-from mnist_lit.image_files import ENDINGS
+from mnist_lit.reading.image_files import ENDINGS
 
 PARTIAL = r"\.mnist_lit-[0-9a-f]{16}\.partial"  # the name of a file that is not yet whole
 

@@ -29,9 +29,9 @@ from mnist_lit.checkpoints import (
 )
 from mnist_lit.data import Batch
 from mnist_lit.errors import InputError
-from mnist_lit.judging import SCALARS, Answers, judge
+from mnist_lit.metrics import SCALARS, Answers, judge
 from mnist_lit.networks import TutorialCNN
-from mnist_lit.usage import first_line
+from mnist_lit.options import first_line
 
 # What torch's schedules call the number of steps after which they end.
 SCHEDULE_LENGTHS = ("total_steps", "T_max", "total_iters")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mnist_lit.reader import Reader
+from mnist_lit.reading.reader import Reader
 from tests import paper
 
 

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from mnist_lit.augment import Handwriting, european_forms
+from mnist_lit.augment.handwriting import Handwriting, european_forms
+from mnist_lit.augment.outliers import no_digits
+from mnist_lit.augment.strokes import strokes
 from mnist_lit.data import MNISTDataModule, scaled
-from mnist_lit.no_digits import no_digits
-from mnist_lit.strokes import strokes
 
 
 @pytest.fixture(scope="module")

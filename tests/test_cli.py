@@ -19,11 +19,11 @@ from lightning.pytorch import Callback
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins import MixedPrecision
 
-from mnist_lit.callbacks import waited_for_processor
 from mnist_lit.data import MNISTDataModule
-from mnist_lit.judging import SCALARS
+from mnist_lit.metrics import SCALARS
 from mnist_lit.module import DigitClassifier
 from mnist_lit.networks import TutorialCNN
+from mnist_lit.training.callbacks import waited_for_processor
 from tests.conftest import CONFIGS, OWN_NETWORK, SMALL, weights
 
 LONG = "x" * 300  # more than a file's name may have
@@ -597,7 +597,9 @@ def test_an_epoch_that_waited_for_the_processor_says_so_once(
     mnist_lit, run, monkeypatch, waited, epochs
 ):
     clock = itertools.count()
-    monkeypatch.setattr("mnist_lit.callbacks.waited_for_processor", lambda: waited * next(clock))
+    monkeypatch.setattr(
+        "mnist_lit.training.callbacks.waited_for_processor", lambda: waited * next(clock)
+    )
     outcome = mnist_lit("fit", f"--config={run / 'config.yaml'}")
     said = re.findall(
         r"^Epoch (\d) waited 100 s for a processor, which other", outcome.out, re.MULTILINE

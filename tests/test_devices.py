@@ -18,7 +18,7 @@ import yaml
 
 from mnist_lit.errors import InputError
 from mnist_lit.files import sha256
-from mnist_lit.processes import Together, broken_connection
+from mnist_lit.training.processes import Together, broken_connection
 from tests.conftest import CONFIGS, SMALL, finish, start
 
 LAST = Path("lightning_logs/version_0/checkpoints/last.ckpt")

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import ImageColor
 
-from mnist_lit.drawing import BLUE, GLYPH, LONGEST, RULE, SHORTEST, VERMILION, draw
-from mnist_lit.reader import Reader, Reading
+from mnist_lit.reading.drawing import BLUE, GLYPH, LONGEST, RULE, SHORTEST, VERMILION, draw
+from mnist_lit.reading.reader import Reader, Reading
 from tests.pages import page
 
 

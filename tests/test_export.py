@@ -15,11 +15,11 @@ from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 from torchvision.datasets import MNIST
 
 from mnist_lit import __version__
-from mnist_lit.calibration import LEAST, default_threshold, fitted_temperature
-from mnist_lit.export import onnx_model
+from mnist_lit.export.calibration import LEAST, default_threshold, fitted_temperature
+from mnist_lit.export.command import onnx_model
 from mnist_lit.module import DigitClassifier
 from mnist_lit.networks import SpeedrunCNN, StrongCNN, TutorialCNN
-from mnist_lit.onnx_check import check
+from mnist_lit.reading.onnx_check import check
 
 
 def change(checkpoint: Path, **parts: dict[str, object]) -> None:
@@ -247,7 +247,7 @@ def test_probabilities_that_differ_are_noticed_although_the_logits_agree(
     def warmer(network: nn.Module, temperature: float, metadata: dict[str, Any]) -> bytes:
         return onnx_model(network, 1.01 * temperature, metadata)
 
-    monkeypatch.setattr("mnist_lit.export.onnx_model", warmer)
+    monkeypatch.setattr("mnist_lit.export.command.onnx_model", warmer)
     outcome = mnist_lit("export", "--ckpt_path=best")
     assert outcome.status == 2
     first, second = outcome.err.splitlines()
@@ -273,7 +273,7 @@ def test_an_answer_that_depends_on_the_size_of_the_batch_is_noticed(mnist_lit, r
         model.graph.initializer.extend(arrays)
         return model.SerializeToString()
 
-    monkeypatch.setattr("mnist_lit.export.onnx_model", changed)
+    monkeypatch.setattr("mnist_lit.export.command.onnx_model", changed)
     outcome = mnist_lit("export", "--ckpt_path=best")
     assert outcome.status == 2
     assert re.search(r"differs from the checkpoint in \d+ of 10,000", outcome.err)

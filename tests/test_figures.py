@@ -11,7 +11,7 @@ from matplotlib.text import Text
 from scipy.stats import binomtest
 from torch import Tensor
 
-from mnist_lit.figures import (
+from mnist_lit.show.figures import (
     accuracy_by_digit_figure,
     confusion_figure,
     digit_figure,

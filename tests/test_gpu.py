@@ -14,7 +14,7 @@ from onnxruntime import InferenceSession
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mnist_lit.__main__ import main
-from mnist_lit.augment import Handwriting
+from mnist_lit.augment.handwriting import Handwriting
 from mnist_lit.data import MNISTDataModule, scaled
 from tests.conftest import CONFIGS, SMALL, Command, finish, start, weights
 from tests.test_devices import fault

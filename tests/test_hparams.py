@@ -14,7 +14,7 @@ from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams.backend_context import Context
 from tensorboard.plugins.hparams.list_session_groups import Handler
 
-from mnist_lit.hparams import hyperparameters
+from mnist_lit.training.hparams import hyperparameters
 from tests.conftest import SMALL, start
 
 

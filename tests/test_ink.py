@@ -9,8 +9,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from mnist_lit.errors import InputError, TooLargeError
-from mnist_lit.image_files import ENDINGS, FORMATS
-from mnist_lit.ink import find_lines, normal_form, open_picture
+from mnist_lit.reading.image_files import ENDINGS, FORMATS
+from mnist_lit.reading.ink import find_lines, normal_form, open_picture
 from tests import paper
 
 RED, GREEN = (255, 0, 0), (0, 128, 0)

@@ -11,7 +11,7 @@ from sklearn.metrics import (
     recall_score,
 )
 
-from mnist_lit.judging import Answers, calibration_error, judge, wilson_interval, worst_errors
+from mnist_lit.metrics import Answers, calibration_error, judge, wilson_interval, worst_errors
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import MixUp, RandomRotation
 
 from mnist_lit.data import Batch, MNISTDataModule, scaled
 from mnist_lit.errors import InputError
-from mnist_lit.judging import judge
+from mnist_lit.metrics import judge
 from mnist_lit.module import DigitClassifier
 from mnist_lit.networks import TutorialCNN
 

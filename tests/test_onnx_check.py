@@ -23,8 +23,8 @@ from onnx.helper import (
 )
 
 from mnist_lit.errors import InputError
-from mnist_lit.onnx_check import check
-from mnist_lit.reader import AT_ONCE, Reader
+from mnist_lit.reading.onnx_check import check
+from mnist_lit.reading.reader import AT_ONCE, Reader
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 
@@ -478,13 +478,13 @@ def test_a_stride_of_zero_is_refused(tmp_path):
 
 
 def test_a_model_that_crashes_the_check_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("mnist_lit.reader.CHECK", "import os; os.abort()")
+    monkeypatch.setattr("mnist_lit.reading.reader.CHECK", "import os; os.abort()")
     content = model().SerializeToString()
     assert refused(tmp_path / "crash.onnx", content) == "checking it failed."
 
 
 def test_a_check_that_takes_too_long_is_ended(tmp_path, monkeypatch):
-    monkeypatch.setattr("mnist_lit.reader.CHECK_SECONDS", 0.01)
+    monkeypatch.setattr("mnist_lit.reading.reader.CHECK_SECONDS", 0.01)
     reason = refused(tmp_path / "slow.onnx", model().SerializeToString())
     assert reason == "checking it takes more than 0.01 seconds."
 

@@ -11,7 +11,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.compat.proto.summary_pb2 import Summary
 
-from mnist_lit.judging import SCALARS
+from mnist_lit.metrics import SCALARS
 from tests.conftest import SMALL
 
 PICTURES = (

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnist_lit.reader import Reader
+from mnist_lit.reading.reader import Reader
 from tests.pages import page
 
 TEXTS = {"a.png": "31\n4159", "b.png": "7", "c.jpg": "26"}

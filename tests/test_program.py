@@ -16,7 +16,7 @@ import pytest
 
 from mnist_lit import __version__
 from mnist_lit.__main__ import COMMANDS, main
-from mnist_lit.runs import load_checkpoint
+from mnist_lit.runs.directories import load_checkpoint
 from tests.conftest import SMALL, finish, start
 
 LAST = Path("lightning_logs/version_0/checkpoints/last.ckpt")
@@ -55,7 +55,7 @@ def test_a_stop_that_a_module_in_c_makes_an_import_error_of_is_a_stop(monkeypatc
         except BaseException as stopped:
             raise ImportError("initialization failed") from stopped
 
-    monkeypatch.setattr("mnist_lit.read.main", stopped_while_it_imports)
+    monkeypatch.setattr("mnist_lit.reading.command.main", stopped_while_it_imports)
     assert main(["read"]) == 143
     assert capsys.readouterr().err == "Stopped by SIGTERM.\n"
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnist_lit.ink import open_picture
-from mnist_lit.reader import Reader, percent
+from mnist_lit.reading.ink import open_picture
+from mnist_lit.reading.reader import Reader, percent
 from tests import paper
 from tests.conftest import Command, Outcome
 from tests.pages import page

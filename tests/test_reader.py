@@ -15,9 +15,9 @@ from PIL import Image
 
 import mnist_lit
 from mnist_lit.errors import InputError
-from mnist_lit.ink import find_lines, open_picture
 from mnist_lit.module import DigitClassifier
-from mnist_lit.reader import AT_ONCE, Reader, percent
+from mnist_lit.reading.ink import find_lines, open_picture
+from mnist_lit.reading.reader import AT_ONCE, Reader, percent
 from tests import paper
 from tests.pages import page
 

@@ -11,8 +11,8 @@ import torch
 
 from mnist_lit.errors import InputError
 from mnist_lit.files import whole
-from mnist_lit.run_files import LOCK, in_training
-from mnist_lit.runs import training
+from mnist_lit.runs.directories import training
+from mnist_lit.runs.files import LOCK, in_training
 from tests.conftest import SMALL, finish, start
 
 FEW = "--trainer.limit_test_batches=1"

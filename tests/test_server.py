@@ -26,7 +26,7 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 from starlette.testclient import TestClient
 
-from mnist_lit.reader import PACKAGED, Reader
+from mnist_lit.reading.reader import PACKAGED, Reader
 from mnist_lit.server.app import create_app
 from mnist_lit.server.problems import ProblemError
 from mnist_lit.server.processes import ReadingError, ReadingProcess

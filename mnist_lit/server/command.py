@@ -11,8 +11,8 @@ from ipaddress import ip_address
 from threading import Thread
 
 from mnist_lit.errors import InputError
+from mnist_lit.options import CommandParser
 from mnist_lit.server.settings import LOOPBACK, Settings
-from mnist_lit.usage import CommandParser
 
 NOTES = """\
 The page is at /, the API at /v1/read, its documentation at /docs, metrics for Prometheus at
@@ -74,7 +74,7 @@ def main(args: list[str]) -> int:
             timeout_worker_healthcheck=30,  # they are asked while they still import
         )
         if options.workers > 1:
-            from mnist_lit.reader import Reader
+            from mnist_lit.reading.reader import Reader
 
             Reader(options.model)  # what is wrong with it is said here, not by each worker
         else:

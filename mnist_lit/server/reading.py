@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 
 from mnist_lit.errors import InputError
-from mnist_lit.reader import Reader, document
+from mnist_lit.reading.reader import Reader, document
 from mnist_lit.server.processes import ReadingError
 
 

@@ -16,8 +16,9 @@ from optuna import TrialPruned
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial, TrialState
 
-from mnist_lit import runs
 from mnist_lit.errors import InputError
+from mnist_lit.options import CommandParser
+from mnist_lit.runs import directories as runs
 from mnist_lit.sweep.findings import claim_directory, report, trial_line
 from mnist_lit.sweep.space import override, read_plan
 from mnist_lit.sweep.study import DATABASE_ERRORS, DONE, Study, first_line, quiet
@@ -29,7 +30,6 @@ from mnist_lit.sweep.trials import (
     settings_of,
     train,
 )
-from mnist_lit.usage import CommandParser
 
 NOTES = """\
 All other options are those of fit, and hold for every trial. A trial is a run like any other, in

@@ -9,7 +9,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from mnist_lit.figures import BLUE, SMALL, VERMILION
+from mnist_lit.show.figures import BLUE, SMALL, VERMILION
 
 WIDE = 5  # the largest loss over the smallest, from where on an axis is logarithmic
 DECADE = 10

@@ -12,10 +12,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.importance import get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
-from mnist_lit.comparison import Row, compact, shortest, summaries, table
 from mnist_lit.errors import InputError
 from mnist_lit.files import whole
-from mnist_lit.run_files import STUDY, Run
+from mnist_lit.runs.command import Row, compact, shortest, summaries, table
+from mnist_lit.runs.files import STUDY, Run
 from mnist_lit.sweep.figures import history_figure, importance_figure, slices_figure
 from mnist_lit.sweep.space import override
 from mnist_lit.sweep.study import DONE, Study, reason

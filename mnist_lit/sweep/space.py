@@ -23,7 +23,7 @@ from optuna.distributions import (
 from optuna.trial import create_trial
 
 from mnist_lit.errors import InputError
-from mnist_lit.run_files import NO_DIFFERENCE
+from mnist_lit.runs.files import NO_DIFFERENCE
 
 SECTIONS = ("space", "sampler", "pruner", "heartbeat")
 FIELDS = ("choices", "low", "high", "log", "step")

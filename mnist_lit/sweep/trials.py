@@ -15,9 +15,9 @@ from optuna.trial import Trial
 
 from mnist_lit import cli
 from mnist_lit.errors import InputError
-from mnist_lit.record import RunEndedError
 from mnist_lit.sweep.space import NOT_SEARCHED, override
 from mnist_lit.sweep.study import Study
+from mnist_lit.training.run_record import RunEndedError
 
 ONE_DEVICE = r"auto|1|\d+,|\[\d+\]"  # by number or by index
 

@@ -9,10 +9,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.tensorboard import FileWriter
 from torch.utils.tensorboard.summary import hparams, scalar
 
-from mnist_lit.comparison import compact, option
 from mnist_lit.module import DigitClassifier
-from mnist_lit.run_files import flat, read_run
-from mnist_lit.runs import writers
+from mnist_lit.runs.command import compact, option
+from mnist_lit.runs.directories import writers
+from mnist_lit.runs.files import flat, read_run
 
 # TensorBoard shows the latest value of every scalar in the directory of the settings, so these have
 # a directory of their own within that of the run.

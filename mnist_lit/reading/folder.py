@@ -11,7 +11,7 @@ from torch import Tensor
 from mnist_lit.data import Place
 from mnist_lit.errors import InputError
 from mnist_lit.files import pictures_in
-from mnist_lit.ink import find_lines, open_picture
+from mnist_lit.reading.ink import find_lines, open_picture
 
 
 def find_glyphs(folder: Path) -> tuple[Tensor, list[Place], int]:

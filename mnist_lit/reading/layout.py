@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_lit.paper import TINY, Floats, Mask, lies_along, stroke_width
-from mnist_lit.rules import without_rules
+from mnist_lit.reading.paper import TINY, Floats, Mask, lies_along, stroke_width
+from mnist_lit.reading.rules import without_rules
 
 Labels = NDArray[np.int32]
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_lit.paper import Mask
+from mnist_lit.reading.paper import Mask
 
 RULES = 3  # fewer straight lines are no ruled paper
 STEEPEST = 0.1  # slope of a rule

@@ -20,8 +20,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from mnist_lit.errors import InputError
 from mnist_lit.files import whole
 from mnist_lit.module import DigitClassifier
-from mnist_lit.run_files import in_training, is_gone, is_run, read_run
-from mnist_lit.runs import training, writers
+from mnist_lit.runs.directories import training, writers
+from mnist_lit.runs.files import in_training, is_gone, is_run, read_run
 
 PACKAGES = ("mnist-lit", "torch", "torchvision", "lightning", "torchmetrics")
 

@@ -17,13 +17,13 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
 from torch.utils.tensorboard import SummaryWriter
 
-from mnist_lit import figures
 from mnist_lit.data import Batch, scaled
 from mnist_lit.files import whole
-from mnist_lit.hparams import add_test
-from mnist_lit.judging import SCALARS, worst_errors
+from mnist_lit.metrics import SCALARS, worst_errors
 from mnist_lit.module import DigitClassifier
-from mnist_lit.runs import writers
+from mnist_lit.runs.directories import writers
+from mnist_lit.show import figures
+from mnist_lit.training.hparams import add_test
 
 log = logging.getLogger(__name__)
 

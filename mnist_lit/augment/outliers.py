@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from mnist_lit.strokes import BOX, CENTRE, SIZE, between, pixels, strokes
+from mnist_lit.augment.strokes import BOX, CENTRE, SIZE, between, pixels, strokes
 
 
 def no_digits(images: Tensor, count: int) -> Tensor:

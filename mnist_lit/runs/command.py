@@ -12,8 +12,8 @@ from statistics import mean, stdev
 from typing import Any
 
 from mnist_lit.errors import InputError
-from mnist_lit.run_files import Run, natural, read_runs
-from mnist_lit.usage import CommandParser
+from mnist_lit.options import CommandParser
+from mnist_lit.runs.files import Run, natural, read_runs
 
 Row = dict[str, Any]  # a line of a table, by its headings
 

@@ -25,10 +25,10 @@ from torch import Tensor
 from mnist_lit.data import Batch
 from mnist_lit.errors import InputError
 from mnist_lit.files import new_file, sha256, whole
-from mnist_lit.hparams import HParams, hyperparameters
 from mnist_lit.module import DigitClassifier
-from mnist_lit.pictures import FitPictures
-from mnist_lit.record import RunRecord, versions
+from mnist_lit.training.hparams import HParams, hyperparameters
+from mnist_lit.training.run_record import RunRecord, versions
+from mnist_lit.training.tensorboard import FitPictures
 
 PLACE = ("file", "line", "left", "top", "right", "bottom")  # of a digit in a folder of pictures
 

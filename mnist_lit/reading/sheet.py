@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_lit.paper import SMALL, Mask, Picture, principal, shrunk
+from mnist_lit.reading.paper import SMALL, Mask, Picture, principal, shrunk
 
 FEW_PIXELS = 80_000  # in which a sheet is looked for
 LEAST = 0.05  # share of the photo that a sheet covers

@@ -21,14 +21,14 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from mnist_lit import __version__
-from mnist_lit.calibration import LEAST, SURE, default_threshold, fitted_temperature
 from mnist_lit.checkpoints import instantiate
 from mnist_lit.data import Batch, MNISTDataModule, scaled
 from mnist_lit.errors import InputError
+from mnist_lit.export.calibration import LEAST, SURE, default_threshold, fitted_temperature
 from mnist_lit.files import sha256, whole
-from mnist_lit.reader import Reader, open_session, refusal
-from mnist_lit.trained import Trained, answers, load_trained
-from mnist_lit.usage import CommandParser
+from mnist_lit.options import CommandParser
+from mnist_lit.reading.reader import Reader, open_session, refusal
+from mnist_lit.training.evaluation import Trained, answers, load_trained
 
 # Largest allowed differences between checkpoint and model.
 TOLERANCES = {"logit": 1e-4, "probability": 1e-4}

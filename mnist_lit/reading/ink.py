@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from mnist_lit import layout
 from mnist_lit.errors import InputError, TooLargeError, UnknownFormatError
-from mnist_lit.image_files import FORMATS, check_size, check_structure, opened, too_large
-from mnist_lit.paper import ink_on_paper, shrunk, stroke_width
-from mnist_lit.sheet import sheet_alone
+from mnist_lit.reading import layout
+from mnist_lit.reading.image_files import FORMATS, check_size, check_structure, opened, too_large
+from mnist_lit.reading.paper import ink_on_paper, shrunk, stroke_width
+from mnist_lit.reading.sheet import sheet_alone
 
 Box = tuple[int, int, int, int]
 Floats = NDArray[np.float32]

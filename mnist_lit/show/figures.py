@@ -11,7 +11,7 @@ from matplotlib.image import AxesImage
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from mnist_lit.judging import calibration_error, wilson_interval
+from mnist_lit.metrics import calibration_error, wilson_interval
 
 # The colour-blind tell these apart (Okabe and Ito, "Color Universal Design", 2008).
 BLUE, VERMILION = "#0072B2", "#D55E00"

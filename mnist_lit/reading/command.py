@@ -10,13 +10,13 @@ from typing import Any
 
 from PIL import Image
 
-from mnist_lit.drawing import draw
 from mnist_lit.errors import InputError
 from mnist_lit.files import pictures_in, refusals, whole
-from mnist_lit.image_files import FORMATS, opened
-from mnist_lit.ink import open_picture
-from mnist_lit.reader import Digit, Reader, Reading, document, percent
-from mnist_lit.usage import CommandParser
+from mnist_lit.options import CommandParser
+from mnist_lit.reading.drawing import draw
+from mnist_lit.reading.image_files import FORMATS, opened
+from mnist_lit.reading.ink import open_picture
+from mnist_lit.reading.reader import Digit, Reader, Reading, document, percent
 
 NO_DIGIT, UNREADABLE = 1, 2  # exit statuses
 

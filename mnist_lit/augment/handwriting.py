@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import affine_grid, grid_sample, interpolate, one_hot, pad
 
-from mnist_lit.no_digits import no_digits
-from mnist_lit.strokes import CENTRE, SIZE, between, columns, pixels, strokes
+from mnist_lit.augment.outliers import no_digits
+from mnist_lit.augment.strokes import CENTRE, SIZE, between, columns, pixels, strokes
 
 HALF = SIZE / 2
 

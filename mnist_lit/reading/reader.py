@@ -13,15 +13,17 @@ import onnxruntime  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from mnist_lit.errors import InputError
-from mnist_lit.ink import MOST_PIXELS, Box, Glyph, Source, find_lines, open_picture
+from mnist_lit.reading.ink import MOST_PIXELS, Box, Glyph, Source, find_lines, open_picture
 
-PACKAGED = Path(__file__).parent / "assets" / "digits.onnx"
+PACKAGED = Path(__file__).parent.parent / "assets" / "digits.onnx"
 
 MOST_MODEL = 512 * 2**20  # bytes of a model's file: 134 million weights
 CHECK_SECONDS = 30
 
 # The same modules as here, which need not lie in the working directory.
-CHECK = "import sys; sys.path[:] = sys.argv[1:]; from mnist_lit.onnx_check import main; main()"
+CHECK = (
+    "import sys; sys.path[:] = sys.argv[1:]; from mnist_lit.reading.onnx_check import main; main()"
+)
 
 # Glyphs. More are no faster, and a stranger's model is checked for each number up to it.
 AT_ONCE = 8
@@ -130,7 +132,7 @@ class Reader:
 
         Args:
             source: A file, its path or its contents, an image, or an array: whatever
-                :func:`~mnist_lit.ink.open_picture` opens.
+                :func:`~mnist_lit.reading.ink.open_picture` opens.
             most_pixels: That a file may promise.
 
         Raises:

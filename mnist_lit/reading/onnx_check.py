@@ -21,7 +21,7 @@ from onnx import NodeProto, TensorProto, TypeProto, defs, helper, numpy_helper, 
 from onnx.reference import ReferenceEvaluator
 
 from mnist_lit.errors import InputError
-from mnist_lit.reader import AT_ONCE, infer, open_session
+from mnist_lit.reading.reader import AT_ONCE, infer, open_session
 
 MOST_MEMORY = 4 * 2**30  # bytes of address space for this process
 

@@ -14,11 +14,11 @@ from torch.utils.data import Subset
 from mnist_lit.checkpoints import instantiate
 from mnist_lit.data import MNISTDataModule, scaled
 from mnist_lit.errors import InputError
-from mnist_lit.figures import digit_figure, digits_figure
 from mnist_lit.files import whole
-from mnist_lit.judging import worst_errors
-from mnist_lit.trained import answers, batches, load_trained, logits_of
-from mnist_lit.usage import CommandParser
+from mnist_lit.metrics import worst_errors
+from mnist_lit.options import CommandParser
+from mnist_lit.show.figures import digit_figure, digits_figure
+from mnist_lit.training.evaluation import answers, batches, load_trained, logits_of
 
 NO_DISPLAY = "No display here: --output FILE.png writes the picture."
 MOST = 100  # more digits in one picture would be too small to look at

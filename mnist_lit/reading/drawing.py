@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from mnist_lit.reader import Digit, Reading, percent
+from mnist_lit.reading.reader import Digit, Reading, percent
 
 # As in figures.py: the colour-blind tell these apart. Orange is what is doubtful.
 BLUE, VERMILION = "#0072B2", "#D55E00"

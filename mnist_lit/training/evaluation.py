@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from mnist_lit import runs
 from mnist_lit.checkpoints import load_checkpoint, recorded_settings
 from mnist_lit.data import Batch, scaled
 from mnist_lit.module import DigitClassifier
+from mnist_lit.runs import directories as runs
 
 
 @dataclass(frozen=True)

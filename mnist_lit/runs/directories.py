@@ -19,7 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 from mnist_lit.checkpoints import load_checkpoint
 from mnist_lit.errors import InputError
 from mnist_lit.files import refusals, remove_partials, whole
-from mnist_lit.run_files import LOCK, begun, best_of_study, by_age, is_run, run_directories
+from mnist_lit.runs.files import LOCK, begun, best_of_study, by_age, is_run, run_directories
 
 LOG_DIR = "lightning_logs"
 

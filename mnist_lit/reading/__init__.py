@@ -1,0 +1,1 @@
+"""From a picture to digits, on ONNX Runtime, without torch."""

@@ -1,0 +1,1 @@
+"""Run directories on disk: found, read and compared, without torch."""

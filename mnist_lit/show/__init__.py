@@ -1,0 +1,1 @@
+"""Digits and results as figures."""
