@@ -20,8 +20,8 @@ from lightning.pytorch.loops.optimization.automatic import Closure
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.flop_counter import FlopCounterMode
 
-from mnist_lit import cli
 from mnist_lit.data import MNISTDataModule
+from mnist_lit.training import command
 
 WARM_UP = 50  # batches
 SIDE = 2048  # of the matrices: 17 GFLOP a product
@@ -129,7 +129,7 @@ def train(configs: list[str], directory: str, stretch: Stretch) -> Stretch:
     args += ["--trainer.limit_train_batches", str(stretch.warm_up + stretch.batches)]
     args += ["--trainer.limit_val_batches", "1", "--data.data_dir", f"{directory}/data"]
     with redirect_stdout(io.StringIO()):
-        cli.main([*args, "--trainer.default_root_dir", directory], [stretch])
+        command.main([*args, "--trainer.default_root_dir", directory], [stretch])
     return stretch
 
 

@@ -37,9 +37,9 @@ from torch.utils.data import DataLoader, Subset
 from torchvision.datasets import MNIST
 from torchvision.transforms import ToTensor
 
-from mnist_lit import cli
 from mnist_lit.data import MNISTDataModule
 from mnist_lit.networks import TutorialCNN
+from mnist_lit.training import command
 
 BATCH = 64
 BARS = {
@@ -91,7 +91,7 @@ def trainer(data: MNISTDataModule, *configs: str) -> float:
     args += ["--data.data_dir", data.data_dir, "--data.val_size", str(data.val_size)]
     args += ["--trainer.limit_val_batches", "10"]  # 5,000 images, all unless there is --images
     with TemporaryDirectory() as directory, redirect_stdout(io.StringIO()):
-        cli.main([*args, "--trainer.default_root_dir", directory])
+        command.main([*args, "--trainer.default_root_dir", directory])
     return EpochClock.seconds
 
 

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision.datasets import MNIST
 
-from mnist_lit.data import unpack
+from mnist_lit.assets import unpack
 from mnist_lit.files import sha256
 from mnist_lit.reading.reader import PACKAGED, Reader
 from mnist_lit.training.evaluation import load_trained

@@ -14,12 +14,12 @@ from typing import Any
 
 # What a stage ends with: a class, where it lies, and the method that is called next.
 ENDS = {
-    "options": ("mnist_lit.cli.DigitsCLI", "instantiate_classes"),
-    "network and trainer": ("mnist_lit.cli.DigitsCLI", "fit"),
+    "options": ("mnist_lit.training.command.RunCLI", "instantiate_classes"),
+    "network and trainer": ("mnist_lit.training.command.RunCLI", "fit"),
     "run directory, loggers": ("mnist_lit.data.MNISTDataModule", "prepare_data"),
     "data": ("mnist_lit.module.DigitClassifier", "configure_optimizers"),
     "first validation, loops": ("mnist_lit.module.DigitClassifier", "training_step"),
-    "first step": ("mnist_lit.training.callbacks.EpochLines", "on_train_batch_end"),
+    "first step": ("mnist_lit.training.progress.EpochLines", "on_train_batch_end"),
 }
 
 
@@ -47,7 +47,7 @@ def main() -> None:
     import_module("lightning.pytorch.cli")
     import_module("torchvision")
     note("Lightning, torch, torchvision")
-    cli = import_module("mnist_lit.cli")
+    cli = import_module("mnist_lit.training.command")
     gc.freeze()
     gc.enable()
     for stage, (path, method) in ENDS.items():

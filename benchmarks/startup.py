@@ -92,7 +92,7 @@ def main() -> None:
             "fit, 200 batches": [*fit, *short],
             "stages": [f"{ROOT}/benchmarks/stages.py", *fit[3:]],
         }
-        start(["-c", "from mnist_lit.data import *; unpack(Path('data'))"])
+        start(["-c", "from mnist_lit.assets import *; unpack(Path('data'))"])
         rounds = [
             {name: start(args) for name, args in commands.items()}
             for _ in range(options.repeats + 1)

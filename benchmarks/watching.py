@@ -22,18 +22,17 @@ from typing import Any
 
 from common import ROOT, SPREAD, footer, spread, table
 
-from mnist_lit import cli
-from mnist_lit.module import DigitClassifier
-from mnist_lit.training.callbacks import EpochLines, Throughput
+from mnist_lit import module
+from mnist_lit.training import command
+from mnist_lit.training.progress import EpochLines, GradientNorm, Throughput
 from mnist_lit.training.run_record import RunRecord
-from mnist_lit.training.tensorboard import FitPictures
 
 BAR = 5  # % of an epoch
-WATCHERS: list[tuple[str, type, str]] = [
-    ("pictures and curves", FitPictures, "on_validation_end"),
+WATCHERS: list[tuple[str, object, str]] = [
+    ("pictures and curves", command, "draw_validation"),
     ("state of the run", RunRecord, "on_train_epoch_end"),
-    ("gradient norm", DigitClassifier, "on_before_optimizer_step"),
-    ("judgement", DigitClassifier, "_judge"),
+    ("gradient norm", GradientNorm, "on_before_optimizer_step"),
+    ("evaluation", module, "evaluate"),
     ("images per second", Throughput, "on_train_batch_end"),
 ]
 
@@ -71,7 +70,7 @@ def main() -> None:
     args += ["--trainer.max_epochs", str(options.epochs)]
     with TemporaryDirectory() as directory, redirect_stdout(io.StringIO()):
         place = ["--data.data_dir", f"{directory}/data", "--trainer.default_root_dir", directory]
-        cli.main([*args, *place])
+        command.main([*args, *place])
 
     epochs = [end - start for start, end in pairwise(starts)]
     shares = {

@@ -11,11 +11,11 @@ from mnist_lit import __version__
 from mnist_lit.errors import InputError, exit_status, open_standard_streams
 
 COMMANDS = {
-    "fit": ("mnist_lit.cli", "train a network"),
-    "validate": ("mnist_lit.cli", "judge a checkpoint on the validation images"),
-    "test": ("mnist_lit.cli", "judge a checkpoint on the 10,000 test images"),
+    "fit": ("mnist_lit.training.command", "train a network"),
+    "validate": ("mnist_lit.training.command", "judge a checkpoint on the validation images"),
+    "test": ("mnist_lit.training.command", "judge a checkpoint on the 10,000 test images"),
     "predict": (
-        "mnist_lit.cli",
+        "mnist_lit.training.command",
         "write a checkpoint's predictions: test images, or a folder",
     ),
     "sweep": ("mnist_lit.sweep.command", "search for good settings"),

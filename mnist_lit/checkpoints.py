@@ -14,13 +14,13 @@ from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 import yaml
 from jsonargparse import ArgumentParser
 from lightning.fabric.plugins import ClusterEnvironment
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.accelerators import Accelerator
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import CheckpointIO, LayerSync, Precision
@@ -69,6 +69,8 @@ EXPECTED: dict[str, type] = {
 
 MAX_VALUES = 10_000  # in the settings; a real run has about a hundred
 MAX_LENGTH = 1_000  # of a text among them
+
+TRAINING_ONLY = ("augmentation", "optimizer", "scheduler")  # arguments not needed to evaluate
 
 UNRECORDED = "(...)"  # ends the name of what was given as an object and cannot be rebuilt
 
@@ -456,3 +458,71 @@ class Unrecorded(nn.Module):
             f"The checkpoint does not record its {self.name}, which was given as an object.",
             f"Give it when loading: load_from_checkpoint(path, {self.name}=...)",
         )
+
+
+class CheckpointModule(LightningModule):
+    """A LightningModule whose checkpoints load by themselves, and may come from anyone."""
+
+    def describe(self, **hyperparameters: Any) -> None:
+        """Record the hyperparameters in primitives, so that every checkpoint loads by itself."""
+        described = {name: describe(value) for name, value in hyperparameters.items()}
+        self.save_hyperparameters(described, logger=False)
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]  # files only, and nothing but weights
+        cls,
+        checkpoint_path: str | Path,
+        map_location: torch.device | str = "cpu",
+        weights_only: bool | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Load a model from a checkpoint, which may come from anyone.
+
+        A checkpoint names the classes that it was trained with; they are imported if they belong
+        to torch, torchvision, Lightning or this package, lie in the working directory, or have
+        been imported before.
+
+        Args:
+            checkpoint_path: The file.
+            map_location: The device of the model.
+            weights_only: Whatever it is, only tensors and primitives are loaded.
+            kwargs: Arguments of the constructor that replace the recorded ones.
+
+        Raises:
+            InputError: If the file is damaged, names other code, or does not fit its network.
+        """
+        path = Path(checkpoint_path)
+        checkpoint = load_checkpoint(path)
+        recorded = checkpoint[cls.CHECKPOINT_HYPER_PARAMS_KEY]
+        given = {
+            name: Unrecorded(name)
+            for name in TRAINING_ONLY
+            if str(recorded.get(name)).endswith(UNRECORDED)
+        } | kwargs
+        settings = recorded_settings(checkpoint, path, sections=["model"], without=given)["model"]
+        verify_weights(cls, settings, checkpoint, path, **given)
+        model = instantiate(cls, settings, **given)
+        model.on_load_checkpoint(checkpoint)
+        model.load_state_dict(checkpoint["state_dict"])
+        return model.to(map_location)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the recorded hyperparameters, and drop the weights of what is not built."""
+        self.describe(**checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY])
+        for name in list(checkpoint["state_dict"]):
+            if getattr(self, name.partition(".")[0], None) is None:
+                del checkpoint["state_dict"][name]
+
+    def on_fit_start(self) -> None:
+        """Refuse to train what no checkpoint could be loaded of.
+
+        Raises:
+            InputError: If the arguments of the network cannot be recorded.
+        """
+        network = self.hparams["network"]
+        if isinstance(network, str) and self.trainer.checkpoint_callbacks:
+            raise InputError(
+                f"No checkpoint of {network} could be loaded: its arguments are not known.",
+                "Keep each in an attribute of the same name, as self.width = width, in a class "
+                "that can be imported.",
+            )

@@ -72,3 +72,10 @@ def exit_status(program: Callable[[], int | None]) -> int:
         what = f"error: {error.filename or 'The output'} cannot be written: {error.strerror}."
         print(what, "Make room, or send it elsewhere.", sep="\n", file=sys.stderr)
         return 2
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, as a sentence; its type if it has none."""
+    lines = str(error).strip().splitlines()
+    line = " ".join(lines[0].split()) if lines else type(error).__name__
+    return f"{line.rstrip('.')}."

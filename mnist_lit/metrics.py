@@ -1,23 +1,44 @@
-"""What a network's answers are worth: accuracy, calibration, and each error by its image."""
+"""Evaluation: every image's logits, gathered from all processes, and the scores they add up to."""
 
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 from torchmetrics import Metric
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 from torchmetrics.utilities import dim_zero_cat
 
-# What a judgement has one number of, so that it makes a curve.
-SCALARS = ("loss", "accuracy", "calibration_error", "brier_score")
+SCALARS = ("loss", "accuracy", "calibration_error", "brier_score")  # scores that are one number
 
 
-class Answers(Metric):
-    """Keeps the index, label and logits of every image, and gathers those of all processes.
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What a validation or test found; all tensors are on the CPU, in the order of the images.
 
-    What is computed from them does not depend on the batch size or the number of processes.
+    Args:
+        indices: ``int64 (n,)``, places of the images in their data set.
+        labels: ``int64 (n,)`` in 0..9.
+        logits: ``float32 (n, 10)``.
+        scores: ``images`` and ``errors``, counts; ``accuracy`` in [0, 1] and its 95 % interval
+            ``accuracy_interval``; ``loss``, the mean negative log-likelihood in nats;
+            ``calibration_error`` in [0, 1]; ``brier_score`` in [0, 2], summed over the digits
+            (Brier, "Verification of forecasts expressed in terms of probability", 1950);
+            ``accuracy_by_digit``, which is the recall, and ``precision_by_digit``, None where
+            undefined; ``confusion``, counts with a row for each true digit; ``wrong``, the
+            indices of the errors.
     """
+
+    indices: Tensor
+    labels: Tensor
+    logits: Tensor
+    scores: dict[str, Any]
+
+
+class Outputs(Metric):
+    """Collects labels and logits of all images, so that scores depend on no batch or process."""
 
     full_state_update = False
     indices: list[Tensor]
@@ -30,16 +51,11 @@ class Answers(Metric):
         for state in ("indices", "labels", "logits"):
             self.add_state(state, default=[], dist_reduce_fx="cat")
 
-    def update(self, indices: Tensor, labels: Tensor, logits: Tensor) -> None:
-        """Add a batch.
-
-        Args:
-            indices: ``int64 (n,)``, the images' places in their data set.
-            labels: ``int64 (n,)`` in 0..9.
-            logits: ``float32 (n, 10)``.
-        """
+    def update(self, labels: Tensor, logits: Tensor, rank: int = 0, world_size: int = 1) -> None:
+        """Add a batch, ``(n,)`` and ``(n, 10)``, of images that the processes take in turn."""
+        places = torch.arange(self.seen, self.seen + len(labels), device=labels.device)
         self.seen += len(labels)
-        self.indices.append(indices)
+        self.indices.append(places * world_size + rank)
         self.labels.append(labels)
         self.logits.append(logits)
 
@@ -54,57 +70,33 @@ class Answers(Metric):
         return indices, dim_zero_cat(self.labels)[order], dim_zero_cat(self.logits)[order]
 
 
-def judge(indices: Tensor, labels: Tensor, logits: Tensor) -> dict[str, Any]:
-    """Measure what answers are worth.
-
-    Args:
-        indices: ``int64 (n,)``, by which errors are named.
-        labels: ``int64 (n,)`` in 0..9.
-        logits: ``float32 (n, 10)``.
-
-    Returns:
-        ``images`` and ``errors``, counts; ``accuracy`` in [0, 1] and ``accuracy_interval``, its
-        95 % interval; ``loss``, the mean negative log-likelihood in nats; ``calibration_error`` in
-        [0, 1]; ``brier_score`` in [0, 2], summed over the digits (Brier, "Verification of forecasts
-        expressed in terms of probability", 1950); ``accuracy_by_digit``, which is the recall, and
-        ``precision_by_digit``, ``None`` where there is nothing to divide by; ``confusion``, counts
-        with a row for each true digit; ``wrong``, the indices of the errors.
-    """
-    logits = logits.double()
-    probabilities, predictions = logits.softmax(dim=1), logits.argmax(dim=1)
+def evaluate(indices: Tensor, labels: Tensor, logits: Tensor) -> Evaluation:
+    """Score logits ``(n, 10)`` against labels ``(n,)``, in double precision."""
+    # torchmetrics squeezes what has one element.
+    indices, labels, logits = indices.reshape(-1).cpu(), labels.reshape(-1).cpu(), logits.cpu()
+    probabilities, predictions = logits.double().softmax(dim=1), logits.argmax(dim=1)
     confusion = multiclass_confusion_matrix(predictions, labels, 10)
-    images, right = len(labels), confusion.diag()
-    accuracy = right.sum().double() / images
+    images, correct = len(labels), confusion.diag()
+    accuracy = correct.sum().double() / images
     squares = (probabilities - one_hot(labels, 10)).square().sum(dim=1)
-    return {
+    scores = {
         "images": images,
-        "errors": images - int(right.sum()),
+        "errors": images - int(correct.sum()),
         "accuracy": accuracy.item(),
         "accuracy_interval": [end.item() for end in wilson_interval(accuracy, images)],
-        "loss": cross_entropy(logits, labels).item(),
+        "loss": cross_entropy(logits.double(), labels).item(),
         "calibration_error": calibration_error(probabilities, labels),
         "brier_score": squares.mean().item(),
-        "accuracy_by_digit": _shares(right, confusion.sum(dim=1)),
-        "precision_by_digit": _shares(right, confusion.sum(dim=0)),
+        "accuracy_by_digit": _shares(correct, confusion.sum(dim=1)),
+        "precision_by_digit": _shares(correct, confusion.sum(dim=0)),
         "confusion": confusion.tolist(),
         "wrong": indices[predictions != labels].tolist(),
     }
-
-
-def worst_errors(labels: Tensor, logits: Tensor) -> Tensor:
-    """Give the places of the images that are read wrong, the highest loss first.
-
-    Args:
-        labels: ``int64 (n,)`` in 0..9.
-        logits: ``float32 (n, 10)``.
-    """
-    losses = cross_entropy(logits, labels, reduction="none")
-    wrong = (logits.argmax(dim=1) != labels).nonzero().flatten()
-    return wrong[losses[wrong].argsort(descending=True)]
+    return Evaluation(indices, labels, logits, scores)
 
 
 def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:
-    """The expected calibration error: how far confidence and accuracy lie apart, on average.
+    """The expected calibration error: the mean distance of confidence and accuracy.
 
     Guo et al., "On calibration of modern neural networks", 2017, with bins of equal width.
 
@@ -118,8 +110,7 @@ def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> 
     """
     if probabilities.isnan().any():
         return float("nan")
-    # Not by torchmetrics: it computes in single precision, and gives a confidence of exactly 1 a
-    # bin of its own.
+    # torchmetrics computes in single precision, and gives a confidence of exactly 1 its own bin.
     confidences, predictions = probabilities.double().max(dim=1)
     excess = confidences - predictions.eq(labels).double()
     places = (confidences * bins).long().clamp(max=bins - 1)
@@ -127,25 +118,16 @@ def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> 
 
 
 def wilson_interval(share: Tensor, n: Tensor | int) -> tuple[Tensor, Tensor]:
-    """The 95 % score interval of a share, which has a width even where all or none are right.
+    """The 95 % score interval of shares in [0, 1] of ``n`` trials, as lower and upper ends.
 
     Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
-
-    Args:
-        share: In [0, 1], of any shape.
-        n: Number of trials, at least 1.
-
-    Returns:
-        Lower and upper ends in [0, 1], of the shape of ``share``.
     """
     z = NormalDist().inv_cdf(0.975)
-    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    center = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z * (share * (1 - share) / n + z**2 / (4 * n**2)).sqrt() / (1 + z**2 / n)
-    return (centre - half).clamp(min=0), (centre + half).clamp(max=1)
+    return (center - half).clamp(min=0), (center + half).clamp(max=1)
 
 
-def _shares(parts: Tensor, wholes: Tensor) -> list[float | None]:
-    return [
-        part / whole if whole else None
-        for part, whole in zip(parts.tolist(), wholes.tolist(), strict=True)
-    ]
+def _shares(parts: Tensor, totals: Tensor) -> list[float | None]:
+    pairs = zip(parts.tolist(), totals.tolist(), strict=True)
+    return [part / total if total else None for part, total in pairs]

@@ -1,44 +1,34 @@
-"""DigitClassifier: a network with its loss, metrics and optimiser, as a LightningModule."""
+"""DigitClassifier: a network with its loss, metrics and optimizer, as a LightningModule."""
 
-import random
 from collections.abc import Callable, Iterable
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal
 
-import numpy as np
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from mnist_lit.checkpoints import (
-    UNRECORDED,
-    Unrecorded,
-    describe,
-    instantiate,
-    load_checkpoint,
-    recorded_settings,
-    verify_weights,
-)
+from mnist_lit.augment import apply
+from mnist_lit.checkpoints import CheckpointModule
 from mnist_lit.data import Batch
-from mnist_lit.errors import InputError
-from mnist_lit.metrics import SCALARS, Answers, judge
+from mnist_lit.errors import InputError, first_line
+from mnist_lit.metrics import SCALARS, Evaluation, Outputs, evaluate
 from mnist_lit.networks import TutorialCNN
-from mnist_lit.options import first_line
 
 # What torch's schedules call the number of steps after which they end.
 SCHEDULE_LENGTHS = ("total_steps", "T_max", "total_iters")
 
+# Called with the module, ``val`` or ``test``, and what was found.
+Observer = Callable[["DigitClassifier", str, Evaluation], None]
 
-class DigitClassifier(LightningModule):
-    """Trains and judges a network that tells the ten digits apart.
+
+class DigitClassifier(CheckpointModule):
+    """Trains and evaluates a network that tells the ten digits apart.
 
     The training loss is cross-entropy with the given weights and smoothing; validation and test
     report the plain mean cross-entropy, the negative log-likelihood in nats, so that runs compare.
@@ -47,10 +37,10 @@ class DigitClassifier(LightningModule):
         network: From ``float32 (n, 1, 28, 28)`` in [0, 1] to ``(n, 10)`` logits; the tutorial's
             network if none is given.
         augmentation: From a training batch on the device, images and labels, to images and
-            targets, which are labels or probabilities, as torchvision's v2 transforms do. Pictures
-            that are no digits may follow the digits.
+            targets, which are labels or probabilities, as torchvision's v2 transforms do. Images
+            that are not digits may follow the digits.
         optimizer: Called with the parameters.
-        scheduler: Called with the optimiser. Its total_steps, T_max or total_iters, if null or -1,
+        scheduler: Called with the optimizer. Its total_steps, T_max or total_iters, if null or -1,
             becomes the length of the training.
         scheduler_interval: Whether the schedule advances every step or every epoch.
         class_weights: Ten factors of the digits' training losses; all equal if none are given. As
@@ -59,6 +49,9 @@ class DigitClassifier(LightningModule):
         label_smoothing: In [0, 1): share of the target spread evenly over the ten digits
             (Szegedy et al., "Rethinking the Inception architecture", 2016).
         compile: Whether fit compiles the network with ``torch.compile``; for GPUs.
+
+    Attributes:
+        observers: Called with the results of each validation and test.
 
     Raises:
         InputError: If the weights or the smoothing are out of range.
@@ -104,63 +97,9 @@ class DigitClassifier(LightningModule):
             prefix="train/",
             postfix="_epoch",
         )
-        # Indices, labels and logits of the latest validation or test, and what they are worth.
-        self.answers: tuple[Tensor, ...] = ()
-        self.judgement: dict[str, Any] = {}
-        self._answers = Answers()
+        self.observers: list[Observer] = []
+        self._outputs = Outputs()
         self._unlogged: list[tuple[Tensor, Tensor, Tensor]] = []  # of the steps since the last log
-        self._seed = 0
-
-    def describe(self, **hyperparameters: Any) -> None:
-        """Record the hyperparameters in primitives, so that every checkpoint loads by itself."""
-        described = {name: describe(value) for name, value in hyperparameters.items()}
-        self.save_hyperparameters(described, logger=False)
-
-    @classmethod
-    def load_from_checkpoint(  # type: ignore[override]  # files only, and nothing but weights
-        cls,
-        checkpoint_path: str | Path,
-        map_location: torch.device | str = "cpu",
-        weights_only: bool | None = None,
-        **kwargs: Any,
-    ) -> Self:
-        """Load a model from a checkpoint, which may come from anyone.
-
-        A checkpoint names the classes that it was trained with; they are imported if they belong
-        to torch, torchvision, Lightning or this package, lie in the working directory, or have
-        been imported before.
-
-        Args:
-            checkpoint_path: The file.
-            map_location: The device of the model.
-            weights_only: Whatever it is, only tensors and primitives are loaded.
-            kwargs: Arguments of the constructor that replace the recorded ones.
-
-        Raises:
-            InputError: If the file is damaged, names other code, or does not fit its network.
-        """
-        path = Path(checkpoint_path)
-        checkpoint = load_checkpoint(path)
-        recorded = checkpoint[cls.CHECKPOINT_HYPER_PARAMS_KEY]
-        given = {
-            name: Unrecorded(name)
-            for name in ("augmentation", "optimizer", "scheduler")
-            if str(recorded.get(name)).endswith(UNRECORDED)
-        } | kwargs
-        settings = recorded_settings(checkpoint, path, sections=["model"], without=given)["model"]
-        verify_weights(cls, settings, checkpoint, path, **given)
-        model = instantiate(cls, settings, **given)
-        model.on_load_checkpoint(checkpoint)
-        model.load_state_dict(checkpoint["state_dict"])
-        return model.to(map_location)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the description in the checkpoint, and leave out an augmentation not needed."""
-        self.describe(**checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY])
-        if self.augmentation is None:
-            for name in list(checkpoint["state_dict"]):
-                if name.startswith("augmentation."):
-                    del checkpoint["state_dict"][name]
 
     def forward(self, images: Tensor) -> Tensor:
         """Give ``float32 (n, 10)`` logits for ``float32 (n, 1, 28, 28)`` images in [0, 1].
@@ -186,25 +125,8 @@ class DigitClassifier(LightningModule):
         return logits.float()
 
     def on_fit_start(self) -> None:
-        """Note the seed of the run, the first process's on all.
-
-        Raises:
-            InputError: If class weights would have no effect, or checkpoints could not be loaded.
-        """
-        network = self.hparams["network"]
-        if isinstance(network, str) and self.trainer.checkpoint_callbacks:
-            raise InputError(
-                f"No checkpoint of {network} could be loaded: it does not tell its arguments.",
-                "Keep each in an attribute of its name, self.width = width, in a class that can "
-                "be imported.",
-            )
-        datamodule = getattr(self.trainer, "datamodule", None)
-        if self.loss.weight is not None and getattr(datamodule, "batch_size", None) == 1:
-            raise InputError(
-                "model.class_weights has no effect with data.batch_size 1.",
-                "Leave it out, or choose a larger batch.",
-            )
-        self._seed = self.trainer.strategy.broadcast(torch.initial_seed())
+        """Compile the network if that is wanted."""
+        super().on_fit_start()
         if self.compiles:
             self.network.compile()  # in place: the names of the weights stay as they are
 
@@ -212,67 +134,43 @@ class DigitClassifier(LightningModule):
         self.loss.float()  # as the logits are: a precision such as bf16-true converts its weights
 
     def on_train_epoch_start(self) -> None:
-        """Make the epoch's randomness a function of seed, epoch and rank, also when resumed.
-
-        That of torch, and of NumPy and Python, which an augmentation may use.
-        """
-        entropy = np.random.SeedSequence([self._seed, self.current_epoch, self.global_rank])
-        for_torch, for_python, *for_numpy = entropy.generate_state(4, np.uint64).tolist()
-        torch.manual_seed(for_torch)
-        random.seed(for_python)
-        np.random.seed(np.array(for_numpy, np.uint64).view(np.uint32))
         self._unlogged.clear()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, labels = batch
         targets = labels
         if self.augmentation is not None:
-            images, targets = _augmented(self.augmentation, images, labels)
+            images, targets = apply(self.augmentation, images, labels)
         logits = self(images)
         # Logging and metrics cost more than a tenth of a step: they take many steps at once.
         self._unlogged.append((logits.detach(), targets, labels))
-        if self._steps_after(batch_idx) and self._logs_this_step():
+        if self._logs_after(batch_idx):
             self._log_training(on_step=True, on_epoch=False)
         loss: Tensor = self.loss(logits, targets)
         return loss
 
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Log the gradients' norm before they are clipped, as often as the training loss."""
-        if self._logs_this_step() or self.trainer.is_last_batch:
-            gradients = [each.grad for each in self.parameters() if each.grad is not None]
-            self._gradient_norm = get_total_norm(gradients) / self._gradient_scale(optimizer)
-        if self._logs_this_step():
-            self.log("train/gradient_norm", self._gradient_norm)
-
-    def _gradient_scale(self, optimizer: Optimizer) -> float:
-        """The factor that 16-mixed puts on gradients; a fused optimizer removes it in its step."""
-        scaler = self.trainer.scaler
-        return scaler.get_scale() if scaler and optimizer.defaults.get("fused") else 1.0
-
     def on_train_epoch_end(self) -> None:
         if self._unlogged:
             self._log_training(on_step=False, on_epoch=True)
-            if self.trainer.is_last_batch:
-                self.log("train/gradient_norm", self._gradient_norm)
         self.log_dict(self.train_metrics)
 
     def on_validation_epoch_start(self) -> None:
-        self._answers.reset()
+        self._outputs.reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._answer(batch)
+        self._collect(batch)
 
     def on_validation_epoch_end(self) -> None:
-        self._judge("val")
+        self._evaluate("val")
 
     def on_test_epoch_start(self) -> None:
-        self._answers.reset()
+        self._outputs.reset()
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._answer(batch)
+        self._collect(batch)
 
     def on_test_epoch_end(self) -> None:
-        self._judge("test")
+        self._evaluate("test")
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Give label, prediction, its probability and the loss of each image, all ``(n,)``."""
@@ -287,7 +185,7 @@ class DigitClassifier(LightningModule):
         }
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Make the optimiser and its schedule.
+        """Create the optimizer and its schedule.
 
         Raises:
             InputError: If torch refuses their arguments.
@@ -325,20 +223,20 @@ class DigitClassifier(LightningModule):
             )
         return partial(scheduler, **dict.fromkeys(unset, length))
 
-    def _steps_after(self, batch_idx: int) -> bool:
+    def _logs_after(self, batch_idx: int) -> bool:
+        """Whether this batch completes an optimizer step that is logged."""
+        interval: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set late
+        if interval <= 0 or (self.global_step + 1) % interval:
+            return False
         accumulated = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
         return accumulated or self.trainer.is_last_batch
-
-    def _logs_this_step(self) -> bool:
-        interval: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set late
-        return interval > 0 and (self.global_step + 1) % interval == 0
 
     def _log_training(self, *, on_step: bool, on_epoch: bool) -> None:
         logits, targets, labels = (torch.cat(parts) for parts in zip(*self._unlogged, strict=True))
         digits = torch.cat([steps_logits[: len(of)] for steps_logits, _, of in self._unlogged])
         self._unlogged.clear()
         loss = self.loss(logits, targets)
-        # Over the epoch each image counts by what it counts in this mean: the weight of its label.
+        # In the epoch's mean each image counts as in this one: by the weight of its label.
         by_label = None if targets.is_floating_point() else self.loss.weight
         weight = len(targets) if by_label is None else by_label[targets].sum()
         latest = self.train_metrics(preds=digits, target=labels, value=loss, weight=weight)
@@ -346,46 +244,23 @@ class DigitClassifier(LightningModule):
         # The devices have as many images each, so the mean of their means is that of all.
         self.log_dict(scalars, on_step=on_step, on_epoch=on_epoch, prog_bar=True, sync_dist=True)
 
-    def _answer(self, batch: Batch) -> None:
+    def _collect(self, batch: Batch) -> None:
         images, labels = batch
-        logits = self(images)
         # The devices take the images in turn (UnrepeatedDistributedSampler).
-        seen = self._answers.seen
-        places = torch.arange(seen, seen + len(labels), device=labels.device)
-        indices = places * self.trainer.world_size + self.trainer.global_rank
-        self._answers.update(indices, labels, logits)
+        rank, world_size = self.trainer.global_rank, self.trainer.world_size
+        self._outputs.update(labels, self(images), rank, world_size)
 
-    def _judge(self, split: str) -> None:
-        # All processes have all answers, so their figures need no averaging.
-        indices, labels, logits = self._answers.compute()
-        # torchmetrics squeezes what has one element.
-        self.answers = (indices.reshape(-1).cpu(), labels.reshape(-1).cpu(), logits.cpu())
-        self.judgement = judge(*self.answers)
-        # In double precision, as a plain number would be rounded to single.
-        scalars = {name: torch.tensor(self.judgement[name], dtype=torch.double) for name in SCALARS}
-        self.log_dict({f"{split}/{name}": value for name, value in scalars.items()})
-
-
-def _augmented(augmentation: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    name = type(augmentation).__name__
-    contract = (
-        "Let it take float images (n, 1, 28, 28) and labels (n,), and give both; the labels "
-        "may become probabilities (n, 10)."
-    )
-    try:
-        images, targets = augmentation(images, labels)
-        given = [(tuple(each.shape), each.dtype) for each in (images, targets)]
-    except torch.OutOfMemoryError:
-        raise
-    except (AttributeError, RuntimeError, TypeError, ValueError) as error:
-        raise InputError(f"The augmentation {name} fails: {first_line(error)}", contract) from error
-    n = len(images)
-    if given[0] != ((n, 1, 28, 28), torch.float32) or given[1] not in (
-        ((n,), torch.int64),
-        ((n, 10), torch.float32),
-    ):
-        raise InputError(f"The augmentation {name} gives {given}.", contract)
-    return images, targets
+    def _evaluate(self, split: str) -> None:
+        # Every process has the outputs of all, so the scores need no averaging.
+        evaluation = evaluate(*self._outputs.compute())
+        # In double precision: a plain number would be rounded to single.
+        scores = {
+            name: torch.tensor(evaluation.scores[name], dtype=torch.double) for name in SCALARS
+        }
+        self.log_dict({f"{split}/{name}": score for name, score in scores.items()})
+        if not self.trainer.sanity_checking:
+            for observer in self.observers:
+                observer(self, split, evaluation)
 
 
 def _training_loss(

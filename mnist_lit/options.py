@@ -64,13 +64,6 @@ def explain(message: str, keys: Iterable[str], command: str) -> tuple[str, str]:
     return f"{where}: {detail}", see_help
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, as a sentence; its type if it has none."""
-    lines = str(error).strip().splitlines()
-    line = " ".join(lines[0].split()) if lines else type(error).__name__
-    return f"{line.rstrip('.')}."
-
-
 def _detail(text: str) -> str:
     lines = [line.strip(" -") for line in text.splitlines()]
     said = [

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from mnist_lit.__main__ import main
-from mnist_lit.data import unpack
+from mnist_lit.assets import unpack
 
 # The suite runs in two processes on two cores: more threads would only wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"

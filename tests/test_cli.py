@@ -23,7 +23,7 @@ from mnist_lit.data import MNISTDataModule
 from mnist_lit.metrics import SCALARS
 from mnist_lit.module import DigitClassifier
 from mnist_lit.networks import TutorialCNN
-from mnist_lit.training.callbacks import waited_for_processor
+from mnist_lit.training.progress import waited_for_processor
 from tests.conftest import CONFIGS, OWN_NETWORK, SMALL, weights
 
 LONG = "x" * 300  # more than a file's name may have
@@ -528,7 +528,12 @@ def test_a_checkpoint_with_code_in_it_is_refused_and_nothing_runs(mnist_lit, tmp
         ),
         (["--model.scheduler=OneCycleLR"], "model.scheduler: the following arguments are re", ""),
         (["--trainer.max_epochs=x"], "trainer.max_epochs: expected int, got x.", "--help"),
-        (["--data.batch_size=0"], "data.batch_size is 0.", "Give a number from 1 to 60,000."),
+        (
+            [f"--model.class_weights={[2.0] * 10}", "--data.batch_size=1"],
+            "model.class_weights has no effect with data.batch_size 1.",
+            "choose a larger batch",
+        ),
+        (["--data.batch_size=0"], "data.batch_size: ", ""),
         (["--model.optimizer.lr=-1"], "Optimizer and schedule cannot be created: Invalid", ""),
         (["--trainer.accelerator=gpu"], "No supported gpu backend found!", "--help"),
         (["--ckpt_path=gone.ckpt"], "There is no checkpoint gone.ckpt.", ""),
@@ -598,7 +603,7 @@ def test_an_epoch_that_waited_for_the_processor_says_so_once(
 ):
     clock = itertools.count()
     monkeypatch.setattr(
-        "mnist_lit.training.callbacks.waited_for_processor", lambda: waited * next(clock)
+        "mnist_lit.training.progress.waited_for_processor", lambda: waited * next(clock)
     )
     outcome = mnist_lit("fit", f"--config={run / 'config.yaml'}")
     said = re.findall(

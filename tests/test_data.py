@@ -11,8 +11,9 @@ from lightning.pytorch import seed_everything
 from torchvision.datasets import MNIST
 from torchvision.datasets.utils import check_integrity
 
-from mnist_lit import data
-from mnist_lit.data import ASSETS, RAW_MD5, DigitDataset, MNISTDataModule, unpack
+from mnist_lit import assets
+from mnist_lit.assets import ASSETS, RAW_MD5, unpack
+from mnist_lit.data import DigitDataset, MNISTDataModule
 from mnist_lit.errors import InputError
 
 TRAIN_IMAGES = "train-images-idx3-ubyte"
@@ -77,7 +78,7 @@ def test_a_damaged_raw_file_is_named_and_restored(own_dir, caplog, damage):
 
 
 def test_a_complete_directory_is_never_written_to(own_dir, monkeypatch):
-    monkeypatch.setattr(data, "FileLock", None)  # a read-only directory has no room for a lock
+    monkeypatch.setattr(assets, "FileLock", None)  # a read-only directory has no room for a lock
     before = {path: path.stat().st_mtime_ns for path in own_dir.rglob("*")}
     unpack(own_dir)
     assert {path: path.stat().st_mtime_ns for path in own_dir.rglob("*")} == before
@@ -100,13 +101,13 @@ def test_a_write_that_was_cut_off_does_no_harm(tmp_path):
 def test_archives_placed_by_hand_are_unpacked(tmp_path, monkeypatch):
     for archive in ASSETS.glob("*.gz"):
         shutil.copy(archive, tmp_path)
-    monkeypatch.setattr(data, "ASSETS", tmp_path / "nowhere")
+    monkeypatch.setattr(assets, "ASSETS", tmp_path / "nowhere")
     unpack(tmp_path)
     assert len(MNIST(tmp_path)) == 60_000
 
 
 def test_without_any_archive_the_places_looked_at_are_listed(tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "ASSETS", tmp_path / "nowhere")
+    monkeypatch.setattr(assets, "ASSETS", tmp_path / "nowhere")
     with pytest.raises(InputError) as error:
         unpack(tmp_path / "data")
     for place in (tmp_path / "nowhere", raw(tmp_path / "data").parent, tmp_path / "data"):
@@ -115,7 +116,7 @@ def test_without_any_archive_the_places_looked_at_are_listed(tmp_path, monkeypat
 
 @pytest.mark.slow
 def test_processes_that_start_at_once_in_an_empty_directory_all_succeed(tmp_path):
-    code = "import sys; from pathlib import Path; from mnist_lit.data import unpack; "
+    code = "import sys; from pathlib import Path; from mnist_lit.assets import unpack; "
     command = [sys.executable, "-c", code + "unpack(Path(sys.argv[1]))", str(tmp_path)]
     processes = [subprocess.Popen(command) for _ in range(2)]
     assert [process.wait() for process in processes] == [0, 0]

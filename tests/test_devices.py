@@ -154,7 +154,7 @@ def test_two_machines_train_one_run_survive_a_kill_and_equal_one_process(tmp_pat
     assert all(code != 0 for code, _, _ in outcomes)
     go_on = f"To go on from there: torchrun ... -m mnist_lit fit --ckpt_path {LAST}\n"
     assert re.search(rf"^{BROKEN}.+\n{re.escape(go_on)}", outcomes[1][2], re.MULTILINE)
-    assert "mnist_lit/cli.py" not in outcomes[1][2]  # no traceback of ours
+    assert "mnist_lit/training/command.py" not in outcomes[1][2]  # no traceback of ours
     port = free_port()
     machines = [torchrun(node, port, "fit", "--ckpt_path=last", cwd=tmp_path) for node in (0, 1)]
     (status, out, _), (other_status, other_out, _) = [finish(each, 1800) for each in machines]

@@ -103,5 +103,5 @@ def test_other_commands_refuse_a_folder_to_predict(mnist_lit, run, folder):
     outcome = mnist_lit("test", "--ckpt_path=best", "--data.predict_dir=photos")
     assert outcome.status == 2
     assert outcome.err == (
-        "error: data.predict_dir only has an effect in predict.\nLeave it out of this command.\n"
+        "error: There is no option data.predict_dir.\nDid you mean data.data_dir?\n"
     )

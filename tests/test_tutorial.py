@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from mnist_lit.__main__ import COMMANDS
-from mnist_lit.cli import QUIET
 from mnist_lit.data import MNISTDataModule
 from mnist_lit.networks import TutorialCNN
+from mnist_lit.training.environment import QUIET
 
 ROOT = Path(__file__).parents[1]
 TUTORIAL = ROOT / "docs" / "tutorial.md"

@@ -1,5 +1,44 @@
 """Batch augmentations: handwriting, regional forms, and what is not a digit."""
 
-from mnist_lit.augment.handwriting import Handwriting
+import torch
+from torch import Tensor, nn
 
-__all__ = ["Handwriting"]
+from mnist_lit.augment.handwriting import Handwriting
+from mnist_lit.errors import InputError, first_line
+
+__all__ = ["Handwriting", "apply"]
+
+
+def apply(augmentation: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Augment a batch, and check what the augmentation gives.
+
+    Args:
+        augmentation: As the module takes it.
+        images: ``float32 (n, 1, 28, 28)`` in [0, 1].
+        labels: ``int64 (n,)`` in 0..9.
+
+    Returns:
+        ``float32 (m, 1, 28, 28)``, and targets: labels ``(m,)`` or probabilities ``(m, 10)``.
+
+    Raises:
+        InputError: If it fails, or gives something else.
+    """
+    name = type(augmentation).__name__
+    contract = (
+        "Let it take float images (n, 1, 28, 28) and labels (n,), and give both; the labels "
+        "may become probabilities (n, 10)."
+    )
+    try:
+        images, targets = augmentation(images, labels)
+        given = [(tuple(each.shape), each.dtype) for each in (images, targets)]
+    except torch.OutOfMemoryError:
+        raise
+    except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(f"The augmentation {name} fails: {first_line(error)}", contract) from error
+    n = len(images)
+    if given[0] != ((n, 1, 28, 28), torch.float32) or given[1] not in (
+        ((n,), torch.int64),
+        ((n, 10), torch.float32),
+    ):
+        raise InputError(f"The augmentation {name} gives {given}.", contract)
+    return images, targets

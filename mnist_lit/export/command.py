@@ -28,7 +28,7 @@ from mnist_lit.export.calibration import LEAST, SURE, default_threshold, fitted_
 from mnist_lit.files import sha256, whole
 from mnist_lit.options import CommandParser
 from mnist_lit.reading.reader import Reader, open_session, refusal
-from mnist_lit.training.evaluation import Trained, answers, load_trained
+from mnist_lit.training.evaluation import Trained, load_trained, outputs
 
 # Largest allowed differences between checkpoint and model.
 TOLERANCES = {"logit": 1e-4, "probability": 1e-4}
@@ -55,11 +55,11 @@ def main(args: list[str]) -> None:
     options = _options(args[1:])
     trained = load_trained(options.ckpt_path)
     data = _data(trained.data, options.data_dir)
-    labels, logits = _answers(trained, data.test_set, data.eval_batch_size)
+    labels, logits = _outputs(trained, data.test_set, data.eval_batch_size)
     temperature, threshold = 1.0, LEAST  # where there are no validation images
     metadata = _provenance(trained) | {"test_accuracy": _accuracy(labels, logits)}
     if data.val_size:
-        val_labels, val_logits = _answers(trained, data.val_set, data.eval_batch_size)
+        val_labels, val_logits = _outputs(trained, data.val_set, data.eval_batch_size)
         metadata["val_accuracy"] = _accuracy(val_labels, val_logits)
         temperature = fitted_temperature(val_labels, val_logits)
         threshold = default_threshold(val_logits / temperature)
@@ -210,8 +210,8 @@ def _data(settings: dict[str, Any], data_dir: str | None) -> MNISTDataModule:
     return data
 
 
-def _answers(trained: Trained, dataset: Dataset[Batch], batch_size: int) -> tuple[Tensor, Tensor]:
-    labels, logits = answers(trained.model, dataset, batch_size)
+def _outputs(trained: Trained, dataset: Dataset[Batch], batch_size: int) -> tuple[Tensor, Tensor]:
+    labels, logits = outputs(trained.model, dataset, batch_size)
     if not logits.isfinite().all():
         raise InputError(
             f"{trained.path} gives logits that are not numbers.",

@@ -8,10 +8,12 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from mnist_lit.data import Place
 from mnist_lit.errors import InputError
 from mnist_lit.files import pictures_in
 from mnist_lit.reading.ink import find_lines, open_picture
+
+# Where a digit is: the file, its line from 1 on, and its box: left, top, right, bottom.
+Place = tuple[str, int, int, int, int, int]
 
 
 def find_glyphs(folder: Path) -> tuple[Tensor, list[Place], int]:

@@ -1,7 +1,5 @@
 """Run directories: how they are named, and what lies in them."""
 
-import csv
-import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,16 +7,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
-from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
-from torch.utils.tensorboard import SummaryWriter
 
-from mnist_lit.checkpoints import load_checkpoint
 from mnist_lit.errors import InputError
-from mnist_lit.files import refusals, remove_partials, whole
+from mnist_lit.files import refusals
 from mnist_lit.runs.files import LOCK, begun, best_of_study, by_age, is_run, run_directories
 
 LOG_DIR = "lightning_logs"
@@ -170,86 +162,6 @@ def label(checkpoint: Path) -> str:
         return str(checkpoint)
     loss = best.figures["val_loss"]
     return f"{checkpoint}, the best of the study {run.parent.name} (val/loss {loss:.4f})"
-
-
-def loggers(run: Path, step: int = 0) -> list[Logger]:
-    """The TensorBoard and CSV logs of the run in directory ``run``.
-
-    Args:
-        run: An existing directory.
-        step: Where a resumed run goes on; what it logged from there before is dropped.
-
-    Raises:
-        InputError: If its ``metrics.csv`` is damaged.
-    """
-    for directory in (run, run / "checkpoints"):
-        remove_partials(directory)
-    place: dict[str, Any] = {"save_dir": run.parent, "name": "", "version": run.name}
-    tensorboard = TensorBoardLogger(**place, default_hp_metric=False, purge_step=step or None)
-    table = CSVLogger(**place)
-    metrics, earlier = run / "metrics.csv", run / "metrics_before_resume.csv"
-    rows = _logged(earlier if earlier.exists() else metrics)
-    if metrics.exists() and not earlier.exists():
-        metrics.rename(earlier)  # Lightning would delete it, and this process may be killed
-    for row in rows:
-        if row["step"].isdecimal() and int(row["step"]) < step:
-            kept = {name: value for name, value in row.items() if name and value}
-            table.experiment.log_metrics(kept, int(kept.pop("step")))
-    if rows:
-        table.save()
-    earlier.unlink(missing_ok=True)
-    return [tensorboard, table]
-
-
-def _logged(metrics: Path) -> list[dict[str, str]]:
-    """The rows of a ``metrics.csv``; of a killed run the last may be incomplete."""
-    if not metrics.exists():
-        return []
-    try:
-        with metrics.open(newline="", encoding="utf-8", errors="replace") as file:
-            reader = csv.DictReader(file, restkey="", restval="")
-            rows = list(reader)
-    except csv.Error as error:
-        raise _damaged(metrics) from error
-    if "step" not in (reader.fieldnames or ("step",)):
-        raise _damaged(metrics)
-    return rows
-
-
-def _damaged(metrics: Path) -> InputError:
-    return InputError(
-        f"{metrics} is damaged: it is no table with a column step.",
-        "Restore it, or move it away to resume without the earlier figures.",
-    )
-
-
-def writers(trainer: Trainer) -> list[SummaryWriter]:
-    """What writes a trainer's TensorBoard events; none but on the first process."""
-    if not trainer.is_global_zero:
-        return []
-    return [each.experiment for each in trainer.loggers if isinstance(each, TensorBoardLogger)]
-
-
-class WholeCheckpointIO(TorchCheckpointIO):
-    """Lightning's own way to checkpoints, but a killed or failed write leaves the old one."""
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
-    ) -> None:
-        buffer = io.BytesIO()  # a failed write into a file of its own would not be an OSError
-        torch.save(checkpoint, buffer)
-        with whole(Path(path)) as partial:
-            partial.write_bytes(buffer.getbuffer())
-
-    def remove_checkpoint(self, path: str | Path) -> None:
-        # Of the paths that a checkpoint names, Lightning takes DIRECTORY/../x to be in DIRECTORY.
-        if Path(path).suffix == ".ckpt" and ".." not in Path(path).parts:
-            super().remove_checkpoint(path)
-
-    def load_checkpoint(
-        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
-    ) -> dict[str, Any]:
-        return load_checkpoint(Path(path))
 
 
 def check_name(name: str) -> None:

@@ -15,10 +15,9 @@ from mnist_lit.checkpoints import instantiate
 from mnist_lit.data import MNISTDataModule, scaled
 from mnist_lit.errors import InputError
 from mnist_lit.files import whole
-from mnist_lit.metrics import worst_errors
 from mnist_lit.options import CommandParser
 from mnist_lit.show.figures import digit_figure, digits_figure
-from mnist_lit.training.evaluation import answers, batches, load_trained, logits_of
+from mnist_lit.training.evaluation import batches, load_trained, logits_of, outputs, worst_errors
 
 NO_DISPLAY = "No display here: --output FILE.png writes the picture."
 MOST = 100  # more digits in one picture would be too small to look at
@@ -50,7 +49,7 @@ def main(args: list[str]) -> None:
         raise InputError(f"There are no {options.split} images.", "Choose another --split.")
     if options.wrong:
         assert model is not None
-        indices = _wrong(options, *answers(model, dataset, data.eval_batch_size))
+        indices = _wrong(options, *outputs(model, dataset, data.eval_batch_size))
     else:
         indices = _within(options, len(dataset))
     if not indices:

@@ -13,10 +13,10 @@ from optuna import TrialPruned
 from optuna.distributions import BaseDistribution, CategoricalDistribution, distribution_to_json
 from optuna.trial import Trial
 
-from mnist_lit import cli
 from mnist_lit.errors import InputError
 from mnist_lit.sweep.space import NOT_SEARCHED, override
 from mnist_lit.sweep.study import Study
+from mnist_lit.training import command, environment, resuming
 from mnist_lit.training.run_record import RunEndedError
 
 ONE_DEVICE = r"auto|1|\d+,|\[\d+\]"  # by number or by index
@@ -73,7 +73,7 @@ class Report(Callback):
         return min(self.losses)
 
 
-class Parsed(cli.DigitsCLI):
+class Parsed(command.RunCLI):
     """The settings of a command line, of which nothing is made or run."""
 
     def _set_seed(self) -> None:
@@ -95,7 +95,7 @@ def settings_of(args: list[str]) -> dict[str, Any]:
     Raises:
         InputError: If there is no such option or value.
     """
-    cli.prepare()
+    environment.prepare()
     return Parsed(["fit", *args]).settings()
 
 
@@ -150,8 +150,8 @@ def check_same(study: Study, settings: dict[str, Any]) -> None:
     for key in kept["space"] | space:
         if space.get(key) != kept["space"].get(key):
             raise InputError(f"The study {study.name} has another space: {key} differs.", hint)
-    for key, then, now in cli.changes(kept["settings"], settings):
-        if key not in (*NOT_SEARCHED, *cli.FREE_WHEN_RESUMED):
+    for key, then, now in resuming.changes(kept["settings"], settings):
+        if key not in (*NOT_SEARCHED, *resuming.FREE_WHEN_RESUMED):
             what = f"{key} is {then} in the study {study.name} and {now} in your options."
             raise InputError(what, hint)
 
@@ -207,5 +207,5 @@ def train(trial: Trial, args: list[str]) -> float:
     """
     report = Report(trial)
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        cli.main(["fit", *args], [report])
+        command.main(["fit", *args], [report])
     return report.best()

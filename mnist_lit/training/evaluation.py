@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 
 from mnist_lit.checkpoints import load_checkpoint, recorded_settings
@@ -62,10 +63,22 @@ def logits_of(model: DigitClassifier, images: Tensor) -> Tensor:
     return logits
 
 
-def answers(
+def outputs(
     model: DigitClassifier, dataset: Dataset[Batch], batch_size: int
 ) -> tuple[Tensor, Tensor]:
     """Give labels ``int64 (n,)`` and logits ``float32 (n, 10)`` of a whole data set."""
     parts = [(labels, logits_of(model, images)) for images, labels in batches(dataset, batch_size)]
     labels, logits = (torch.cat(part) for part in zip(*parts, strict=True))
     return labels, logits
+
+
+def worst_errors(labels: Tensor, logits: Tensor) -> Tensor:
+    """Give the places of the images that are read wrong, the highest loss first.
+
+    Args:
+        labels: ``int64 (n,)`` in 0..9.
+        logits: ``float32 (n, 10)``.
+    """
+    losses = cross_entropy(logits, labels, reduction="none")
+    wrong = (logits.argmax(dim=1) != labels).nonzero().flatten()
+    return wrong[losses[wrong].argsort(descending=True)]

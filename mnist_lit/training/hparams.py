@@ -9,10 +9,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.tensorboard import FileWriter
 from torch.utils.tensorboard.summary import hparams, scalar
 
+from mnist_lit.metrics import Evaluation
 from mnist_lit.module import DigitClassifier
 from mnist_lit.runs.command import compact, option
-from mnist_lit.runs.directories import writers
 from mnist_lit.runs.files import flat, read_run
+from mnist_lit.training.loggers import writers
 
 # TensorBoard shows the latest value of every scalar in the directory of the settings, so these have
 # a directory of their own within that of the run.
@@ -63,11 +64,11 @@ class HParams(Callback):
         if "val_loss" in earlier:
             self._write(earlier["val_loss"], earlier["val_accuracy"], trainer.global_step)
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, DigitClassifier)
-        loss, accuracy = (pl_module.judgement[name] for name in SHOWN)
-        if not trainer.sanity_checking and loss < self.best:
-            self._write(loss, accuracy, trainer.global_step)
+    def observe(self, model: DigitClassifier, split: str, evaluation: Evaluation) -> None:
+        """Write loss and accuracy of an epoch that is the best so far."""
+        loss, accuracy = (evaluation.scores[name] for name in SHOWN)
+        if loss < self.best:
+            self._write(loss, accuracy, model.trainer.global_step)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._close()
@@ -88,17 +89,17 @@ class HParams(Callback):
             self._writers.pop().close()
 
 
-def add_test(run: Path, judgement: dict[str, Any], step: int) -> None:
+def add_test(run: Path, scores: dict[str, Any], step: int) -> None:
     """Show what a test has found beside the settings of the run that wrote the checkpoint.
 
     Args:
         run: Directory of the run; nothing is written if it has nothing to show in HPARAMS.
-        judgement: With ``loss`` and ``accuracy``.
+        scores: With ``loss`` and ``accuracy``.
         step: The last step before the checkpoint.
     """
     if (run / DIRECTORY).is_dir():
         writer = FileWriter(str(run / DIRECTORY))
-        _add(writer, "test", judgement, step)
+        _add(writer, "test", scores, step)
         writer.close()
 
 

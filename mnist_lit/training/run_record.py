@@ -20,8 +20,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from mnist_lit.errors import InputError
 from mnist_lit.files import whole
 from mnist_lit.module import DigitClassifier
-from mnist_lit.runs.directories import training, writers
+from mnist_lit.runs.directories import training
 from mnist_lit.runs.files import in_training, is_gone, is_run, read_run
+from mnist_lit.training.loggers import writers
 
 PACKAGES = ("mnist-lit", "torch", "torchvision", "lightning", "torchmetrics")
 

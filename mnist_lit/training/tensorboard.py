@@ -19,11 +19,12 @@ from torch.utils.tensorboard import SummaryWriter
 
 from mnist_lit.data import Batch, scaled
 from mnist_lit.files import whole
-from mnist_lit.metrics import SCALARS, worst_errors
+from mnist_lit.metrics import SCALARS, Evaluation
 from mnist_lit.module import DigitClassifier
-from mnist_lit.runs.directories import writers
 from mnist_lit.show import figures
+from mnist_lit.training.evaluation import worst_errors
 from mnist_lit.training.hparams import add_test
+from mnist_lit.training.loggers import writers
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ PROJECTOR_FILES = ("tensors.tsv", "metadata.tsv", "sprite.png")
 
 
 class FitPictures(Callback):
-    """Draws graph and inputs of the network once, and its judgement after every validation."""
+    """Draws the graph of the network and the first training inputs."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, DigitClassifier)
@@ -50,22 +51,23 @@ class FitPictures(Callback):
             _add_graph(writer, pl_module.network)
             _draw_next_inputs(writer, pl_module, _step(trainer))
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, DigitClassifier)
-        if trainer.sanity_checking:
-            return
-        for writer in writers(trainer):
-            dataset = trainer.datamodule.val_set  # type: ignore[attr-defined]
-            with rc_context({"text.hinting": "none"}):  # it takes a sixth of the time
-                for name, figure in judgement_figures(pl_module, dataset).items():
-                    writer.add_figure(f"val/{name}", figure, _step(trainer))
-            _add_precision_recall(writer, "val", pl_module, _step(trainer))
+
+def draw_validation(model: DigitClassifier, split: str, evaluation: Evaluation) -> None:
+    """Add figures and curves of a validation to TensorBoard; an observer of the model."""
+    trainer = model.trainer
+    for writer in writers(trainer):
+        dataset = trainer.datamodule.val_set  # type: ignore[attr-defined]
+        with rc_context({"text.hinting": "none"}):  # it takes a sixth of the time
+            drawn = evaluation_figures(evaluation, model.network, dataset)
+            for name, figure in drawn.items():
+                writer.add_figure(f"{split}/{name}", figure, _step(trainer))
+        _add_precision_recall(writer, split, evaluation, _step(trainer))
 
 
-class TestPictures(Callback):
-    """Adds the judgement of a checkpoint to the TensorBoard events of its run, and as PNG files.
+class TestPictures:
+    """Adds what a test found to the TensorBoard events of its run, and as PNG files.
 
-    Those of an earlier test are replaced.
+    An observer of the model. Those of an earlier test are replaced.
 
     Args:
         directory: Gives that of the run, or of the results of this test.
@@ -76,19 +78,19 @@ class TestPictures(Callback):
         self.directory = directory
         self.step = step
 
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, DigitClassifier)
-        if not trainer.is_global_zero:
+    def __call__(self, model: DigitClassifier, split: str, evaluation: Evaluation) -> None:
+        """Observe an evaluation."""
+        if not model.trainer.is_global_zero:
             return
-        dataset = trainer.datamodule.test_set  # type: ignore[attr-defined]
-        drawn = judgement_figures(pl_module, dataset)
+        dataset = model.trainer.datamodule.test_set  # type: ignore[attr-defined]
+        drawn = evaluation_figures(evaluation, model.network, dataset)
         run = self.directory()
         for name in FIGURES:
             (run / f"test_{name}.png").unlink(missing_ok=True)
         for name, figure in drawn.items():
             with whole(run / f"test_{name}.png") as partial:
                 figure.savefig(partial, format="png")
-        pl_module.print(f"Pictures: {run / 'test_*.png'}")
+        model.print(f"Pictures: {run / 'test_*.png'}")
 
         suffix = f".test_{self.step}"
         for events in run.iterdir():  # of an earlier test of the same checkpoint
@@ -96,31 +98,34 @@ class TestPictures(Callback):
                 events.unlink()
         with SummaryWriter(str(run), filename_suffix=suffix) as writer:
             for name in SCALARS:
-                writer.add_scalar(f"test/{name}", pl_module.judgement[name], self.step)
+                writer.add_scalar(f"test/{name}", evaluation.scores[name], self.step)
             for name, figure in drawn.items():
                 writer.add_figure(f"test/{name}", figure, self.step)
-            _add_precision_recall(writer, "test", pl_module, self.step)
-            if pl_module.answers[2].isfinite().all():
-                _add_embedding(writer, pl_module, dataset)
-        add_test(run, pl_module.judgement, self.step)
+            _add_precision_recall(writer, "test", evaluation, self.step)
+            if evaluation.logits.isfinite().all():
+                _add_embedding(writer, model, evaluation, dataset)
+        add_test(run, evaluation.scores, self.step)
 
 
-def judgement_figures(model: DigitClassifier, dataset: Dataset[Batch]) -> dict[str, Figure]:
-    """Draw what the latest validation or test has found.
+def evaluation_figures(
+    evaluation: Evaluation, network: nn.Module, dataset: Dataset[Batch]
+) -> dict[str, Figure]:
+    """Draw what a validation or test found.
 
     Args:
-        model: That has just been judged.
-        dataset: The images it was judged on.
+        evaluation: What it found.
+        network: That was evaluated.
+        dataset: The images it was evaluated on.
 
     Returns:
         Figures by name. A network whose first layer does not look at single images has no
-        ``filters``, one without errors no ``worst_errors``, and one whose answers are not numbers
+        ``filters``, one without errors no ``worst_errors``, and one whose logits are not numbers
         no ``reliability``.
     """
-    indices, labels, logits = model.answers
+    indices, labels, logits = evaluation.indices, evaluation.labels, evaluation.logits
     probabilities = logits.softmax(dim=1)
     losses = cross_entropy(logits, labels, reduction="none")
-    confusion = torch.tensor(model.judgement["confusion"])
+    confusion = torch.tensor(evaluation.scores["confusion"])
 
     def draw(places: Tensor, losses: Tensor | None = None) -> Figure:
         images = _images(dataset, indices[places])
@@ -136,7 +141,7 @@ def judgement_figures(model: DigitClassifier, dataset: Dataset[Batch]) -> dict[s
         drawn["worst_errors"] = draw(worst, losses[worst])
     if logits.isfinite().all():
         drawn["reliability"] = figures.reliability_figure(probabilities, labels)
-    filters = _first_filters(model.network)
+    filters = _first_filters(network)
     if filters is not None:
         drawn["filters"] = figures.filters_figure(filters)
     return drawn
@@ -175,19 +180,20 @@ def _draw_next_inputs(writer: SummaryWriter, model: DigitClassifier, step: int) 
 
 
 def _add_precision_recall(
-    writer: SummaryWriter, split: str, model: DigitClassifier, step: int
+    writer: SummaryWriter, split: str, evaluation: Evaluation, step: int
 ) -> None:
-    _, labels, logits = model.answers
-    probabilities = logits.softmax(dim=1).nan_to_num(0)
+    probabilities = evaluation.logits.softmax(dim=1).nan_to_num(0)
     for digit in range(10):
         tag = f"{split}/precision_recall/{digit}"
-        writer.add_pr_curve(tag, labels == digit, probabilities[:, digit], step)
+        writer.add_pr_curve(tag, evaluation.labels == digit, probabilities[:, digit], step)
 
 
-def _add_embedding(writer: SummaryWriter, model: DigitClassifier, dataset: Dataset[Batch]) -> None:
+def _add_embedding(
+    writer: SummaryWriter, model: DigitClassifier, evaluation: Evaluation, dataset: Dataset[Batch]
+) -> None:
     """For the projector: what the last layer sees of test digits, in its principal components."""
-    indices, labels, logits = (part[:EMBEDDED_DIGITS] for part in model.answers)
-    images = _images(dataset, indices)
+    labels, logits = evaluation.labels[:EMBEDDED_DIGITS], evaluation.logits[:EMBEDDED_DIGITS]
+    images = _images(dataset, evaluation.indices[:EMBEDDED_DIGITS])
     features = _last_features(model.network, images.to(model.device)).cpu()
     left, scale, _ = torch.linalg.svd(features - features.mean(dim=0), full_matrices=False)
     predictions = logits.argmax(dim=1)

@@ -11,11 +11,12 @@ from sklearn.metrics import (
     recall_score,
 )
 
-from mnist_lit.metrics import Answers, calibration_error, judge, wilson_interval, worst_errors
+from mnist_lit.metrics import Outputs, calibration_error, evaluate, wilson_interval
+from mnist_lit.training.evaluation import worst_errors
 
 
 @pytest.fixture(scope="module")
-def answers() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def outputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Of a model that is right about four times in five."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(10, (2000,), generator=generator)
@@ -24,27 +25,27 @@ def answers() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return torch.arange(2000) * 3, labels, logits
 
 
-def test_every_figure_agrees_with_scikit_learn(answers):
-    indices, labels, logits = answers
+def test_every_figure_agrees_with_scikit_learn(outputs):
+    indices, labels, logits = outputs
     probabilities = logits.double().softmax(dim=1)
     predictions = probabilities.argmax(dim=1)
-    judgement = judge(*answers)
-    assert judgement["images"] == 2000
-    assert judgement["accuracy"] == pytest.approx(accuracy_score(labels, predictions))
-    assert judgement["errors"] == (predictions != labels).sum() == len(judgement["wrong"])
-    assert judgement["wrong"] == indices[predictions != labels].tolist()
-    assert judgement["loss"] == pytest.approx(log_loss(labels, probabilities))
+    scores = evaluate(*outputs).scores
+    assert scores["images"] == 2000
+    assert scores["accuracy"] == pytest.approx(accuracy_score(labels, predictions))
+    assert scores["errors"] == (predictions != labels).sum() == len(scores["wrong"])
+    assert scores["wrong"] == indices[predictions != labels].tolist()
+    assert scores["loss"] == pytest.approx(log_loss(labels, probabilities))
     brier = brier_score_loss(labels, probabilities, scale_by_half=False)
-    assert judgement["brier_score"] == pytest.approx(brier)
-    assert judgement["confusion"] == confusion_matrix(labels, predictions).tolist()
+    assert scores["brier_score"] == pytest.approx(brier)
+    assert scores["confusion"] == confusion_matrix(labels, predictions).tolist()
     recall = recall_score(labels, predictions, average=None)
-    assert judgement["accuracy_by_digit"] == pytest.approx(recall.tolist())
+    assert scores["accuracy_by_digit"] == pytest.approx(recall.tolist())
     precision = precision_score(labels, predictions, average=None)
-    assert judgement["precision_by_digit"] == pytest.approx(precision.tolist())
+    assert scores["precision_by_digit"] == pytest.approx(precision.tolist())
 
 
-def test_the_calibration_error_agrees_with_a_count_by_hand(answers):
-    _, labels, logits = answers
+def test_the_calibration_error_agrees_with_a_count_by_hand(outputs):
+    _, labels, logits = outputs
     probabilities = logits.double().softmax(dim=1)
     confidence = probabilities.amax(dim=1).numpy()
     right = (probabilities.argmax(dim=1) == labels).numpy()
@@ -53,18 +54,18 @@ def test_the_calibration_error_agrees_with_a_count_by_hand(answers):
         (bins == place).mean() * abs(confidence[bins == place].mean() - right[bins == place].mean())
         for place in set(bins)
     )
-    assert judge(*answers)["calibration_error"] == pytest.approx(error, rel=1e-12)
+    assert evaluate(*outputs).scores["calibration_error"] == pytest.approx(error, rel=1e-12)
 
 
 def test_shares_are_exact_quotients():
     labels = torch.arange(10_000) % 10
     predictions = torch.where(torch.arange(10_000) < 86, (labels + 1) % 10, labels)
-    judgement = judge(torch.arange(10_000), labels, 5 * torch.eye(10)[predictions])
-    assert judgement["accuracy"] == 0.9914
-    assert judgement["accuracy_by_digit"] == [0.991] * 6 + [0.992] * 4
+    scores = evaluate(torch.arange(10_000), labels, 5 * torch.eye(10)[predictions]).scores
+    assert scores["accuracy"] == 0.9914
+    assert scores["accuracy_by_digit"] == [0.991] * 6 + [0.992] * 4
     expected = binomtest(9914, 10_000).proportion_ci(method="wilson")
     interval = pytest.approx((expected.low, expected.high), rel=1e-12)
-    assert judgement["accuracy_interval"] == interval
+    assert scores["accuracy_interval"] == interval
 
 
 def test_a_sure_model_is_calibrated_when_it_is_right_and_not_when_it_is_wrong():
@@ -81,16 +82,16 @@ def test_the_interval_agrees_with_scipys_wilson_interval(right, n):
 
 
 def test_a_digit_that_does_not_occur_has_no_share():
-    judgement = judge(torch.arange(2), torch.tensor([3, 3]), torch.eye(10)[[3, 5]])
-    assert judgement["accuracy_by_digit"] == [None] * 3 + [0.5] + [None] * 6
-    assert judgement["precision_by_digit"] == [None] * 3 + [1, None, 0] + [None] * 4
-    assert judgement["wrong"] == [1]
+    scores = evaluate(torch.arange(2), torch.tensor([3, 3]), torch.eye(10)[[3, 5]]).scores
+    assert scores["accuracy_by_digit"] == [None] * 3 + [0.5] + [None] * 6
+    assert scores["precision_by_digit"] == [None] * 3 + [1, None, 0] + [None] * 4
+    assert scores["wrong"] == [1]
 
 
 def test_answers_that_are_not_numbers_give_figures_that_are_none():
-    judgement = judge(torch.arange(5), torch.arange(5), torch.full((5, 10), torch.nan))
+    scores = evaluate(torch.arange(5), torch.arange(5), torch.full((5, 10), torch.nan)).scores
     for name in ("loss", "calibration_error", "brier_score"):
-        assert np.isnan(judgement[name])
+        assert np.isnan(scores[name])
 
 
 def test_worst_errors_of_a_faultless_model_are_none():
@@ -102,11 +103,14 @@ def test_worst_errors_of_a_faultless_model_are_none():
     assert set(worst_errors(labels, swapped).tolist()) == {2, 3, 8, 9}
 
 
-def test_answers_come_back_in_the_order_of_the_images():
-    answers = Answers()
+def test_outputs_of_processes_that_take_images_in_turn_are_put_in_order():
+    outputs = Outputs()
     logits = torch.randn(5, 10)
-    for places in ([3, 4], [0], [1, 2]):
-        answers.update(torch.tensor(places), torch.tensor(places), logits[places])
-    indices, labels, ordered = answers.compute()
+    for rank in (1, 0):
+        labels = torch.arange(rank, 5, 2)
+        for label in labels:
+            outputs.update(label.view(1), logits[label].view(1, 10), rank, world_size=2)
+        outputs.seen = 0
+    indices, labels, ordered = outputs.compute()
     assert indices.tolist() == labels.tolist() == [0, 1, 2, 3, 4]
     assert torch.equal(ordered, logits)

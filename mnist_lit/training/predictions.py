@@ -1,0 +1,110 @@
+"""Predictions of a checkpoint, for the test images or the digits in a folder's pictures."""
+
+import csv
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from mnist_lit.data import Batch, DigitDataset, MNISTDataModule
+from mnist_lit.errors import InputError
+from mnist_lit.files import new_file, whole
+from mnist_lit.reading.folder import Place, find_glyphs
+
+PLACE = ("file", "line", "left", "top", "right", "bottom")  # of a digit in a folder of pictures
+
+UNLABELLED = -100  # the label that torch's cross-entropy leaves out
+
+
+class PredictDataModule(MNISTDataModule):
+    """MNISTDataModule whose images to predict may be the digits in a folder's pictures.
+
+    Args:
+        predict_dir: The folder; null for the test images. Probabilities are the network's own,
+            not calibrated as those of ``read``.
+        kwargs: Arguments of MNISTDataModule.
+    """
+
+    def __init__(self, predict_dir: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.predict_dir = predict_dir
+        self.places: list[Place] = []
+        self.skipped = 0  # pictures that cannot be read
+
+    def setup(self, stage: str) -> None:
+        """Load the images to predict.
+
+        Raises:
+            InputError: If there are no digits, or fewer than processes.
+        """
+        if not self.predict_dir:
+            super().setup(stage)
+            return
+        images, self.places, self.skipped = find_glyphs(Path(self.predict_dir))
+        processes, _ = self._world()
+        if len(images) < processes:
+            raise InputError(
+                f"There are fewer digits than processes: {len(images)} for {processes}.",
+                "Take one: --trainer.devices 1",
+            )
+        self.predict_set = DigitDataset(images, torch.full((len(images),), UNLABELLED))
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """The digits in ``predict_dir``, or the test images."""
+        return self._eval_loader(self.predict_set if self.predict_dir else self.test_set)
+
+
+class Predictions(BasePredictionWriter):
+    """Writes ``predictions.csv``: index, label, prediction, probability and loss of each image.
+
+    Digits in a folder's pictures have no labels: their file, line and box stand there, and
+    prediction and probability.
+
+    Args:
+        directory: Gives the place of the file. One that is there stays, and the name of the new
+            one gets a number.
+    """
+
+    def __init__(self, directory: Callable[[], Path]) -> None:
+        super().__init__(write_interval="epoch")
+        self.directory = directory
+
+    def write_on_epoch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        predictions: Sequence[dict[str, Tensor]],
+        batch_indices: Sequence[Sequence[Sequence[int]]],
+    ) -> None:
+        """Gather the rows of all processes and write them in the order of the images."""
+        indices = [index for batch in batch_indices[0] for index in batch]
+        columns = {
+            name: torch.cat([p[name] for p in predictions]).tolist() for name in predictions[0]
+        }
+        rows = list(zip(indices, *columns.values(), strict=True))
+        if torch.distributed.is_initialized():
+            parts: list[list[Any]] = [[] for _ in range(trainer.world_size)]
+            torch.distributed.all_gather_object(parts, rows)
+            rows = [row for part in parts for row in part]
+        if not trainer.is_global_zero:
+            return
+        rows.sort()
+        if places := getattr(trainer.datamodule, "places", None):  # type: ignore[attr-defined]
+            heading = [*PLACE, "prediction", "probability"]
+            rows = [(*places[index], *answer) for index, _, *answer, _ in rows]
+            about = f"digits {len(rows):,}, pictures {len({file for file, *_ in places}):,}"
+        else:
+            heading = ["index", *columns]
+            wrong = sum(label != prediction for _, label, prediction, *_ in rows)
+            about = f"images {len(rows):,}, wrong {wrong:,}"
+        path = new_file(self.directory() / "predictions.csv")
+        with whole(path) as partial, partial.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(heading)
+            writer.writerows(rows)
+        pl_module.print(f"Predictions: {path} ({about})")
