@@ -43,9 +43,8 @@ class DigitClassifier(CheckpointModule):
         scheduler: Called with the optimizer. Its total_steps, T_max or total_iters, if null or -1,
             becomes the length of the training.
         scheduler_interval: Whether the schedule advances every step or every epoch.
-        class_weights: Ten factors of the digits' training losses; all equal if none are given. As
-            in ``CrossEntropyLoss`` a batch's mean is divided by the weights of its labels, so they
-            need batches of more than one image.
+        class_weights: Ten factors of the digits' training losses; a batch's mean is divided by the
+            weights of its labels, as in ``CrossEntropyLoss``.
         label_smoothing: In [0, 1): share of the target spread evenly over the ten digits
             (Szegedy et al., "Rethinking the Inception architecture", 2016).
         compile: Whether fit compiles the network with ``torch.compile``; for GPUs.
@@ -267,12 +266,9 @@ def _training_loss(
     class_weights: list[float] | None, label_smoothing: float
 ) -> nn.CrossEntropyLoss:
     if class_weights is not None and (len(class_weights) != 10 or min(class_weights) <= 0):
-        raise InputError(
-            f"model.class_weights is {class_weights}.", "Give ten positive numbers, one a digit."
-        )
+        raise InputError(f"model.class_weights is {class_weights}.", "Give ten positive numbers.")
     if not 0 <= label_smoothing < 1:
-        raise InputError(
-            f"model.label_smoothing is {label_smoothing}.", "Give a number from 0 to less than 1."
-        )
+        what = f"model.label_smoothing is {label_smoothing}."
+        raise InputError(what, "Give a number from 0 to less than 1.")
     weight = None if class_weights is None else torch.tensor(class_weights)
     return nn.CrossEntropyLoss(weight, label_smoothing=label_smoothing)
