@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -269,7 +269,7 @@ class DigitClassifier(LightningModule):
         """Make the optimiser and its schedule.
 
         Raises:
-            InputError: If torch refuses their arguments.
+            InputError: If torch refuses their arguments, or the schedule would end too early.
         """
         try:
             optimizer = self.optimizer(self.parameters())
@@ -281,6 +281,7 @@ class DigitClassifier(LightningModule):
                 f"Optimiser and schedule cannot be made: {error}.",
                 "Mend model.optimizer or model.scheduler.",
             ) from error
+        self._check_length(scheduler)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {
@@ -295,14 +296,34 @@ class DigitClassifier(LightningModule):
         unset = [name for name in SCHEDULE_LENGTHS if given.get(name, 0) in (None, -1)]
         if not unset:
             return scheduler
-        by_step = self.scheduler_interval == "step"
-        length = self.trainer.estimated_stepping_batches if by_step else self.trainer.max_epochs
+        length = self._training_length()
         if length in (None, -1, float("inf")):
             raise InputError(
                 f"The schedule needs its {unset[0]}, but the training has no end.",
                 f"Give it as model.scheduler.init_args.{unset[0]}, or set trainer.max_epochs.",
             )
         return partial(scheduler, **dict.fromkeys(unset, length))
+
+    def _check_length(self, scheduler: LRScheduler) -> None:
+        """Refuse a OneCycleLR shorter than the training; torch would fail in the middle of it."""
+        if not isinstance(scheduler, OneCycleLR):
+            return
+        length = self._training_length()
+        if length is None or length <= scheduler.total_steps:
+            return
+        unit = "steps" if self.scheduler_interval == "step" else "epochs"
+        end = "never" if length == float("inf") else f"after {length:,}"
+        raise InputError(
+            f"The schedule ends after {scheduler.total_steps:,} {unit}, the training {end}.",
+            "Set model.scheduler.init_args.total_steps to -1: it then becomes the length of the "
+            "training.",
+        )
+
+    def _training_length(self) -> int | float | None:
+        """In steps or epochs, as the schedule counts; None or -1 if unknown, inf without an end."""
+        if self.scheduler_interval == "step":
+            return self.trainer.estimated_stepping_batches
+        return self.trainer.max_epochs
 
     def _logs_this_step(self) -> bool:
         interval: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set late

@@ -220,6 +220,23 @@ def test_a_schedule_without_end_is_refused(digits, tmp_path):
         trainer(tmp_path, max_epochs=-1).fit(model, digits)
 
 
+@pytest.mark.parametrize(
+    ("interval", "total_steps", "max_epochs", "what"),
+    [
+        ("step", 3, 2, "3 steps, the training after 4"),
+        ("step", 3, -1, "3 steps, the training never"),
+        ("epoch", 2, 3, "2 epochs, the training after 3"),
+    ],
+)
+def test_a_schedule_shorter_than_the_training_is_refused_before_it(
+    digits, tmp_path, interval, total_steps, max_epochs, what
+):
+    cycle = partial(OneCycleLR, max_lr=1.0, total_steps=total_steps)
+    model = DigitClassifier(scheduler=cycle, scheduler_interval=interval)
+    with pytest.raises(InputError, match=f"The schedule ends after {what}"):
+        trainer(tmp_path, max_epochs=max_epochs, limit_train_batches=2).fit(model, digits)
+
+
 def test_an_optimiser_that_torch_refuses_is_a_clear_error():
     model = DigitClassifier(optimizer=partial(torch.optim.Adam, lr=-1.0))
     with pytest.raises(InputError, match=r"Invalid learning rate: -1.0.\nMend model.optimizer"):
