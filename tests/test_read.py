@@ -276,14 +276,28 @@ def test_a_drawing_that_cannot_be_written_does_not_take_the_reading_with_it(read
     assert (seven["text"], seven["error"]) == ("7", line.removeprefix("error: "))
 
 
-def test_closed_standard_input_is_an_error(read, monkeypatch):
-    monkeypatch.setattr("sys.stdin", None)
+def test_empty_standard_input_is_an_error(read, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
     outcome = read("-", "seven.png", "--threshold=0")
     assert (outcome.status, outcome.out.splitlines()[1]) == (2, "7")
-    assert outcome.err.startswith("error: Standard input is closed. Give it a picture:")
+    assert outcome.err == "error: Standard input is empty. Give it a picture: read - < FILE\n"
+
+
+def test_a_picture_whose_name_is_too_long_does_not_take_the_others_with_it(read):
+    outcome = read("x" * 300, "seven.png", "--threshold=0")
+    assert (outcome.status, outcome.out.splitlines()[1]) == (2, "7")
+    [line] = outcome.err.splitlines()
+    assert "cannot be read: File name too long. Check the name" in line
 
 
 # ---- the real program ----
+
+
+def test_closed_standard_input_is_an_error(read, exported):
+    command = f'"{sys.executable}" -m mnist_lit read - --model="{exported}" <&-'
+    process = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert process.returncode == 2
+    assert process.stderr == "error: Standard input is empty. Give it a picture: read - < FILE\n"
 
 
 def test_the_program_reads_without_torch(read, exported):

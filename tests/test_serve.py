@@ -268,7 +268,7 @@ def test_the_running_server_has_not_loaded_torch(serve):
         (["--allow-host=http://a"], "'http://a' is no name of a host", "such as digits.example"),
         (["--host="], "No host, port 8000, cannot be served: ", "another --host"),
         (["--port=0", "--model=no.onnx"], "There is no model no.onnx", "export --ckpt_path best"),
-        (["--port=0", f"--model={'a' * 300}"], "aaa cannot be used: File name too long", "Check"),
+        (["--port=0", f"--model={'a' * 300}"], "aaa cannot be read: File name too long", "export"),
         (["--port=0", "--model=bad.onnx", "--workers=3"], "bad.onnx is not a model", "export"),
     ],
 )

@@ -288,7 +288,7 @@ def test_a_toolkit_that_cannot_start_is_no_display(mnist_lit, data_dir, monkeypa
 
 def test_that_there_is_no_display_is_said_before_the_work_begins(mnist_lit, monkeypatch):
     monkeypatch.setattr(
-        "mnist_lit.show.command.MNISTDataModule", lambda: pytest.fail("works already")
+        "mnist_lit.show.command.instantiate", lambda *_: pytest.fail("works already")
     )
     with pytest.raises(pytest.fail.Exception, match="works already"):
         mnist_lit("show")

@@ -79,9 +79,10 @@ def _read(reader: Reader, files: list[str], targets: list[Path | None], form: st
 
 
 def _stdin() -> bytes:
-    if sys.stdin is None:
-        raise InputError("Standard input is closed.", "Give it a picture: read - < FILE")
-    return sys.stdin.buffer.read()
+    content = sys.stdin.buffer.read()
+    if not content:  # as it also is if it was closed: see open_standard_streams
+        raise InputError("Standard input is empty.", "Give it a picture: read - < FILE")
+    return content
 
 
 def _has_more_pages(source: str | bytes) -> bool:
