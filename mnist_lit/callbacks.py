@@ -29,6 +29,7 @@ from mnist_lit.hparams import HParams, hyperparameters
 from mnist_lit.module import DigitClassifier
 from mnist_lit.pictures import FitPictures
 from mnist_lit.record import RunRecord, versions
+from mnist_lit.restoring import verify_optimizer_states
 
 PLACE = ("file", "line", "left", "top", "right", "bottom")  # of a digit in a folder of pictures
 
@@ -104,6 +105,7 @@ class WholeEpochs(Callback):
         # With max_steps Lightning always means to go on in the middle of an epoch.
         _Loop.restarting.fset(trainer.fit_loop, False)  # type: ignore[attr-defined]
         trainer.fit_loop.reset_restart_stage()
+        verify_optimizer_states(trainer)
 
 
 class Throughput(Callback):

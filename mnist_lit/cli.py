@@ -34,6 +34,7 @@ from mnist_lit.module import SCHEDULE_LENGTHS, DigitClassifier
 from mnist_lit.pictures import TestPictures
 from mnist_lit.processes import PROGRAM, Together, broken_connection, check_number, program
 from mnist_lit.record import gone
+from mnist_lit.restoring import cannot_be_resumed, damage, verify_training_state
 from mnist_lit.run_files import is_gone
 from mnist_lit.usage import explain, first_line
 
@@ -378,8 +379,11 @@ class DigitsCLI(LightningCLI):
         """Train in a run directory of its own, or resume in that of the checkpoint."""
         with ExitStack() as until_end:
             self.run = self._resumed_run(until_end)
-            if self.checkpoint and self._finished():
-                return
+            if self.checkpoint:
+                if self._finished():
+                    return
+                schedules = int(self.model.scheduler is not None)
+                verify_training_state(self.state, self.checkpoint, schedules=schedules)
             if self.logs:
                 self.trainer.loggers = self._run_loggers(until_end)
             if self.trainer.is_global_zero:
@@ -403,6 +407,8 @@ class DigitsCLI(LightningCLI):
         except BaseException as error:
             if lost := broken_connection(error):  # on each process: any may be the last one
                 raise InputError(lost, self._how_to_go_on().splitlines()[-1]) from error
+            if self.checkpoint and (why := damage(error)):
+                raise cannot_be_resumed(self.checkpoint, why) from error
             stopped = not isinstance(error, Exception)  # but by a signal
             if self.run and not stopped and is_gone(self.run):
                 raise gone(self.run) from error
