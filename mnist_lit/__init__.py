@@ -1,11 +1,11 @@
-"""Handwritten digits, trained, judged and used: a PyTorch Lightning experiment on MNIST."""
+"""Handwritten digits, trained, evaluated and used: a PyTorch Lightning experiment on MNIST."""
 
 import os
 from importlib import import_module
 
 from mnist_lit.errors import InputError
 
-# ONNX Runtime, from 1.29 on, would tell its makers of every start and every model.
+# ONNX Runtime, from 1.29 on, would report every start and every model to its makers.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 TYPE_CHECKING = False  # that of typing, whose import takes as long as all the rest
@@ -35,7 +35,7 @@ LAZY = {
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name on first use: torch takes seconds, and reading does without it."""
+    """Import a public name when it is asked for: most of them take torch along."""
     if name in LAZY:
         return getattr(import_module(LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
