@@ -92,6 +92,7 @@ class DigitClassifier(LightningModule):
         self.scheduler = scheduler
         self.scheduler_interval = scheduler_interval
         self.compiles = compile
+        self._logits_of = _logits_of  # compiled by fit, if it is to be
         self.loss = _training_loss(class_weights, label_smoothing)
         self.train_metrics = MetricCollection(
             {
@@ -165,7 +166,7 @@ class DigitClassifier(LightningModule):
         Raises:
             InputError: If the network gives another shape.
         """
-        logits: Tensor = self.network(images)
+        logits = self._logits_of(self.network, images)
         if logits.shape != (len(images), 10):
             raise InputError(
                 f"The network gives {tuple(logits.shape)} for {len(images)} images.",
@@ -194,7 +195,7 @@ class DigitClassifier(LightningModule):
             )
         self._seed = self.trainer.strategy.broadcast(torch.initial_seed())
         if self.compiles:
-            self.network.compile()  # in place: the names of the weights stay as they are
+            self._logits_of = torch.compile(_logits_of)
 
     def on_train_epoch_start(self) -> None:
         """Make the epoch's randomness a function of seed, epoch and rank, also when resumed."""
@@ -356,6 +357,18 @@ class DigitClassifier(LightningModule):
         self.answers = (indices.reshape(-1).cpu(), labels.reshape(-1).cpu(), logits.cpu())
         self.judgement = judge(*self.answers)
         self.log_dict({f"{split}/{name}": self.judgement[name] for name in SCALARS})
+
+
+def _logits_of(network: nn.Module, images: Tensor) -> Tensor:
+    """Call the network.
+
+    Compiled instead of the network itself: the weights keep their names, and a network whose
+    ``forward`` is torch's own, as that of ``nn.Sequential`` is, is compiled too.
+    ``nn.Module.compile`` leaves those as they are, and does not say so, in torch 2.11
+    (https://github.com/pytorch/pytorch/issues/150915).
+    """
+    logits: Tensor = network(images)
+    return logits
 
 
 def _training_loss(

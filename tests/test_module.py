@@ -332,3 +332,21 @@ def test_float16_logs_the_norm_of_unscaled_gradients(tmp_path, digits, fused):
         run.fit(DigitClassifier(optimizer=partial(torch.optim.Adam, fused=fused)), digits)
         norms.append(run.callback_metrics["train/gradient_norm"].item())
     assert norms[1] == pytest.approx(norms[0], rel=0.05)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_network_made_of_torchs_own_layers_is_compiled_too(
+    digits, tmp_path, monkeypatch, compiled
+):
+    graphs = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> object:
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    model = DigitClassifier(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), compile=compiled)
+    names = list(model.state_dict())
+    trainer(tmp_path).fit(model, digits)
+    assert bool(graphs) is compiled
+    assert list(model.state_dict()) == names
