@@ -1,18 +1,20 @@
 """Checkpoints: what of a model is recorded in one, and what a stranger's may decide: no code."""
 
 import inspect
+import os
 import re
 import sys
 import zipfile
 from argparse import ArgumentError
 from collections.abc import Collection, Iterator
 from datetime import date
-from functools import partial
+from functools import partial, reduce
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
+from sysconfig import get_path
 from types import ModuleType
 from typing import Any, Self, TypeVar
 
@@ -38,6 +40,9 @@ Place = tuple[str, ...]  # the keys under which a value stands in nested setting
 
 TRUSTED_PACKAGES = ("torch", "torchvision", "lightning", "mnist_lit")
 
+# Of these only what models and trainings are made of: importing the rest may have side effects.
+TRUSTED_MODULES = ("torch.nn", "torch.optim", "torchvision", "lightning", "mnist_lit")
+
 # What a class in one of these settings has to be; among the arguments of a class, any of them.
 KINDS: dict[str, tuple[type, ...]] = {
     "network": (nn.Module,),
@@ -58,17 +63,22 @@ SECTIONS = ("model", "data", "trainer")  # of a configuration
 # Settings that describe a machine, not a model: never taken from a checkpoint.
 LOCAL = {"data": ("data_dir", "num_workers", "predict_dir"), "trainer": ("default_root_dir",)}
 
+VERSION = "pytorch-lightning_version"
+
 # What Lightning saves, as far as it is needed.
 EXPECTED: dict[str, type] = {
     "state_dict": dict,
     "hyper_parameters": dict,
     "epoch": int,
     "global_step": int,
-    "pytorch-lightning_version": str,
+    VERSION: str,
 }
 
+MAX_FILE = 4 * 2**30  # bytes
 MAX_VALUES = 10_000  # in the settings; a real run has about a hundred
 MAX_LENGTH = 1_000  # of a text among them
+MAX_NUMBER = 10_000  # among the arguments of a network: layers, channels, features
+MAX_DEVICES = 64
 
 TRAINING_ONLY = ("augmentation", "optimizer", "scheduler")  # arguments not needed to evaluate
 
@@ -92,6 +102,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"There is no checkpoint {path}.", "Check the name.")
     try:
+        if path.stat().st_size > MAX_FILE:
+            raise RefusedError(f"it is larger than {MAX_FILE / 2**30:.0f} GiB")
         _verify_archive(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         _verify_contents(checkpoint, path.stat().st_size)
@@ -121,7 +133,9 @@ def _verify_contents(checkpoint: Any, size: int) -> None:
     for key, kind in EXPECTED.items():
         if not isinstance(checkpoint.get(key), kind):
             raise RefusedError(f"it has no valid {key}")
-    if not re.match(r"2\.\d", checkpoint["pytorch-lightning_version"]):
+    if not all(0 <= checkpoint[key] < 2**53 for key in ("epoch", "global_step")):
+        raise RefusedError("its epoch or global_step is out of range")
+    if not re.fullmatch(r"2(\.\d{1,6}){1,3}((a|b|rc|\.dev|\.post)\d{1,8})?", checkpoint[VERSION]):
         raise RefusedError("it is not of Lightning 2")
     config = checkpoint.get("config", {section: {} for section in SECTIONS})
     if not all(isinstance(config.get(section), dict) for section in SECTIONS):
@@ -129,14 +143,36 @@ def _verify_contents(checkpoint: Any, size: int) -> None:
     for settings in (checkpoint["hyper_parameters"], config):
         if sum(1 for _ in islice(_values(settings), MAX_VALUES)) == MAX_VALUES:
             raise RefusedError("it has too many settings")
-    if not all(isinstance(state, dict) for state in checkpoint.get("callbacks", {}).values()):
+    callbacks = checkpoint.get("callbacks", {})
+    if not all(isinstance(state, dict) for state in callbacks.values()):
         raise RefusedError("it has no valid callbacks")
+    if any(_is_url(text) for text in _texts(callbacks)):
+        raise RefusedError("its callbacks name a file by a URL")
+    if not all(isinstance(name, str) for name in checkpoint["state_dict"]):
+        raise RefusedError("its state_dict has names that are not text")
     weights = checkpoint["state_dict"].values()
     if not all(isinstance(weight, Tensor) and _has_numbers(weight) for weight in weights):
         raise RefusedError("its state_dict holds more than tensors of real numbers")
     # A view may be larger than its storage; tied weights count twice.
     if sum(weight.nbytes for weight in weights) > 2 * size:
         raise RefusedError("its tensors are larger than the file")
+
+
+def _is_url(text: str) -> bool:
+    """Whether Lightning would open a path by a file system other than this machine's."""
+    return "://" in text or "::" in text
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Give each text in nested values, which may contain one of them many times."""
+    pending, seen = [value], set()
+    while pending:
+        value = pending.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict | list | tuple) and id(value) not in seen:
+            seen.add(id(value))
+            pending += [*value, *value.values()] if isinstance(value, dict) else value
 
 
 def _has_numbers(weight: Tensor) -> bool:
@@ -181,16 +217,26 @@ def recorded_settings(
         for section in sections
         if section in config
     }
-    data_dir = config.get("data", {}).get("data_dir")
-    if "data" in settings and isinstance(data_dir, str) and Path(data_dir, "MNIST/raw").is_dir():
-        settings["data"]["data_dir"] = data_dir
     try:
         for place, value in _values(settings):
             if isinstance(value, str) and value not in named_by_user:
                 _check(place, value)
+            elif isinstance(value, int):
+                _check_number(place, value)
     except RefusedError as error:
         raise InputError(f"{path}: {error}.", _hint(path)) from None
-    return settings
+    data_dir = config.get("data", {}).get("data_dir")
+    if "data" in settings and isinstance(data_dir, str) and Path(data_dir, "MNIST/raw").is_dir():
+        settings["data"]["data_dir"] = data_dir
+    if "trainer" in settings and not {"MASTER_ADDR", "SLURM_NTASKS"} & os.environ.keys():
+        settings["trainer"].pop("num_nodes", None)  # this machine would wait for others
+    return {section: _without_tuples(values) for section, values in settings.items()}
+
+
+def _without_tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_tuples(inner) for key, inner in value.items()}
+    return [*map(_without_tuples, value)] if isinstance(value, list | tuple) else value
 
 
 def _hint(path: Path) -> str:
@@ -203,23 +249,37 @@ def _hint(path: Path) -> str:
 
 def _values(value: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
     """Give each value in nested settings with the keys that lead to it."""
-    if isinstance(value, dict):
+    if type(value) is dict:
+        yield place, None
         for key, inner in value.items():
-            if not isinstance(key, str) or "." in key or key.startswith("__"):
+            if type(key) is not str or "." in key or key.startswith("__"):
                 raise RefusedError(f"{'.'.join(place)} has the key {key!r}")
             yield from _values(inner, (*place, key))
-    elif isinstance(value, list | tuple):
+    elif type(value) in (list, tuple):
+        yield place, None
         for inner in value:
             yield from _values(inner, place)
-    elif value is None or isinstance(value, bool | int | float | str):
+    elif value is None or type(value) in (bool, int, float, str):
         yield place, value
     else:
         raise RefusedError(f"{'.'.join(place)} is a {type(value).__name__}")
 
 
-def _check(place: Place, value: str) -> None:
-    """Refuse a text that chooses code, or a place for Lightning's classes to write to."""
+def _check_number(place: Place, value: int) -> None:
     name = ".".join(place)
+    if place[1:2] in (("network",), ("augmentation",)) and abs(value) > MAX_NUMBER:
+        raise RefusedError(f"{name} is {value}, more than {MAX_NUMBER:,}")
+    if place == ("trainer", "devices") and value > MAX_DEVICES:
+        raise RefusedError(f"{name} is {value}, more than {MAX_DEVICES}")
+
+
+def _check(place: Place, value: str) -> None:
+    """Refuse a text that chooses code, a file, or a place for Lightning's classes to write to."""
+    name = ".".join(place)
+    if place[-1] == "device":
+        raise RefusedError(f"{name} is a setting of a machine")
+    if "\0" in value or (place[0] != "data" and os.path.lexists(value)):  # would be read as YAML
+        raise RefusedError(f"{name} is {value[:100]}, the name of a file")
     section, setting, *inner = (*place, "", "")
     if value.endswith(UNRECORDED):
         raise RefusedError(f"{name} was given as an object, {value}, which is not recorded")
@@ -270,18 +330,21 @@ def _resolved(name: str) -> object:
     for end in range(len(parts) - 1, 0, -1):
         found: Any = _module(".".join(parts[:end]))
         if found is not None:
-            for part in parts[end:]:
-                found = getattr(found, part, None)
-            return found
+            try:
+                return reduce(getattr, parts[end:], found)
+            except Exception:  # a module may have a __getattr__ of its own
+                return None
     return None
 
 
 def _module(name: str) -> ModuleType | None:
-    if name in sys.modules:
-        return sys.modules[name]
     root = name.partition(".")[0]
     own = root not in TRUSTED_PACKAGES
-    if not name.replace(".", "").isidentifier() or (own and not _lies_here(root)):
+    if name in sys.modules:
+        return None if own and _is_installed(sys.modules[root]) else sys.modules[name]
+    if not name.replace(".", "").isidentifier():
+        return None
+    if not (_lies_here(root) if own else f"{name}.".startswith(TRUSTED_MODULES)):
         return None
     try:
         module = import_module(name)
@@ -289,11 +352,20 @@ def _module(name: str) -> ModuleType | None:
         if name.startswith(str(error.name)):
             return None  # it is a class, say
         raise RefusedError(f"{name} cannot be imported: {error}") from error
-    except Exception as error:  # the module is the user's own
+    except (Exception, SystemExit) as error:  # the module is the user's own
         raise RefusedError(f"{name} cannot be imported: {error}") from error
     if own:
         print(f"Uses code from {Path(str(module.__file__)).name}")
     return module
+
+
+def _is_installed(module: ModuleType) -> bool:
+    """Whether a module that is imported already is not the user's own, but a library's."""
+    file = getattr(module, "__file__", None)
+    if file is None:
+        return module.__name__ != "__main__"
+    libraries = (get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    return any(Path(file).is_relative_to(library) for library in libraries)
 
 
 def _lies_here(root: str) -> bool:
@@ -413,14 +485,15 @@ def verify_weights(
         InputError: If the model cannot be built, or their names or shapes differ.
     """
     try:
-        expected = _shapes(_without_memory(cls, settings, given))
+        model = _without_memory(cls, settings, given)
+        expected = _shapes(model)
     except InputError:
         raise
     except Exception as error:  # a network's constructor may raise anything
         problem: str | None = f"its model cannot be built: {' '.join(str(error).split())}"
     else:
         found = {name: weight.shape for name, weight in checkpoint["state_dict"].items()}
-        problem = _difference(found, expected)
+        problem = _difference(found, expected) or _other_output(model)
     if problem:
         raise InputError(
             f"{path}: {problem}.",
@@ -434,6 +507,17 @@ def _without_memory(cls: type[T], settings: dict[str, Any], given: dict[str, Any
             return instantiate(cls, settings, **given)
     except (RuntimeError, NotImplementedError):  # its constructor computes with its weights
         return instantiate(cls, settings, **given)
+
+
+def _other_output(model: nn.Module) -> str | None:
+    """What is wrong with the output of the network, as far as it can be told without memory."""
+    images = torch.zeros(2, 1, 28, 28, device="meta")
+    try:
+        with torch.no_grad():
+            shape = model.eval().get_submodule("network")(images).shape
+    except Exception:  # the network needs real numbers
+        return None
+    return None if shape == (2, 10) else f"its network gives {tuple(shape)} for two images"
 
 
 def _difference(found: dict[str, torch.Size], expected: dict[str, torch.Size]) -> str | None:

@@ -1,7 +1,9 @@
 """Checkpoints from strangers: none runs code, reads another file or holds the process."""
 
+import os
 import zipfile
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -51,8 +53,8 @@ def nested(depth: int) -> list[Any]:
     return value
 
 
-def branching(depth: int) -> list[Any]:
-    value: list[Any] = ["x"]
+def branching(depth: int, innermost: Sequence[str] = ("x",)) -> list[Any]:
+    value: list[Any] = [*innermost]
     for _ in range(depth):
         value = [value] * 10
     return value
@@ -92,6 +94,24 @@ TAMPERED: dict[str, Change] = {
         in_model("network", PAYLOAD)(checkpoint),
     ),
     "endless settings": in_model("class_weights", branching(30)),
+    "endless empty lists": in_model("class_weights", branching(30, [])),
+    "endless network": network("torch.nn.LSTM", input_size=1, hidden_size=1, num_layers=10**8),
+    "memory in spite of the meta device": network(
+        "torch.nn.Linear", in_features=9000, out_features=9000, device="cpu"
+    ),
+    "class that reads a file": network(
+        "torchmetrics.functional.image.lpips._NoTrainLpips",
+        net="alex",
+        pnet_rand=True,
+        model_path="fifo",
+    ),
+    "module with side effects": network("torch.testing._internal.common_utils.TestCase"),
+    "huge output": lambda checkpoint: (
+        network("torch.nn.Upsample", scale_factor=60)(checkpoint),
+        checkpoint.update(state_dict={}),
+    ),
+    "name of a file": in_model("network", "settings"),
+    "ordered dictionary": in_model("network", OrderedDict(class_path="torch.nn.Flatten")),
     "deep settings": in_model("class_weights", nested(150)),
     "absurd size": network("torch.nn.Linear", in_features=10**6, out_features=10**6),
     "negative size": network("torch.nn.Linear", in_features=-1, out_features=-1),
@@ -129,12 +149,26 @@ IN_TRAINING: dict[str, Change] = {
     "plugin is a function": in_trainer("plugins", [PAYLOAD]),
     "strategy is a function": in_trainer("strategy", PAYLOAD),
     "setting with a class that it does not take": in_trainer("max_epochs", PAYLOAD),
+    "callbacks in a file": in_trainer("callbacks", "settings"),
+    "strategy in a pipe": in_trainer("strategy", "pipe"),
+    "many devices": in_trainer("devices", 5000),
+    "best checkpoint at a URL": lambda checkpoint: [
+        state.update(best_model_path="local:///tmp/canary.ckpt")
+        for state in checkpoint["callbacks"].values()
+    ],
+    "endless number": lambda checkpoint: checkpoint.update(global_step=10**30),
+    "odd version": lambda checkpoint: checkpoint.update({"pytorch-lightning_version": "2.0foo"}),
 }
 
 
 @pytest.fixture
 def tampered(run: Path) -> Callable[[Change], Path]:
     """Change a finished run's last checkpoint into a file of the working directory."""
+
+    directory = run.parent.parent
+    (directory / "settings").write_text(f"class_path: evil.Class\ninit_args: {{cmd: {CANARY}}}\n")
+    (directory / "evil.py").write_text(f"open({CANARY!r}, 'w').close()\nclass Class: ...\n")
+    os.mkfifo(directory / "pipe")
 
     def tamper(change: Change) -> Path:
         checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
@@ -368,3 +402,21 @@ def saved(model: DigitClassifier, directory: Path) -> Path:
     trainer.strategy.connect(model)
     trainer.save_checkpoint(path, weights_only=True)
     return path
+
+
+def test_a_resumed_checkpoint_names_no_file_to_remove(mnist_lit: Command, run: Path):
+    victim = run.parent.parent / "thesis.ckpt"
+    victim.mkdir()
+    other = run.parent / "version_7" / "checkpoints" / "best.ckpt"
+    other.parent.mkdir(parents=True)
+    other.write_text("mine")
+    last = run / "checkpoints" / "last.ckpt"
+    for path in (victim, other, Path(f"{run}/checkpoints/../../../thesis.ckpt")):
+        checkpoint = torch.load(last, weights_only=True)
+        for state in checkpoint["callbacks"].values():
+            state["best_model_path"] = str(path)
+        torch.save(checkpoint, run.parent.parent / "stranger.ckpt")
+        outcome = mnist_lit("fit", "--ckpt_path=stranger.ckpt", "--trainer.max_epochs=3")
+        assert outcome.status == 0, outcome.err
+    assert victim.is_dir()
+    assert other.read_text() == "mine"

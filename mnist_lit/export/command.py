@@ -188,12 +188,19 @@ def _options(args: list[str]) -> Namespace:
     add = parser.add_argument
     ckpt_help = "The checkpoint, or best or last of the newest run."
     add("--ckpt_path", required=True, metavar="FILE|best|last", help=ckpt_help)
-    output_help = "File to write. Default: digits.onnx."
-    add("--output", type=_onnx_path, default="digits.onnx", metavar="FILE", help=output_help)
+    output_help = "File to write or replace. Default: digits.onnx, if there is none yet."
+    add("--output", type=_onnx_path, metavar="FILE", help=output_help)
     data_help = "Directory of the unpacked data. Default: the checkpoint's, or data."
     # The second name is that of fit and test, which error messages about data use.
     add("--data_dir", "--data.data_dir", metavar="DIR", help=data_help)
-    return parser.parse_args(args)
+    options = parser.parse_args(args)
+    if options.output is None:
+        options.output = Path("digits.onnx")
+        if options.output.exists():
+            raise InputError(
+                f"{options.output} exists already.", f"To replace it: --output {options.output}"
+            )
+    return options
 
 
 def _onnx_path(text: str) -> Path:

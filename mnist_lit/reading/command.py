@@ -4,6 +4,7 @@ import json
 import sys
 from argparse import Namespace
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -162,12 +163,19 @@ def _files(picture: str) -> list[str]:
     return [str(path) for path in pictures]
 
 
+def _unused(path: Path) -> Path:
+    """The path, or with the first number after its stem that no file has."""
+    names = (path.with_stem(f"{path.stem}_{number}") if number else path for number in count())
+    return next(name for name in names if not name.exists())
+
+
 def _targets(files: list[str], output: Path | None) -> list[Path | None]:
     """Where each file's drawing goes."""
     if output is None:
         return [None] * len(files)
     if output.is_dir() or not (output.suffix or output.exists()):
-        targets = [output / f"{'stdin' if file == '-' else Path(file).stem}.png" for file in files]
+        stems = ["stdin" if file == "-" else Path(file).stem for file in files]
+        targets = [_unused(output / f"{stem}.png") for stem in stems]
     elif output.suffix.lower() != ".png":
         raise InputError(
             f"--output {output} is neither a .png file nor a folder.",

@@ -113,7 +113,7 @@ def is_run(path: Path) -> bool:
     if (path / LOCK).is_file() and not (path / LOCK).is_symlink():
         return True
     try:
-        status = _json((path / "status.json").read_text("utf-8"))
+        status = _json(_text(path / "status.json"))
         _read_config(Run(path.name), path)
         return bool(status["started"] and status["command"].startswith("python -m mnist_lit fit"))
     except Exception:  # a damaged file, or one of another program
@@ -136,7 +136,7 @@ def by_age(path: Path) -> tuple[float, list[str | int]]:
     That is what their status says; copying does not change it. Without one, a file's age has to do.
     """
     try:
-        status = _json((path / "status.json").read_text("utf-8"))
+        status = _json(_text(path / "status.json"))
         start = datetime.fromisoformat(status["started"]).timestamp()
     except Exception:  # a damaged file makes its reader raise anything
         places = (path / "config.yaml", path)
@@ -165,7 +165,7 @@ def best_of_study(directory: Path) -> Run | None:
 
 
 def _read_status(run: Run, path: Path) -> None:
-    status = _json((path / "status.json").read_text("utf-8"))
+    status = _json(_text(path / "status.json"))
     started = datetime.fromisoformat(status["started"]).astimezone()  # local, as it will be shown
     run.when = started.astimezone(UTC).isoformat()
     run.updated = datetime.fromisoformat(status["updated"])
@@ -181,7 +181,7 @@ def _read_status(run: Run, path: Path) -> None:
 
 def _read_config(run: Run, path: Path) -> None:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where there is one
-    config = yaml.load((path / "config.yaml").read_text("utf-8"), loader)
+    config = yaml.load(_text(path / "config.yaml"), loader)
     config = _json(json.dumps(config, default=str))  # YAML has more types, which do not compare
     if not all(isinstance(config[part], dict) for part in ("trainer", "model", "data")):
         raise TypeError("not written by fit")
@@ -193,7 +193,7 @@ def _read_metrics(run: Run, path: Path) -> None:
     path /= "metrics.csv"
     if not path.exists():  # nothing was logged yet
         return
-    text, _, cut = path.read_text("utf-8").rpartition("\n")
+    text, _, cut = _text(path).rpartition("\n")
     if cut and run.status == "finished":  # any other run may end within a line
         run.status = "broken"
     rows = csv.DictReader(text.splitlines())
@@ -210,10 +210,21 @@ def _read_metrics(run: Run, path: Path) -> None:
 def _read_test(run: Run, path: Path) -> None:
     path /= "test.json"
     if path.exists():
-        results = _json(path.read_text("utf-8"))
+        results = _json(_text(path))
         if run.updated and datetime.fromisoformat(results["date"]) < run.updated:
             return  # a checkpoint of the run before it was trained further
         run.take(test_accuracy=results["accuracy"], test_loss=results["loss"])
+
+
+def _text(path: Path) -> str:
+    """The contents of a regular file: a pipe would never end.
+
+    Raises:
+        OSError: If it is none, or cannot be read.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path} is not a file")
+    return path.read_text("utf-8")
 
 
 def _json(text: str) -> Any:

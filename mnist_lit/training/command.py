@@ -208,7 +208,9 @@ class RunCLI(DigitsCLI):
         )
         if self.command == "fit":
             config = self.state.get("config", {})
-            recorded |= {key: config[key] for key in ("seed_everything", "name") if key in config}
+            for name, kind in (("seed_everything", int), ("name", str)):
+                if type(config.get(name)) is kind:
+                    recorded[name] = config[name]
         base = [self.command, "--config", yaml.safe_dump(recorded)]
         self.config = self._parse(parser, [*base, *args[1:]], f"{self.checkpoint}: ")
         self.config[self.command].ckpt_path = str(self.checkpoint)
@@ -275,7 +277,8 @@ class RunCLI(DigitsCLI):
             )
         own = [*self.more_callbacks, *self._callbacks()]
         callbacks = [Together(), *_listed(given.callbacks), *own]
-        plugins = [*_listed(given.plugins), AtomicCheckpointIO()]
+        checkpoint_io = AtomicCheckpointIO()
+        plugins = [*_listed(given.plugins), checkpoint_io]
         if given.enable_progress_bar is None and not sys.stdout.isatty():
             kwargs["enable_progress_bar"] = False
         # The logs of a fit come with its directory, which is made when all else is sound.
@@ -288,6 +291,7 @@ class RunCLI(DigitsCLI):
             kwargs["enable_checkpointing"] = False
         trainer = super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **kwargs)
         check_number(trainer)
+        checkpoint_io.callbacks = trainer.checkpoint_callbacks
         return trainer
 
     def _callbacks(self) -> list[Callback]:

@@ -2,12 +2,14 @@
 
 import csv
 import io
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 
@@ -85,10 +87,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         with whole(Path(path)) as partial:
             partial.write_bytes(buffer.getbuffer())
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.callbacks: list[Checkpoint] = []  # whose directories are this run's
+
     def remove_checkpoint(self, path: str | Path) -> None:
-        # Of the paths that a checkpoint names, Lightning takes DIRECTORY/../x to be in DIRECTORY.
-        if Path(path).suffix == ".ckpt" and ".." not in Path(path).parts:
-            super().remove_checkpoint(path)
+        """Remove a file of this run's; a resumed checkpoint may name any other, or a folder."""
+        own = [getattr(callback, "dirpath", None) for callback in self.callbacks]
+        if Path(path).resolve().parent in [Path(each).resolve() for each in own if each]:
+            with suppress(OSError):  # it is gone, or a folder
+                Path(path).unlink()
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
