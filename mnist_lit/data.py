@@ -3,6 +3,7 @@
 import gzip
 import logging
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from filelock import FileLock
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Subset
 from torchvision.datasets import MNIST
@@ -31,9 +33,6 @@ RAW_MD5 = {
 }
 
 Batch = tuple[Tensor, Tensor]
-
-# Where a digit stands in a folder: its file, its line from 1 on, and its box.
-Place = tuple[str, int, int, int, int, int]
 
 UNLABELLED = -100  # the label that torch's cross-entropy leaves out
 
@@ -109,7 +108,7 @@ class MNISTDataModule(LightningDataModule):
         self.split_seed = split_seed
         self.num_workers = num_workers
         self.predict_dir = predict_dir
-        self.places: list[Place] = []  # of the digits in predict_dir
+        self.places: list[tuple[str, int, int, int, int, int]] = []  # of the digits in predict_dir
         self.skipped = 0  # pictures there that cannot be read
         self.seed = 0
 
@@ -140,11 +139,13 @@ class MNISTDataModule(LightningDataModule):
             self.val_set = Subset(digits, sorted(order[: self.val_size]))
             self.train_set = Subset(digits, sorted(order[self.val_size :]))
         if self.predict_dir:
-            from mnist_lit.reading.folder import (
-                find_glyphs,  # the other commands have no need of it
-            )
+            from mnist_lit.reading.folder import find_glyphs  # other commands do not need it
 
-            images, self.places, self.skipped = find_glyphs(Path(self.predict_dir))
+            found = find_glyphs(Path(self.predict_dir))
+            self.places, self.skipped = found.places, found.skipped
+            for line in found.messages:
+                rank_zero_only(print)(line, file=sys.stderr)
+            images = torch.from_numpy(found.images)
             processes, _ = self._world()
             if len(images) < processes:
                 raise InputError(
