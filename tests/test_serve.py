@@ -101,6 +101,18 @@ def test_a_signal_stops_it_after_what_is_under_way(serve, options, signum, statu
         server.read(BLANK)
 
 
+@pytest.mark.parametrize("seconds", [0.1, 0.8])
+def test_ctrl_c_on_a_terminal_stops_workers_that_still_start_in_one_line(tmp_path, seconds):
+    command = [sys.executable, "-m", "mnist_lit", "serve", "--port=0", "--workers=2"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=tmp_path, start_new_session=True, **pipes) as process:
+        assert process.stdout.readline()
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the whole group
+        assert process.communicate(timeout=60) == ("", "Stopped by SIGINT.\n")
+        assert process.returncode == 130
+
+
 def test_the_python_of_the_documentation_prints_the_digits(serve):
     root = PHOTO.parent.parent
     [code, _] = re.findall(

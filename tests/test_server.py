@@ -365,7 +365,7 @@ def test_a_process_that_dies_at_a_picture_is_replaced(monkeypatch, caplog):
     with served() as client:
         monkeypatch.setattr(ReaderProcess, "start", start_and_die)
         assert "See its log." in refused(client.post("/v1/read", content=PAGE), 500)
-        assert "ReadingError" in caplog.text
+        assert re.search("IncompleteReadError|Connection", caplog.text)
         monkeypatch.undo()
         assert client.post("/v1/read", content=PAGE).json()["text"] == "31\n4159"
 
@@ -381,6 +381,21 @@ def test_a_failure_in_a_child_process_is_told_without_its_message():
     assert place.startswith(b"ZeroDivisionError at")
     assert b"in respond" in place
     assert b"holiday" not in place
+
+
+def test_a_failure_in_a_child_process_is_logged(monkeypatch, caplog):
+    child = (
+        "import sys; sys.stdin.buffer.read(9); sys.stdout.buffer.write(b'\\1\\xf4\\0\\0\\0\\3abc')"
+    )
+    start = asyncio.create_subprocess_exec
+
+    def start_other(python, *_, **options):
+        return start(python, "-c", child, **options)
+
+    monkeypatch.setattr("asyncio.create_subprocess_exec", start_other)
+    with served() as client:
+        assert "See its log." in refused(client.post("/v1/read", content=PAGE), 500)
+    assert "in the child process: abc" in caplog.text
 
 
 def test_slow_uploads_keep_nobody_out():

@@ -21,6 +21,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mnist_lit.server.pool import ReadingError
 from mnist_lit.server.problems import problem
 
 log = logging.getLogger(__name__)
@@ -114,8 +115,9 @@ class Monitoring:
             with self.metrics.open.track_inprogress():
                 await self.app(scope, counting_receive, recording_send)
         except Exception as error:  # logged without its message, which may quote the request
-            notes = getattr(error, "__notes__", [])
-            place = "".join([*traceback.format_tb(error.__traceback__), *notes])
+            place = "".join(traceback.format_tb(error.__traceback__))
+            if isinstance(error, ReadingError):
+                place += f"in the child process: {error}"
             log.error("%s at\n%s", type(error).__name__, place)
             if not status:
                 detail = "The server failed to process this request. See its log."

@@ -20,7 +20,7 @@ STUCK_SECONDS = 5  # even the largest pictures take less
 
 
 class ReadingError(Exception):
-    """A child process failed to read a picture, or died."""
+    """A child process failed to read a picture."""
 
 
 class ReaderProcess:
@@ -65,6 +65,7 @@ class ReaderProcess:
         Raises:
             ProblemError: If the picture is refused.
             ReadingError: If reading failed.
+            IncompleteReadError, ConnectionError: If the process died.
         """
         self._started_at = time.monotonic()
         try:
@@ -76,18 +77,13 @@ class ReaderProcess:
             head = await process.stdout.readexactly(RESPONSE.size)
             status, length = RESPONSE.unpack(head)
             body = await process.stdout.readexactly(length)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            await self.kill()
-            raise ReadingError from None
         except BaseException:
             await self.kill()
             raise
         finally:
             self._started_at = float("inf")
         if status == HTTPStatus.INTERNAL_SERVER_ERROR:
-            error = ReadingError()
-            error.add_note(f"In the child process: {body.decode()}")
-            raise error
+            raise ReadingError(body.decode())
         if status != HTTPStatus.OK:
             raise ProblemError(status, body.decode())
         return body
@@ -155,6 +151,7 @@ class ReaderPool:
         Raises:
             ProblemError: If the queue is full, the picture is refused or takes too long.
             ReadingError: If reading failed.
+            IncompleteReadError, ConnectionError: If the process died.
         """
         if self.is_full:
             raise busy()

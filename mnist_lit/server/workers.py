@@ -5,7 +5,9 @@ import signal
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import resource_tracker
 from tempfile import TemporaryDirectory
+from threading import Event, Thread
 from types import FrameType
 
 from uvicorn import Config, Server
@@ -55,7 +57,13 @@ def run_workers(config: Config, listener: socket.socket) -> None:
         supervisor = Multiprocess(config, [listener])  # installs handlers for all signals
         for signum in handlers:
             signal.signal(signum, stop)
+        # A terminal sends Ctrl-C to all processes. The workers inherit that this thread blocks it,
+        # so that it does not interrupt their imports; another thread receives it for this process.
+        Thread(target=Event().wait, daemon=True).start()
+        resource_tracker.ensure_running()  # its start would unblock signals
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         supervisor.run()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     for signum, handler in handlers.items():
         signal.signal(signum, handler)
     for received_signal in received[:1]:
