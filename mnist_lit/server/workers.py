@@ -4,7 +4,7 @@ import os
 import signal
 import socket
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from multiprocessing import resource_tracker
 from tempfile import TemporaryDirectory
 from threading import Event, Thread
@@ -33,6 +33,7 @@ def run_server(config: Config, listener: socket.socket) -> None:
             running.result()
         finally:
             server.should_exit = True
+            wait([running], timeout=0.5)  # requests that are almost complete need no message
             if count := len(server.server_state.tasks):
                 requests = "one request" if count == 1 else f"{count} requests"
                 print(f"Waiting for {requests}; press Ctrl-C to stop at once.", file=sys.stderr)
