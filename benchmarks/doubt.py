@@ -53,7 +53,7 @@ def main() -> None:
         return any(not digit.doubtful for digit in reader.read(picture).digits)
 
     images, _ = paper.mnist()
-    _, probabilities = reader.answer(images.astype(np.float32) / 255)
+    _, probabilities = reader.classify(images.astype(np.float32) / 255)
     rows = [["", "sure", "of", "share"]]
 
     def add(name: str, answers: list[bool]) -> None:

@@ -24,8 +24,8 @@ from common import footer, table
 from PIL import Image
 
 from mnist_lit.errors import InputError, exit_status
-from mnist_lit.files import pictures_in
 from mnist_lit.metrics import wilson_interval
+from mnist_lit.reading.image_files import pictures_in
 from mnist_lit.reading.ink import open_picture
 from mnist_lit.reading.reader import Reader
 
@@ -64,7 +64,7 @@ def main() -> None:
     single = [path for path, truth in truths.items() if len(truth) == 1]
     rows = [["", "right", "of", "share", "95 % interval"]]
     if single:
-        naive = reader.answer(np.stack([shrunk(path) for path in single]))[0].argmax(1)
+        naive = reader.classify(np.stack([shrunk(path) for path in single]))[0].argmax(1)
         right = sum(str(digit) == truths[path] for path, digit in zip(single, naive, strict=True))
         rows.append(row("shrunk to 28x28", right, len(single)))
     rows.append(row("Reader", len(truths) - len(wrong), len(truths)))

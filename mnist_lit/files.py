@@ -1,4 +1,4 @@
-"""Files: how they get to their place whole, their checksum, and which are pictures."""
+"""Files: writing them atomically, and their checksums."""
 
 import hashlib
 import os
@@ -10,7 +10,6 @@ from itertools import count
 from pathlib import Path
 
 from mnist_lit.errors import InputError
-from mnist_lit.reading.image_files import ENDINGS
 
 PARTIAL = r"\.mnist_lit-[0-9a-f]{16}\.partial"  # the name of a file that is not yet whole
 
@@ -76,29 +75,3 @@ def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def pictures_in(folder: Path) -> tuple[list[Path], int]:
-    """The pictures in a folder, by the endings of their names, which sort them.
-
-    Files in folders below it do not count, nor do hidden ones.
-
-    Returns:
-        The pictures, and the number of the other files.
-
-    Raises:
-        InputError: If there are none, or the folder cannot be read.
-    """
-    try:
-        files = [path for path in folder.iterdir() if path.is_file() and path.name[0] != "."]
-    except OSError as error:
-        raise InputError(
-            f"{folder} cannot be read: {error.strerror}.", "Name a folder with pictures."
-        ) from error
-    pictures = sorted(path for path in files if path.suffix.lower() in ENDINGS)
-    if not pictures:
-        raise InputError(
-            f"There are no pictures in the folder {folder}.",
-            "Its own files count, by their endings (.png, .jpg and so on), not those below it.",
-        )
-    return pictures, len(files) - len(pictures)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import ImageColor
 
-from mnist_lit.reading.drawing import BLUE, GLYPH, LONGEST, RULE, SHORTEST, VERMILION, draw
+from mnist_lit.reading.drawing import BLUE, GLYPH, MAX_SIDE, MIN_SIDE, RULE, VERMILION, draw
 from mnist_lit.reading.reader import Reader, Reading
 from tests.pages import page
 
@@ -11,13 +11,13 @@ def count(drawing: np.ndarray, color: str) -> int:
     return int((drawing == ImageColor.getrgb(color)).all(axis=2).sum())
 
 
-def test_without_digits_the_picture_is_drawn_with_words_below_it():
+def test_without_digits_the_picture_is_drawn_with_a_message_below_it():
     picture = np.full((600, 700, 3), 200, np.uint8)
     drawing = np.asarray(draw(picture, Reading([])))
     assert drawing.shape[1:] == (700, 3)
     assert 0 < drawing.shape[0] - 600 < 60
     assert (drawing[:600] == picture).all()
-    assert (drawing[600:] < 128).any()  # "No digit found."
+    assert (drawing[600:] < 128).any()  # "No digits found."
     assert count(drawing, BLUE) == count(drawing, VERMILION) == 0
 
 
@@ -30,7 +30,7 @@ def test_a_digit_has_its_glyph_and_a_box_coloured_by_doubt(exported, threshold, 
     drawing = np.asarray(draw(picture, reading))
     assert count(drawing, own) > 200
     assert count(drawing, other) == 0
-    scale = SHORTEST / max(picture.shape)
+    scale = MIN_SIDE / max(picture.shape)
     left, top, right, bottom = (round(scale * edge) for edge in reading.digits[0].box)
     across = (drawing.shape[1] - round(picture.shape[1] * scale)) // 2
     frame = drawing[top - 1 : bottom + 1, left - 1 + across : right + 1 + across]
@@ -62,7 +62,7 @@ def test_glyphs_take_as_many_rows_as_they_need(exported, lines, rows):
 
 @pytest.mark.parametrize(
     ("height", "width", "longest"),
-    [(28, 28, SHORTEST), (1, 3000, LONGEST), (3000, 2000, LONGEST), (700, 500, 700)],
+    [(28, 28, MIN_SIDE), (1, 3000, MAX_SIDE), (3000, 2000, MAX_SIDE), (700, 500, 700)],
 )
 def test_the_drawing_is_neither_tiny_nor_huge(height, width, longest):
     drawing = draw(np.full((height, width, 3), 255, np.uint8), Reading([]))

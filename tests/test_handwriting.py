@@ -24,7 +24,7 @@ def reader():
 def surely_read(reader, count):
     """The first test images that the model itself reads right."""
     images, labels = (part[: count * 2] for part in paper.mnist())
-    right = reader.answer(images.astype(np.float32) / 255)[0].argmax(1) == labels
+    right = reader.classify(images.astype(np.float32) / 255)[0].argmax(1) == labels
     return images[right][:count], labels[right][:count]
 
 
@@ -154,13 +154,13 @@ def test_blank_paper_and_noise_have_no_digit(reader):  # [38]
 
 def test_98_percent_of_the_test_digits_are_not_doubtful(reader):
     images, _ = paper.mnist()
-    _, probabilities = reader.answer(images.astype(np.float32) / 255)
+    _, probabilities = reader.classify(images.astype(np.float32) / 255)
     assert (probabilities.max(1) >= reader.threshold).mean() >= 0.98
 
 
 def test_reading_mnists_images_as_pictures_loses_next_to_nothing(reader):
     images, labels = (part[:2000] for part in paper.mnist())
-    direct = reader.answer(images.astype(np.float32) / 255)[0].argmax(1) == labels
+    direct = reader.classify(images.astype(np.float32) / 255)[0].argmax(1) == labels
     read = [text(reader, image) == str(label) for image, label in zip(images, labels, strict=True)]
     assert direct.mean() - np.mean(read) <= 0.0015
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from mnist_lit.errors import InputError, TooLargeError
-from mnist_lit.reading.image_files import ENDINGS, FORMATS
+from mnist_lit.reading.image_files import EXTENSIONS, FORMATS
 from mnist_lit.reading.ink import find_lines, normal_form, open_picture
 from tests import paper
 
@@ -199,7 +199,7 @@ def test_a_missing_file_and_arrays_that_are_no_pictures_are_input_errors(tmp_pat
 
 def test_pictures_in_a_folder_are_those_with_the_endings_of_the_formats():
     endings = Image.registered_extensions().items()
-    assert {ending for ending, kind in endings if kind in FORMATS} == ENDINGS
+    assert {ending for ending, kind in endings if kind in FORMATS} == EXTENSIONS
 
 
 @pytest.mark.parametrize(

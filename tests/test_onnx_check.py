@@ -24,7 +24,7 @@ from onnx.helper import (
 
 from mnist_lit.errors import InputError
 from mnist_lit.reading.onnx_check import check
-from mnist_lit.reading.reader import AT_ONCE, Reader
+from mnist_lit.reading.reader import MAX_BATCH, Reader
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 
@@ -185,7 +185,7 @@ def test_a_small_model_that_wants_all_memory_is_refused(hostile):
 
 
 def test_sizes_that_depend_on_the_pixels_are_refused():
-    expected = "the size of what its operator ConstantOfShape gives is not known before"
+    expected = "the output shape of its operator ConstantOfShape depends on the images"
     assert refusal(_random_size()) == expected
 
 
@@ -333,9 +333,9 @@ CONTEXT = {"domain": "com.microsoft", "ep_cache_context": "canary.bin", "embed_m
         ),
         (
             changed(lambda m: m.opset_import.append(make_opsetid("com.microsoft", 1))),
-            "it uses operators outside of the ONNX standard",
+            "it uses operators outside the ONNX standard",
         ),
-        (changed(lambda m: m.ClearField("opset_import")), "it uses operators outside of the ONNX"),
+        (changed(lambda m: m.ClearField("opset_import")), "it uses operators outside the ONNX"),
         (changed(lambda m: m.opset_import[0].__setattr__("version", 7)), "its opset 7 is not"),
         (
             model(make_node("RandomNormalLike", ["images"], ["changed"])),
@@ -346,10 +346,13 @@ CONTEXT = {"domain": "com.microsoft", "ep_cache_context": "canary.bin", "embed_m
         (added(weights=(TensorProto(name="extra", data_type=99),)), "it has a tensor of type 99"),
         (model(_reference()), "its operator Softmax has the attribute axis"),
         (model(_hidden_graph()), "its operator Softmax has the attribute axis"),
-        (model(make_node("Relu", ["nowhere"], ["changed"])), "its operator Relu has an input that"),
+        (
+            model(make_node("Relu", ["nowhere"], ["changed"])),
+            "an input of its operator Relu is not defined",
+        ),
         (
             model(make_node("Relu", ["images"], ["logits"])),
-            "its operator Reshape has an input that nothing gives",
+            "it defines a tensor twice",
         ),
         (added(weights=(tensor("images", [1.0], np.float32),)), "it defines a tensor twice"),
         (model(make_node("Relu", ["images"], ["images"])), "it defines a tensor twice"),
@@ -375,17 +378,17 @@ def test_what_is_not_a_plain_network_is_refused(hostile, what):
 @pytest.mark.parametrize("threshold", [None, "", "high", "nan", "inf", "-0.1", "1.01"])
 def test_a_threshold_that_is_not_a_probability_is_refused(threshold):
     notes = {} if threshold is None else {"threshold": threshold}
-    assert refusal(noting(**notes)) == "it notes no threshold from 0 to 1"
+    assert refusal(noting(**notes)) == "its metadata have no threshold from 0 to 1"
 
 
 @pytest.mark.parametrize(
     ("note", "what"),
     [
-        ("x" * 70_000, "its metadata are too long, or cannot be shown"),
-        ("\x1b]0;owned\x07", "its metadata are too long, or cannot be shown"),
-        (r'"\u001b[2J"'.replace("u001b", "u009b"), "its metadata are too long, or cannot be shown"),
-        ("[" * 20_000, "its metadata are too long, or cannot be shown"),
-        ("1e999", "its metadata are too long, or cannot be shown"),
+        ("x" * 70_000, "its metadata are too long or not printable"),
+        ("\x1b]0;owned\x07", "its metadata are too long or not printable"),
+        (r'"\u001b[2J"'.replace("u001b", "u009b"), "its metadata are too long or not printable"),
+        ("[" * 20_000, "its metadata are too long or not printable"),
+        ("1e999", "its metadata are too long or not printable"),
     ],
     ids=["long", "escape", "escape in JSON", "nested", "infinite"],
 )
@@ -407,14 +410,14 @@ def test_settings_for_the_runtime_are_refused():
 def test_logits_that_are_not_finite_are_refused(value):
     hostile = added(weights=(tensor("extra", [value], np.float32),))
     assert refusal(hostile).startswith(
-        "a trial of it failed: The model's output is not finite, or not probabilities"
+        "a trial run failed: The model's outputs are not finite, or its probabilities"
     )
 
 
 def test_outputs_that_are_no_probabilities_are_refused():
     hostile = changed(lambda m: m.graph.node[-1].__setattr__("op_type", "Relu"))
     assert refusal(hostile).startswith(
-        "a trial of it failed: The model's output is not finite, or not probabilities"
+        "a trial run failed: The model's outputs are not finite, or its probabilities"
     )
 
 
@@ -430,10 +433,10 @@ def test_an_output_that_is_not_finite_for_some_images_only_is_refused_when_it_is
     )
     path.write_bytes(hostile.SerializeToString())
     reader = Reader(path)
-    ink = np.ones((AT_ONCE + 1, 28, 28), np.float32)
-    assert reader.answer(ink)[1].shape == (AT_ONCE + 1, 10)
-    with pytest.raises(InputError, match="not finite, or not probabilities"):
-        reader.answer(0 * ink)
+    ink = np.ones((MAX_BATCH + 1, 28, 28), np.float32)
+    assert reader.classify(ink)[1].shape == (MAX_BATCH + 1, 10)
+    with pytest.raises(InputError, match="not finite, or its probabilities"):
+        reader.classify(0 * ink)
 
 
 # ---- the process ----
@@ -444,8 +447,8 @@ def refused(path: Path, content: bytes) -> str:
     with pytest.raises(InputError) as error:
         Reader(path)
     first, second = str(error.value).splitlines()
-    assert second == "Give one that export has written."
-    return first.removeprefix(f"{path} is not a model of this program: ")
+    assert second == "Give an ONNX file written by export."
+    return first.removeprefix(f"{path} cannot be used as a model: ")
 
 
 def _division_by_zero() -> bytes:
@@ -480,13 +483,13 @@ def test_a_stride_of_zero_is_refused(tmp_path):
 def test_a_model_that_crashes_the_check_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("mnist_lit.reading.reader.CHECK", "import os; os.abort()")
     content = model().SerializeToString()
-    assert refused(tmp_path / "crash.onnx", content) == "checking it failed."
+    assert refused(tmp_path / "crash.onnx", content) == "the check failed."
 
 
 def test_a_check_that_takes_too_long_is_ended(tmp_path, monkeypatch):
     monkeypatch.setattr("mnist_lit.reading.reader.CHECK_SECONDS", 0.01)
     reason = refused(tmp_path / "slow.onnx", model().SerializeToString())
-    assert reason == "checking it takes more than 0.01 seconds."
+    assert reason == "the check takes more than 0.01 seconds."
 
 
 def test_the_runtimes_own_format_is_refused(tmp_path):
@@ -519,8 +522,8 @@ def test_a_model_reads_no_other_file(mnist_lit, tmp_path):
     outcome = mnist_lit("read", "missing.png", "--model=thief.onnx")
     assert outcome.status == 2
     assert outcome.err == (
-        "error: thief.onnx is not a model of this program: it has external data, weights in "
-        "another file.\nGive one that export has written.\n"
+        "error: thief.onnx cannot be used as a model: it has external data, weights in "
+        "another file.\nGive an ONNX file written by export.\n"
     )
 
 

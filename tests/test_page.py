@@ -260,11 +260,11 @@ def test_of_the_digit_chosen_the_probabilities_and_the_glyph_are_shown(visit):
     visit.shows("27")
     shares = visit.page.locator("#bars span")
     assert shares.count() == 10
-    expect(shares.nth(7)).to_have_text(re.compile(r"^(9\d|100)\.\d %$"))  # the latest is chosen
+    expect(shares.nth(7)).to_have_text(re.compile(r"^(9\d|100)\.\d%$"))  # the latest is chosen
     seven = glyph(visit)
     visit.page.get_by_role("radio", name="2, sure").check(force=True)
-    expect(shares.nth(2)).to_have_text(re.compile(r"^(9\d|100)\.\d %$"))
-    assert sum(float(text.removesuffix(" %")) for text in shares.all_inner_texts()) == approx(100)
+    expect(shares.nth(2)).to_have_text(re.compile(r"^(9\d|100)\.\d%$"))
+    assert sum(float(text.removesuffix("%")) for text in shares.all_inner_texts()) == approx(100)
     two = glyph(visit)
     assert min(two.max(), seven.max()) > 240
     assert np.abs(two - seven).mean() > 10
@@ -406,7 +406,7 @@ def test_a_picture_is_chosen_or_photographed(visit):
     for file in inputs.all():
         file.set_input_files(PHOTO)
         visit.shows(*PHOTO_LINES)
-        visit.says("20251, 7403986: 12 digits. Clear to write.")
+        visit.says("20251, 7403986: 12 digits. Clear it to draw.")
         visit.page.keyboard.press("Escape")
         visit.shows()
 
@@ -493,7 +493,7 @@ def assert_same(visit, picture, mnist_lit):
     assert "\n".join(row.inner_text().replace("\n", "") for row in rows) == api["text"]
     names = [radio.get_attribute("aria-label") for radio in visit.page.get_by_role("radio").all()]
     digits = [digit for line in api["lines"] for digit in line]
-    assert names == [f"{each['digit']}, sure, {100 * each['probability']:.1f} %" for each in digits]
+    assert names == [f"{each['digit']}, sure, {100 * each['probability']:.1f}%" for each in digits]
 
 
 # ---- failures, in words ----
@@ -502,9 +502,9 @@ def assert_same(visit, picture, mnist_lit):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("blank.png", png(Image.new("L", (300, 200), 250)), "No digit found."),
-        ("large.png", bytes(11_000_000), "The picture has more than 10"),
-        ("empty.png", b"", "The file is empty, or a folder."),
+        ("blank.png", png(Image.new("L", (300, 200), 250)), "No digits found."),
+        ("large.png", bytes(11_000_000), "The picture is larger than 10"),
+        ("empty.png", b"", "This is an empty file or a folder."),
         ("notes.txt", b"no picture", "is no picture of a known format. Give a PNG"),
     ],
 )
@@ -516,7 +516,7 @@ def test_a_picture_without_an_answer_is_told_in_words(
         visit.show(tmp_path / name)
         visit.says(words)
         visit.shows()
-        unshown = "" if name == "blank.png" else f"Your browser cannot show {name}."
+        unshown = "" if name == "blank.png" else f"Your browser cannot display {name}."
         expect(visit.page.locator("#unshown")).to_have_text(unshown)
         visit.page.keyboard.press("Escape")
         visit.write("7")
@@ -537,7 +537,7 @@ def test_offline_the_page_says_so_and_reads_when_the_network_is_back(browser, ad
         visit.shows("7")
         visit.page.context.set_offline(True)
         visit.write("2", left=150)
-        visit.says("The server does not answer. It will be asked again by itself.")
+        visit.says("The server does not respond. Retrying automatically.")
         visit.shows()
         visit.page.context.set_offline(False)
         visit.shows("72")
@@ -551,7 +551,7 @@ def test_a_server_that_is_gone_is_asked_again_until_it_is_back(browser):
             visit.write("7")
             visit.shows("7")
         visit.write("2", left=150)
-        visit.says("The server does not answer. It will be asked again by itself.")
+        visit.says("The server does not respond. Retrying automatically.")
         with serving(urlsplit(address).port):
             visit.shows("72")
         assert_only_network_errors(visit)
@@ -563,7 +563,7 @@ def test_a_busy_server_is_asked_again_when_it_said(browser, address):
         visit.page.route("**/v1/read*", lambda route: route.fulfill(**busy), times=1)
         start = time.monotonic()
         visit.write("7")
-        visit.says("The server is busy. It will be asked again by itself.")
+        visit.says("The server is busy. Retrying automatically.")
         visit.shows("7")
         assert time.monotonic() - start > 2
         assert_only_network_errors(visit)
@@ -602,7 +602,7 @@ def test_a_folder_is_no_picture(desk):
       input.dispatchEvent(new Event("change", { bubbles: true }));
     }"""
     desk.page.evaluate(script)
-    desk.says("The file is empty, or a folder.")
+    desk.says("This is an empty file or a folder.")
 
 
 # ---- for everybody ----
@@ -633,7 +633,7 @@ def test_axe_finds_nothing_to_complain_of(browser, address, device, scheme, tmp_
             "buffer": png(Image.new("L", (9, 9))),
         }
         visit.page.locator("input[type=file]").first.set_input_files(blank)
-        visit.says("No digit found.")
+        visit.says("No digits found.")
         judge()
 
 
@@ -651,7 +651,7 @@ SIZES = [(640, 360), (667, 375), (844, 390), (1024, 768), (960, 700), (320, 568)
 
 def test_on_any_screen_the_sheet_and_the_answer_have_their_room(browser, address):
     with visiting(browser, address, "phone") as visit:
-        boxes = [visit.page.locator(each).bounding_box for each in ("#stage", ".answer")]
+        boxes = [visit.page.locator(each).bounding_box for each in ("#stage", ".result")]
         bar = visit.page.locator("#bars div").first.bounding_box
         for width, height in SIZES:
             visit.page.set_viewport_size({"width": width, "height": height})

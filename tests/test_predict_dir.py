@@ -34,7 +34,7 @@ def test_the_digits_in_a_folder_are_predicted_as_reader_reads_them(
     outcome = mnist_lit("predict", "--ckpt_path=best", "--data.predict_dir=photos")
     assert outcome.status == 2
     others, line = outcome.err.splitlines()
-    assert others == "photos: files that are no pictures: 1"
+    assert others == "photos: ignored 1 other files"
     assert line.startswith("Skipped: photos/broken.png is no picture of a known format.")
     path = Path("lightning_logs/version_0/predictions.csv")
     assert f"Predictions: {path} (digits 9, pictures 3)\n" in outcome.out
@@ -81,9 +81,9 @@ def test_batches_change_nothing(mnist_lit, run, folder, option):
 @pytest.mark.parametrize(
     ("names", "what", "what_to_do"),
     [
-        (None, "missing cannot be read: No such file or directory.", "Name a folder"),
-        ([], "There are no pictures in the folder missing.", "endings"),
-        (["blank.png"], "There is no digit in the pictures of missing.", "handwriting"),
+        (None, "missing cannot be read: No such file or directory.", "Give a folder"),
+        ([], "There are no pictures in the folder missing.", "subfolders are ignored"),
+        (["blank.png"], "There are no digits in the pictures of missing.", "handwritten digits"),
     ],
 )
 def test_a_folder_without_digits_is_told_in_two_lines(mnist_lit, run, names, what, what_to_do):

@@ -79,7 +79,7 @@ def test_a_doubtful_digit_has_a_question_mark_and_the_mark_is_explained(read, ex
     outcome = read("page.png", "--threshold=1")
     lines = outcome.out.splitlines()
     assert lines[:2] == ["3?1?", "4?1?5?9?"]
-    assert lines[-1] == "? is doubtful: less probable than 100.00%"
+    assert lines[-1] == "? marks a doubtful digit: probability below 100.00%"
     assert [line[:2] for line in lines[4:-1]] == ["3?", "1?", "", "4?", "1?", "5?", "9?"]
     assert "100.00%" not in "".join(lines[:-1])  # what is shown does not contradict the threshold
 
@@ -92,14 +92,14 @@ def test_a_doubtful_digit_has_a_question_mark_and_the_mark_is_explained(read, ex
 
 def test_a_picture_without_digits_is_told_by_word_and_status(read):
     outcome = read("blank.png")
-    assert (outcome.status, outcome.out, outcome.err) == (1, "no digit found\n", "")
+    assert (outcome.status, outcome.out, outcome.err) == (1, "no digits found\n", "")
 
 
 @pytest.mark.parametrize(
     ("name", "what"),
     [
         ("broken.png", "broken.png is no picture of a known format. Give a PNG,"),
-        ("missing.png", "missing.png is not there. Check the name."),
+        ("missing.png", "missing.png does not exist. Check the path."),
     ],
 )
 def test_a_file_that_cannot_be_read_does_not_keep_others_from_it(read, name, what):
@@ -109,7 +109,7 @@ def test_a_file_that_cannot_be_read_does_not_keep_others_from_it(read, name, wha
     assert line.startswith(f"error: {what}")
     assert re.findall(r"^(.+):\n(.+)$", outcome.out, re.M) == [
         ("seven.png", "7"),
-        ("blank.png", "no digit found"),
+        ("blank.png", "no digits found"),
         ("page.png", "31"),
     ]
 
@@ -119,9 +119,7 @@ def test_a_pipe_is_not_waited_for_nor_a_device_read_to_its_end(read):
     outcome = read("pipe.png", "/dev/zero", "seven.png", "--threshold=0")
     assert outcome.status == 2
     for name, line in zip(["pipe.png", "/dev/zero"], outcome.err.splitlines(), strict=True):
-        assert line == (
-            f"error: {name} is a pipe or a device, not a picture. Give the name of a file."
-        )
+        assert line == (f"error: {name} is a pipe or a device, not a picture. Give an image file.")
     assert "\n7\n" in outcome.out
     assert "pipe.png" not in read(".").err
 
@@ -186,7 +184,7 @@ def test_of_a_folder_its_pictures_are_read_in_order(read):
     Path("digits/notes.txt").write_text("no picture")
     Path("digits/.hidden.png").write_text("no picture")
     outcome = read("digits", "--threshold=0")
-    assert (outcome.status, outcome.err) == (0, "digits: files that are no pictures: 1\n")
+    assert (outcome.status, outcome.err) == (0, "digits: ignored 1 other files\n")
     read_first = re.findall(r"^(.+):\n(.+)$", outcome.out, re.M)
     assert read_first == [("digits/0.png", "31"), ("digits/1.png", "7")]
 
@@ -198,7 +196,7 @@ def test_pages_after_the_first_are_not_passed_over_in_silence(read):
     outcome = read("pages.tiff", "seven.png", "frames.gif", "--threshold=0")
     assert outcome.status == 0
     assert re.findall(r":\n(.+)$", outcome.out, re.M) == ["7", "7", "7"]
-    assert outcome.err == "Only the first page or frame was read of files with more: 2\n"
+    assert outcome.err == "Files with more pages or frames than the first: 2\n"
 
 
 # ---- drawings ----
@@ -227,21 +225,37 @@ def test_each_of_several_pictures_is_drawn_into_the_folder(read):
 @pytest.mark.parametrize(
     ("options", "what", "what_to_do"),
     [
-        (["page.png", "seven.png", "--output=a.png"], "a.png is one picture, but there are 2", ""),
-        (["page.png", "--output=a.jpg"], "a.jpg is neither a .png file nor", "End it in .png;"),
-        (["page.png", "--output=a.new.folder"], "nor a folder", "dot in its name has to be there"),
+        (
+            ["page.png", "seven.png", "--output=a.png"],
+            "a.png is one file, but there are 2 pictures",
+            "",
+        ),
+        (
+            ["page.png", "--output=a.jpg"],
+            "a.jpg is neither a .png file nor",
+            "name that ends in .png.",
+        ),
+        (["page.png", "--output=a.new.folder"], "nor a folder", "dot in its name must exist"),
         (["page.png", "--output=page.png/a.png"], "page.png/a.png cannot be written", "choose"),
-        ([""], "The name of a picture is empty.", "a folder, or -."),
-        (["page.png", "--output=."], "--output would overwrite page.png", "another folder"),
-        (["page.png", "--output=page.png"], "--output would overwrite page.png", ""),
-        (["page.png", "./page.png", "--output=new"], "be drawn into new/page.png", "one by one"),
-        (["page.png", "--threshold=2"], "The threshold 2.0 is no probability.", "from 0 to 1"),
+        ([""], "A picture has an empty name.", "a folder, or -."),
+        (
+            ["page.png", "--output=."],
+            "--output would overwrite the picture page.png",
+            "another folder",
+        ),
+        (["page.png", "--output=page.png"], "--output would overwrite the picture page.png", ""),
+        (["page.png", "./page.png", "--output=new"], "be drawn into new/page.png", "one at a time"),
+        (["page.png", "--threshold=2"], "The threshold is 2.0.", "from 0 to 1"),
         (["page.png", "--threshold=much"], "invalid float value: 'much'", "read --help"),
         (["page.png", "--treshold=1"], "There is no option --treshold.", "mean --threshold?"),
         (["page.png", "--colour"], "There is no option --colour.", "read --help"),
-        (["page.png", "--model=."], ". is a folder, no model.", "export --ckpt_path best"),
-        (["page.png", "--model=no.onnx"], "There is no model no.onnx.", "export --ckpt_path best"),
-        (["page.png", "--model=page.png"], "page.png is not a model of this program", "export"),
+        (["page.png", "--model=."], ". is a folder, not a model.", "export --ckpt_path best"),
+        (
+            ["page.png", "--model=no.onnx"],
+            "The model no.onnx does not exist.",
+            "export --ckpt_path best",
+        ),
+        (["page.png", "--model=page.png"], "page.png cannot be used as a model", "export"),
         ([], "required: PICTURE.", "read --help"),
     ],
 )
@@ -280,7 +294,7 @@ def test_empty_standard_input_is_an_error(read, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
     outcome = read("-", "seven.png", "--threshold=0")
     assert (outcome.status, outcome.out.splitlines()[1]) == (2, "7")
-    assert outcome.err == "error: Standard input is empty. Give it a picture: read - < FILE\n"
+    assert outcome.err.startswith("error: The picture is empty. Give a PNG")
 
 
 def test_a_picture_whose_name_is_too_long_does_not_take_the_others_with_it(read):

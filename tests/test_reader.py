@@ -17,7 +17,7 @@ import mnist_lit
 from mnist_lit.errors import InputError
 from mnist_lit.module import DigitClassifier
 from mnist_lit.reading.ink import find_lines, open_picture
-from mnist_lit.reading.reader import AT_ONCE, Reader, percent
+from mnist_lit.reading.reader import MAX_BATCH, Reader, percent
 from tests import paper
 from tests.pages import page
 
@@ -46,7 +46,7 @@ def png(picture: paper.Picture) -> bytes:
 # ---- answers ----
 
 
-@pytest.mark.parametrize("count", [1, AT_ONCE, AT_ONCE + 1, 2 * AT_ONCE + 3, 150])
+@pytest.mark.parametrize("count", [1, MAX_BATCH, MAX_BATCH + 1, 2 * MAX_BATCH + 3, 150])
 def test_the_answers_are_those_of_the_checkpoint(finished, reader, images, count):
     model = DigitClassifier.load_from_checkpoint(
         finished / "lightning_logs/version_0/checkpoints/best.ckpt",
@@ -55,7 +55,7 @@ def test_the_answers_are_those_of_the_checkpoint(finished, reader, images, count
     ).eval()
     with torch.no_grad():
         expected = model(torch.from_numpy(images[:count, None]))
-    logits, probabilities = reader.answer(images[:count])
+    logits, probabilities = reader.classify(images[:count])
     assert logits.dtype == probabilities.dtype == np.float32
     assert (logits.argmax(axis=1) == expected.argmax(dim=1).numpy()).all()
     np.testing.assert_allclose(logits, expected.numpy(), atol=1e-4)
@@ -64,7 +64,7 @@ def test_the_answers_are_those_of_the_checkpoint(finished, reader, images, count
 
 
 def test_no_images_have_no_answers(reader, images):
-    logits, probabilities = reader.answer(images[:0])
+    logits, probabilities = reader.classify(images[:0])
     assert logits.shape == probabilities.shape == (0, 10)
 
 
@@ -78,7 +78,7 @@ def test_a_page_is_read_line_by_line(reader, sheet):
 def test_a_digit_comes_with_its_place_its_glyph_and_the_answer_for_it(reader, sheet):
     reading = reader.read(sheet)
     glyphs = [glyph for line in find_lines(sheet) for glyph in line]
-    _, probabilities = reader.answer(np.stack([glyph.image for glyph in glyphs]))
+    _, probabilities = reader.classify(np.stack([glyph.image for glyph in glyphs]))
     for each, glyph, row in zip(reading.digits, glyphs, probabilities, strict=True):
         assert each.box == glyph.box
         assert (each.glyph == glyph.image).all()
@@ -88,11 +88,17 @@ def test_a_digit_comes_with_its_place_its_glyph_and_the_answer_for_it(reader, sh
         assert each.probabilities.sum() == pytest.approx(1, abs=1e-5)
 
 
+def test_a_reading_is_represented_by_its_text_and_a_digit_without_its_arrays(reader, sheet):
+    reading = reader.read(sheet)
+    assert repr(reading) == r"Reading(text='31\n4159')"
+    assert all(len(repr(digit)) < 120 and "array" not in repr(digit) for digit in reading.digits)
+
+
 def test_a_page_of_many_digits_has_the_answers_of_each_alone(reader, exported):
     rows = ["0123456789"] * 7  # more than are answered at once
     many = reader.read(page(exported, *rows))
     assert many.text == "\n".join(rows)
-    alone = [reader.answer(each.glyph[None])[1][0] for each in many.digits]
+    alone = [reader.classify(each.glyph[None])[1][0] for each in many.digits]
     np.testing.assert_allclose([each.probabilities for each in many.digits], alone, atol=1e-6)
 
 
@@ -146,7 +152,7 @@ def test_a_picture_may_come_in_any_form(reader, sheet, tmp_path, source):
 
 
 def test_mnists_own_image_is_read_as_the_network_would(reader, images):
-    _, probabilities = reader.answer(images)
+    _, probabilities = reader.classify(images)
     sure = np.flatnonzero(probabilities.max(axis=1) > 0.99)
     assert sure.size > 5
     for index in sure:
@@ -194,8 +200,8 @@ def _renamed(model: onnx.ModelProto) -> None:
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        (_without("threshold"), "it notes no threshold"),
-        (_noting("threshold", "high"), "it notes no threshold"),
+        (_without("threshold"), "its metadata have no threshold"),
+        (_noting("threshold", "high"), "its metadata have no threshold"),
         (_fixed, "the number of images is fixed"),
         (_renamed, "it has images ['n', 1, 28, 28], scores ['n', 10], probabilities"),
     ],
@@ -236,21 +242,21 @@ def refuses(path: Path, content: bytes, what: str) -> None:
     with pytest.raises(InputError) as error:
         Reader(path)
     first, second = str(error.value).splitlines()
-    assert first.startswith(f"{path} is not a model of this program: {what}")
-    assert second == "Give one that export has written."
+    assert first.startswith(f"{path} cannot be used as a model: {what}")
+    assert second == "Give an ONNX file written by export."
 
 
 def test_a_missing_model_is_told_with_the_command_that_writes_one(tmp_path):
     with pytest.raises(InputError) as error:
         Reader(tmp_path / "missing.onnx")
     first, second = str(error.value).splitlines()
-    assert first == f"There is no model {tmp_path / 'missing.onnx'}."
+    assert first == f"The model {tmp_path / 'missing.onnx'} does not exist."
     assert "python -m mnist_lit export --ckpt_path best" in second
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.01, float("nan"), "0.5"])
 def test_a_threshold_that_is_no_probability_is_refused(exported, threshold):
-    what = re.escape(f"The threshold {threshold!r} is no probability.\nGive a number from 0 to 1.")
+    what = re.escape(f"The threshold is {threshold!r}.\nGive a probability from 0 to 1.")
     with pytest.raises(InputError, match=what):
         Reader(exported, threshold)
 
@@ -293,6 +299,17 @@ def test_the_package_offers_the_reader_and_imports_it_only_then():
     assert mnist_lit.Reader is Reader
     with pytest.raises(AttributeError, match="no attribute 'reader_of_minds'"):
         _ = mnist_lit.reader_of_minds
+
+
+def test_no_module_of_reading_imports_torch():
+    code = (
+        "import importlib, pkgutil, sys, mnist_lit.reading as reading\n"
+        "for each in pkgutil.iter_modules(reading.__path__, 'mnist_lit.reading.'):\n"
+        "    importlib.import_module(each.name)\n"
+        "assert 'mnist_lit.reading.folder' in sys.modules\n"
+        "assert not {'torch', 'lightning', 'matplotlib'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_reading_tells_nobody_and_leaves_nothing(tmp_path):

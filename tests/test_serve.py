@@ -25,7 +25,9 @@ class Server:
         self.process = start("serve", "--port=0", *options, cwd=cwd)
         assert self.process.stdout
         line = self.process.stdout.readline()
-        found = re.fullmatch(r"Serving at (http://127\.0\.0\.1:\d+)  \(Ctrl-C stops it\)\n", line)
+        found = re.fullmatch(
+            r"Serving at (http://127\.0\.0\.1:\d+)  \(press Ctrl-C to stop\)\n", line
+        )
         assert found, (line, self.process.communicate(timeout=10))
         self.client = httpx2.Client(base_url=found[1], timeout=60)
 
@@ -99,6 +101,18 @@ def test_a_signal_stops_it_after_what_is_under_way(serve, options, signum, statu
         server.read(BLANK)
 
 
+@pytest.mark.parametrize("seconds", [0.1, 0.8])
+def test_ctrl_c_on_a_terminal_stops_workers_that_still_start_in_one_line(tmp_path, seconds):
+    command = [sys.executable, "-m", "mnist_lit", "serve", "--port=0", "--workers=2"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=tmp_path, start_new_session=True, **pipes) as process:
+        assert process.stdout.readline()
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the whole group
+        assert process.communicate(timeout=60) == ("", "Stopped by SIGINT.\n")
+        assert process.returncode == 130
+
+
 def test_the_python_of_the_documentation_prints_the_digits(serve):
     root = PHOTO.parent.parent
     [code, _] = re.findall(
@@ -118,7 +132,7 @@ def test_a_stop_says_what_it_waits_for_and_ctrl_c_ends_it_at_once(serve):
             time.sleep(0.01)
         server.process.send_signal(signal.SIGTERM)
         lines = []
-        while "Waiting for one request; Ctrl-C ends it at once.\n" not in lines:
+        while "Waiting for one request; press Ctrl-C to stop at once.\n" not in lines:
             lines.append(server.process.stderr.readline())
         assert server.stop(signal.SIGINT) == (-signal.SIGINT, [])
 
@@ -143,9 +157,7 @@ def reading(pid: int) -> list[int]:
         for child in tasks.read_text().split()
     ]
     own = [
-        c
-        for c in children
-        if b"mnist_lit.server.reading" in Path(f"/proc/{c}/cmdline").read_bytes()
+        c for c in children if b"mnist_lit.server.child" in Path(f"/proc/{c}/cmdline").read_bytes()
     ]
     return own + [each for child in children for each in reading(child)]
 
@@ -231,7 +243,7 @@ def test_the_log_has_nothing_of_a_picture(serve, options):
 
 def test_the_limits_are_set_by_options(serve):
     server = serve("--max-megabytes=0.002", "--max-megapixels=0.05")
-    assert "more than 0.002 MB" in refused(server.read(PAGE), 413)
+    assert "larger than 0.002 MB" in refused(server.read(PAGE), 413)
     assert "more than 0.05 megapixels" in refused(server.read(BLANK), 413)
     assert "within 0.001 seconds" in serve("--max-seconds=0.001").read(PHOTO.read_bytes()).text
 
@@ -263,13 +275,29 @@ def test_the_running_server_has_not_loaded_torch(serve):
         (["--port=high"], "--port: invalid number value: 'high'", "serve --help"),
         (["--workers=0"], "--workers: 0 is not between 1 and 1000", "serve --help"),
         (["--max-seconds=nan"], "--max-seconds: nan is not between", "serve --help"),
-        (["--host=nowhere.invalid"], "nowhere.invalid, port 8000, cannot be served: ", "--host"),
-        (["--host=0.0.0.0"], "At 0.0.0.0 the server can be reached by others", "--allow-host NAME"),
-        (["--allow-host=http://a"], "'http://a' is no name of a host", "such as digits.example"),
-        (["--host="], "No host, port 8000, cannot be served: ", "another --host"),
-        (["--port=0", "--model=no.onnx"], "There is no model no.onnx", "export --ckpt_path best"),
-        (["--port=0", f"--model={'a' * 300}"], "aaa cannot be read: File name too long", "export"),
-        (["--port=0", "--model=bad.onnx", "--workers=3"], "bad.onnx is not a model", "export"),
+        (["--host=nowhere.invalid"], "Cannot listen at nowhere.invalid, port 8000: ", "--host"),
+        (
+            ["--host=0.0.0.0"],
+            "At 0.0.0.0, other machines can reach the server",
+            "--allow-host NAME",
+        ),
+        (
+            ["--allow-host=http://a"],
+            "'http://a' is not a valid host name",
+            "such as digits.example",
+        ),
+        (["--host="], "Cannot listen at an empty host, port 8000: ", "another --host"),
+        (
+            ["--port=0", "--model=no.onnx"],
+            "The model no.onnx does not exist",
+            "export --ckpt_path best",
+        ),
+        (["--port=0", f"--model={'a' * 300}"], "aaa cannot be read: File name too long", "Export"),
+        (
+            ["--port=0", "--model=bad.onnx", "--workers=3"],
+            "bad.onnx cannot be used as a model",
+            "export",
+        ),
     ],
 )
 def test_mistakes_are_told_in_two_lines_before_anything_starts(
@@ -290,7 +318,7 @@ def test_a_port_in_use_is_told(mnist_lit, workers):
         outcome = mnist_lit("serve", f"--port={port}", f"--workers={workers}")
     assert (outcome.status, outcome.out) == (2, "")
     first, second = outcome.err.splitlines()
-    assert first == f"error: 127.0.0.1, port {port}, cannot be served: Address already in use."
+    assert first == f"error: Cannot listen at 127.0.0.1, port {port}: Address already in use."
     assert "--port" in second
 
 
@@ -303,7 +331,7 @@ def test_without_what_it_needs_the_command_says_how_to_install_it(missing):
     assert process.returncode == 2
     assert process.stderr == (
         f"error: The server needs {missing}, which is not installed.\n"
-        "In the project's directory: pip install '.[serve]'\n"
+        "In the project's directory, run: pip install '.[serve]'\n"
     )
 
 

@@ -5,7 +5,6 @@ import io
 import json
 import logging
 import os
-import pickle
 import re
 import signal
 import subprocess
@@ -28,12 +27,12 @@ from starlette.testclient import TestClient
 
 from mnist_lit.reading.reader import PACKAGED, Reader
 from mnist_lit.server.app import create_app
+from mnist_lit.server.child import respond
+from mnist_lit.server.pool import ReaderProcess
 from mnist_lit.server.problems import ProblemError
-from mnist_lit.server.processes import ReadingError, ReadingProcess
 from mnist_lit.server.protection import HEADERS
-from mnist_lit.server.reading import _answer
 from mnist_lit.server.settings import Settings
-from mnist_lit.server.uploads import Budget
+from mnist_lit.server.uploads import Uploads
 from tests.pages import page
 from tests.test_handwriting import damaged, encoded
 from tests.test_ink import png as promised
@@ -125,17 +124,21 @@ def test_a_head_may_be_asked_for_alone(client, path):
 @pytest.mark.parametrize(
     ("status", "detail", "request_"),
     [
-        (422, "There is no picture in the request, or it is empty. Send", {}),
-        (422, "There is no picture in the request, or it is", {"files": {"picture": b""}}),
-        (422, "The picture is text, .+ with the @", {"files": {"picture": (None, b"photo.jpg")}}),
-        (415, "The Content-Type is none of a picture. Send image/png", {"data": {"a": "b"}}),
+        (422, "The request has no picture, or an empty one. Send", {}),
+        (422, "The request has no picture", {"files": {"picture": b""}}),
+        (
+            422,
+            "The picture is text, not a file.+=@FILE",
+            {"files": {"picture": (None, b"photo.jpg")}},
+        ),
+        (415, "The Content-Type is not that of a picture. Send image/png", {"data": {"a": "b"}}),
         (415, "The picture is no picture of a known format. Give", {"content": b"a letter"}),
         (415, "The picture is no picture of a known format. Give", {"files": {"picture": b"a"}}),
         (422, "The picture cannot be read: .+ save it anew", {"content": PAGE[:150]}),
         (413, "has more than 40 megapixels. Make it", {"content": promised(50_000, 50_000)}),
-        (400, "more than one part. Send one file", {"files": [("picture", PAGE)] * 2}),
+        (400, "more than one part. Send a single file", {"files": [("picture", PAGE)] * 2}),
         (400, "more than one", {"files": {"picture": PAGE}, "data": {"name": "value"}}),
-        (422, "no file named picture. Send one", {"files": {"image": PAGE}}),
+        (422, "no file named picture. Send only that", {"files": {"image": PAGE}}),
         (422, "glyphs: must be true or false", {"content": PAGE, "params": {"glyphs": "maybe"}}),
     ],
 )
@@ -162,24 +165,24 @@ def test_a_form_that_is_none_is_refused(client, content):
 
 
 def test_a_picture_may_have_so_many_bytes_and_no_more():
-    with served(most_bytes=10_000) as client:
+    with served(max_bytes=10_000) as client:
         for over in ({"content": b"." * 30_000}, {"files": {"picture": b"." * 30_000}}):
-            assert "more than 0.01 MB" in refused(client.post("/v1/read", **over), 413)
-    with served(most_bytes=len(PAGE)) as client:
+            assert "larger than 0.01 MB" in refused(client.post("/v1/read", **over), 413)
+    with served(max_bytes=len(PAGE)) as client:
         for kept in ({"content": PAGE}, {"files": {"picture": PAGE}}, {"content": iter([PAGE])}):
             assert client.post("/v1/read", **kept).status_code == 200
         more = PAGE + b"."
         for over in ({"content": more}, {"files": {"picture": more}}, {"content": iter([more])}):
-            assert "more than 0.0" in refused(client.post("/v1/read", **over), 413)
+            assert "larger than 0.0" in refused(client.post("/v1/read", **over), 413)
         form = client.post("/v1/read", files={"picture": PAGE, "more": b"." * 20_000})
         assert "Send a smaller one." in refused(form, 413)
 
 
 def test_a_picture_may_have_so_many_pixels_and_no_more():
     height, width = Image.open(io.BytesIO(PAGE)).size
-    with served(most_pixels=height * width) as client:
+    with served(max_pixels=height * width) as client:
         assert client.post("/v1/read", content=PAGE).status_code == 200
-    with served(most_pixels=height * width - 1) as client:
+    with served(max_pixels=height * width - 1) as client:
         assert "megapixels" in refused(client.post("/v1/read", content=PAGE), 413)
 
 
@@ -228,7 +231,7 @@ def part(body: bytes) -> dict[str, object]:
 
 
 def test_a_body_without_end_is_read_no_further_than_it_may_go():
-    app = create_app(Settings(most_bytes=1_000_000))
+    app = create_app(Settings(max_bytes=1_000_000))
     chunked = {"transfer-encoding": "chunked"}
     status, headers, taken = ask(app, iter(lambda: part(b"." * 65536), b""), **chunked)
     assert (status, headers["connection"], taken) == (413, "close", 16)
@@ -240,7 +243,7 @@ def test_a_body_without_end_is_read_no_further_than_it_may_go():
 
 
 def test_a_body_that_does_not_come_is_not_awaited():
-    app = create_app(Settings(most_seconds=0.2))
+    app = create_app(Settings(max_seconds=0.2))
     status, headers, _ = ask(app, iter([part(PAGE[:100])]))
     assert (status, headers["connection"]) == (408, "close")
 
@@ -256,18 +259,19 @@ def test_a_client_that_goes_away_is_no_failure(caplog):
 
 
 class Slow:
-    """Keeps the readers waiting until it is told to go on."""
+    """Keeps the processes busy until it is released."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.go_on, self.begun = threading.Event(), threading.Semaphore(0)
-        read = ReadingProcess.read
+        read = ReaderProcess.read
 
-        def slow_read(*args):
+        async def slow_read(*args):
             self.begun.release()
-            assert self.go_on.wait(20)
-            return read(*args)
+            while not self.go_on.is_set():
+                await asyncio.sleep(0.01)
+            return await read(*args)
 
-        monkeypatch.setattr(ReadingProcess, "read", slow_read)
+        monkeypatch.setattr(ReaderProcess, "read", slow_read)
 
 
 @pytest.fixture
@@ -278,11 +282,14 @@ def slow(monkeypatch) -> Iterator[Slow]:
 
 
 def test_a_full_queue_is_told_at_once_and_the_others_are_answered(slow):
-    app = create_app(Settings(processes=1, most_waiting=1))
+    app = create_app(Settings(processes=1, max_waiting=1))
 
     async def load() -> list[httpx2.Response]:
         transport = httpx2.ASGITransport(app)
-        async with httpx2.AsyncClient(transport=transport, base_url=HERE) as client:
+        async with (
+            app.router.lifespan_context(app),
+            httpx2.AsyncClient(transport=transport, base_url=HERE) as client,
+        ):
             assert (await client.get("/readyz")).status_code == 200
             taken = [asyncio.create_task(client.post("/v1/read", content=PAGE)) for _ in range(2)]
             await asyncio.to_thread(slow.begun.acquire)
@@ -299,7 +306,7 @@ def test_a_full_queue_is_told_at_once_and_the_others_are_answered(slow):
 
     over, ready, alive, *taken = asyncio.run(load())
     for response in (over, ready):
-        assert "Too many pictures wait to be read." in refused(response, 503)
+        assert "The server is busy." in refused(response, 503)
         assert int(response.headers["retry-after"]) > 0
     assert alive.status_code == 200
     assert [response.json()["text"] for response in taken] == ["31\n4159"] * 2
@@ -308,22 +315,22 @@ def test_a_full_queue_is_told_at_once_and_the_others_are_answered(slow):
 @pytest.fixture
 def hanging(monkeypatch) -> threading.Event:
     """While it is set, the process that is given a picture never answers."""
-    hangs, read = threading.Event(), ReadingProcess.read
+    hangs, read = threading.Event(), ReaderProcess.read
 
-    def read_or_hang(process, *args):
+    async def read_or_hang(self, *args):
         if hangs.is_set():
-            os.kill(process._process.pid, signal.SIGSTOP)
-        return read(process, *args)
+            os.kill((await self.start()).pid, signal.SIGSTOP)
+        return await read(self, *args)
 
-    monkeypatch.setattr(ReadingProcess, "read", read_or_hang)
+    monkeypatch.setattr(ReaderProcess, "read", read_or_hang)
     hangs.set()
     return hangs
 
 
 def test_a_picture_that_takes_too_long_is_given_up_and_the_next_is_read(hanging):
-    with served(processes=1, most_waiting=0, most_seconds=2) as client:
+    with served(processes=1, max_waiting=0, max_seconds=2) as client:
         late = client.post("/v1/read", content=PAGE)
-        assert "was not read within 2 seconds. Send it smaller." in refused(late, 503)
+        assert "was not read within 2 seconds. Send a smaller one." in refused(late, 503)
         assert "retry-after" not in late.headers
         hanging.clear()
         while client.get("/readyz").status_code == 503:
@@ -332,9 +339,9 @@ def test_a_picture_that_takes_too_long_is_given_up_and_the_next_is_read(hanging)
 
 
 def test_a_server_whose_processes_all_hang_is_not_ready(hanging, monkeypatch):
-    monkeypatch.setattr("mnist_lit.server.desk.STUCK_SECONDS", 0.5)
+    monkeypatch.setattr("mnist_lit.server.pool.STUCK_SECONDS", 0.5)
     with (
-        served(processes=2, most_seconds=4) as client,
+        served(processes=2, max_seconds=4) as client,
         ThreadPoolExecutor(2) as two,
     ):
         assert client.get("/readyz").status_code == 200
@@ -348,32 +355,51 @@ def test_a_server_whose_processes_all_hang_is_not_ready(hanging, monkeypatch):
 
 
 def test_a_process_that_dies_at_a_picture_is_replaced(monkeypatch, caplog):
-    metadata = ReadingProcess.metadata
+    start = ReaderProcess.start
+
+    async def start_and_die(self):
+        process = await start(self)
+        os.kill(process.pid, signal.SIGKILL)
+        return process
+
     with served() as client:
-        monkeypatch.setattr(
-            ReadingProcess, "metadata", lambda self: self._process.kill() or metadata(self)
-        )
-        assert "Its log says where." in refused(client.post("/v1/read", content=PAGE), 500)
-        assert "ReadingError" in caplog.text
+        monkeypatch.setattr(ReaderProcess, "start", start_and_die)
+        assert "See its log." in refused(client.post("/v1/read", content=PAGE), 500)
+        assert re.search("IncompleteReadError|Connection", caplog.text)
         monkeypatch.undo()
         assert client.post("/v1/read", content=PAGE).json()["text"] == "31\n4159"
 
 
-def test_a_failure_in_the_process_that_reads_is_told_without_its_message():
-    class Failing:
-        def read(self, *_):
-            raise ZeroDivisionError("".join(["holi", "day"]))
+class Failing:
+    def read(self, *_):
+        raise ZeroDivisionError("".join(["holi", "day"]))
 
-    error = pickle.loads(pickle.dumps(_answer(Failing(), PAGE, 1, False)))
-    [note] = error.__notes__
-    assert isinstance(error, ReadingError)
-    assert "ZeroDivisionError" in note
-    assert "in _answer" in note
-    assert "holiday" not in note + str(error)
+
+def test_a_failure_in_a_child_process_is_told_without_its_message():
+    status, place = respond(Failing(), PAGE, 1, False)
+    assert status == 500
+    assert place.startswith(b"ZeroDivisionError at")
+    assert b"in respond" in place
+    assert b"holiday" not in place
+
+
+def test_a_failure_in_a_child_process_is_logged(monkeypatch, caplog):
+    child = (
+        "import sys; sys.stdin.buffer.read(9); sys.stdout.buffer.write(b'\\1\\xf4\\0\\0\\0\\3abc')"
+    )
+    start = asyncio.create_subprocess_exec
+
+    def start_other(python, *_, **options):
+        return start(python, "-c", child, **options)
+
+    monkeypatch.setattr("asyncio.create_subprocess_exec", start_other)
+    with served() as client:
+        assert "See its log." in refused(client.post("/v1/read", content=PAGE), 500)
+    assert "in the child process: abc" in caplog.text
 
 
 def test_slow_uploads_keep_nobody_out():
-    app = create_app(Settings(processes=1, most_waiting=1, most_seconds=30))
+    app = create_app(Settings(processes=1, max_waiting=1, max_seconds=30))
 
     async def load() -> httpx2.Response:
         async def trickle():
@@ -381,7 +407,10 @@ def test_slow_uploads_keep_nobody_out():
             await asyncio.sleep(60)
 
         transport = httpx2.ASGITransport(app)
-        async with httpx2.AsyncClient(transport=transport, base_url=HERE) as client:
+        async with (
+            app.router.lifespan_context(app),
+            httpx2.AsyncClient(transport=transport, base_url=HERE) as client,
+        ):
             slow = [asyncio.create_task(client.post("/v1/read", content=trickle())) for _ in "1234"]
             await asyncio.sleep(0)
             response = await client.post("/v1/read", content=PAGE)
@@ -394,24 +423,24 @@ def test_slow_uploads_keep_nobody_out():
 
 
 def test_pictures_that_arrive_together_may_take_so_much_memory_and_no_more():
-    budget = Budget(100)
-    with budget.share() as one, budget.share() as two:
-        one(60)
-        two(40)
-        with pytest.raises(ProblemError, match="Too many pictures"):
+    uploads = Uploads(Settings(processes=1, max_waiting=0, max_bytes=90_000))
+    with uploads.reservation() as one, uploads.reservation() as two:
+        one(60_000)
+        two(40_000)
+        with pytest.raises(ProblemError, match="The server is busy"):
             two(1)
-    with budget.share() as three:
-        three(100)
+    with uploads.reservation() as three:
+        three(100_000)
 
 
 def test_a_picture_that_waited_in_vain_is_to_be_sent_again(slow):
     with (
-        served(processes=1, most_waiting=1, most_seconds=0.3) as client,
+        served(processes=1, max_waiting=1, max_seconds=0.3) as client,
         ThreadPoolExecutor() as two,
     ):
         late = list(two.map(lambda _: client.post("/v1/read", content=PAGE), range(2)))
         assert sorted("retry-after" in response.headers for response in late) == [False, True]
-        assert any("Send it later." in refused(response, 503) for response in late)
+        assert any("Try again." in refused(response, 503) for response in late)
         slow.go_on.set()
 
 
@@ -491,13 +520,13 @@ def test_the_log_has_size_time_and_outcome_and_nothing_of_the_picture(client, ca
 
 
 def test_a_failure_is_a_problem_and_its_message_is_not_logged(monkeypatch, caplog):
-    def fail(*_):
+    async def fail(*_):
         raise ZeroDivisionError("".join(["holi", "day"]))
 
-    monkeypatch.setattr(ReadingProcess, "read", fail)
+    monkeypatch.setattr(ReaderProcess, "read", fail)
     with served() as client:
         response = client.post("/v1/read", content=PAGE)
-        assert "Its log says where." in refused(response, 500)
+        assert "See its log." in refused(response, 500)
         assert response.headers["x-content-type-options"] == "nosniff"
         assert 'status="500"' in client.get("/metrics").text
     assert "ZeroDivisionError" in caplog.text

@@ -279,7 +279,7 @@ def _checked(path: Path, images: Tensor, expected: tuple[Tensor, Tensor]) -> tup
     inputs = scaled(images).numpy()  # (n, 1, 28, 28)
     session = open_session(path.read_bytes())
     outputs = [session.run(["logits", "probabilities"], {"images": inputs[:n]}) for n in BATCHES]
-    outputs.append(Reader(path).answer(inputs[:, 0]))
+    outputs.append(Reader(path).classify(inputs[:, 0]))
     differences = [_differences(output, expected) for output in outputs]
     others, *largest = np.max(differences, axis=0).tolist()  # NaN if one is
     for (name, allowed), difference in zip(TOLERANCES.items(), largest, strict=True):

@@ -1,4 +1,4 @@
-"""The command read: the digits in pictures, in words, as JSON or drawn; runs without torch."""
+"""The command ``read``: prints the digits in pictures as text or JSON, and draws them."""
 
 import json
 import sys
@@ -12,21 +12,21 @@ from typing import Any
 from PIL import Image
 
 from mnist_lit.errors import InputError
-from mnist_lit.files import pictures_in, refusals, whole
+from mnist_lit.files import refusals, whole
 from mnist_lit.options import CommandParser
 from mnist_lit.reading.drawing import draw
-from mnist_lit.reading.image_files import FORMATS, opened
+from mnist_lit.reading.image_files import FORMATS, opened, pictures_in
 from mnist_lit.reading.ink import open_picture
-from mnist_lit.reading.reader import Digit, Reader, Reading, document, percent
+from mnist_lit.reading.reader import Digit, Reader, Reading, as_json, percent
 
 NO_DIGIT, UNREADABLE = 1, 2  # exit statuses
 
 NOTES = """\
-Only the digits 0 to 9 are known: a letter or a sign vanishes, or is taken for a digit (/ for 1). A
-digit with a question mark is doubtful: its probability is below the threshold. Probabilities are
-rounded down. Boxes are in pixels of the upright picture, right and bottom exclusive. The exit
-status is 0 if there are digits in every picture, 1 if there are none in one, and 2 if one cannot be
-read, or not drawn; the others are read nevertheless."""
+Only the digits 0 to 9 are recognized: letters and signs are ignored or mistaken for digits (/ for
+1). A question mark marks a doubtful digit, whose probability is below the threshold. Probabilities
+are rounded down. Boxes are in pixels of the upright picture; right and bottom are exclusive. The
+exit status is 0 if every picture has digits, 1 if one has none, and 2 if one cannot be read or
+drawn; the other pictures are read all the same."""
 
 
 def main(args: list[str]) -> int:
@@ -36,10 +36,10 @@ def main(args: list[str]) -> int:
         args: The command and its options.
 
     Returns:
-        The exit status: 0, 1 if a picture has no digits, 2 if one cannot be read.
+        The exit status: 0, 1 if a picture has no digits, 2 if one cannot be read or drawn.
 
     Raises:
-        InputError: If something is wrong with the options or the model.
+        InputError: If an option or the model is invalid.
     """
     options = _options(args[1:])
     files = [file for picture in options.pictures for file in _files(picture)]
@@ -48,71 +48,64 @@ def main(args: list[str]) -> int:
     return _read(reader, files, targets, options.format)
 
 
-def _read(reader: Reader, files: list[str], targets: list[Path | None], form: str) -> int:
-    status = more = 0
+def _read(reader: Reader, files: list[str], targets: list[Path | None], format_: str) -> int:
+    status = multi_page = 0
     documents: list[dict[str, Any]] = []
     for file, target in zip(files, targets, strict=True):
         documents.append(entry := {"file": file})
         try:
-            source = _stdin() if file == "-" else file
+            source = sys.stdin.buffer.read() if file == "-" else file
             picture = open_picture(source)
-            more += _has_more_pages(source)
+            multi_page += _has_more_pages(source)
             reading = reader.read(picture)
             status = max(status, 0 if reading.lines else NO_DIGIT)
-            entry |= document(reading)
-            if form == "text":
-                text = words(reading, reader.threshold)
+            entry |= as_json(reading)
+            if format_ == "text":
+                text = report(reading, reader.threshold)
                 print(f"{file}:\n{text}\n" if len(files) > 1 else text, flush=True)
             if target:
                 with whole(target) as partial:
                     draw(picture, reading).save(partial, format="PNG")
-            if target and form == "text":
+            if target and format_ == "text":
                 print(f"Picture: {target}", flush=True)
         except InputError as error:
             entry["error"] = " ".join(str(error).splitlines())
             print(f"error: {entry['error']}", file=sys.stderr)
             status = UNREADABLE
-    if form == "json":
+    if format_ == "json":
         print(json.dumps(documents), flush=True)
-    if more:
-        print(f"Only the first page or frame was read of files with more: {more}", file=sys.stderr)
+    if multi_page:
+        print(f"Files with more pages or frames than the first: {multi_page}", file=sys.stderr)
     return status
 
 
-def _stdin() -> bytes:
-    content = sys.stdin.buffer.read()
-    if not content:  # as it also is if it was closed: see open_standard_streams
-        raise InputError("Standard input is empty.", "Give it a picture: read - < FILE")
-    return content
-
-
 def _has_more_pages(source: str | bytes) -> bool:
-    """Whether a picture that was opened has pages, or frames, after the first."""
+    """Whether a picture, which can be opened, has more than one page or frame."""
     with (
-        suppress(Exception),  # damaged later pages make Pillow raise anything
+        suppress(Exception),  # damage to later pages makes Pillow raise anything
         opened(source) as file,
         Image.open(file, formats=FORMATS) as image,
     ):
-        # The later frames of phones' MPO are not for the eye.
+        # The other frames of a phone's MPO are thumbnails and depth maps.
         return image.format != "MPO" and getattr(image, "is_animated", False)
     return False
 
 
-def words(reading: Reading, threshold: float) -> str:
-    """Say what is written in a picture, and for each digit how sure that is and where it stands.
+def report(reading: Reading, threshold: float) -> str:
+    """List the digits in a picture with their probabilities and boxes.
 
     Args:
-        reading: Of the picture.
-        threshold: Of doubt.
+        reading: The digits in the picture.
+        threshold: Probability below which a digit is doubtful.
     """
     if not reading.lines:
-        return "no digit found"
+        return "no digits found"
     rows = ["".join(map(_marked, line)) for line in reading.lines]
     rows += ["", "digit  probability   left    top  right  bottom"]
     tables = ["\n".join(map(_row, line)) for line in reading.lines]
     rows.append("\n\n".join(tables))
     if any(each.doubtful for each in reading.digits):
-        rows.append(f"? is doubtful: less probable than {threshold:.2%}")
+        rows.append(f"? marks a doubtful digit: probability below {threshold:.2%}")
     return "\n".join(rows)
 
 
@@ -131,35 +124,36 @@ def _options(args: list[str]) -> Namespace:
     parser.epilog = NOTES
     add = parser.add_argument
     picture_help = (
-        "A PNG, JPEG, WebP, GIF, BMP or TIFF file, a folder (of its own files those with the "
-        "endings of these), or - for standard input."
+        "A PNG, JPEG, WebP, GIF, BMP or TIFF file; a folder, whose files with these extensions are "
+        "read; or - for standard input."
     )
     add("pictures", nargs="+", metavar="PICTURE", help=picture_help)
-    format_help = "json is one document: a list with an object for each picture. Default: text."
+    format_help = "Output format; json is a list with one object per picture. Default: text."
     add("--format", choices=("text", "json"), default="text", help=format_help)
     output_help = (
-        "Draws what was read, and what the network saw, into a .png file; for several pictures "
-        "into a folder."
+        "Draw each picture with its boxes and the network's inputs: into a .png file, or into a "
+        "folder."
     )
     add("--output", type=Path, metavar="FILE|FOLDER", help=output_help)
-    add("--model", metavar="FILE", help="Written by export. Default: the one of the package.")
-    threshold_help = "The probability below which a digit is doubtful. Default: the model's."
+    model_help = "ONNX file written by export. Default: the packaged model."
+    add("--model", metavar="FILE", help=model_help)
+    threshold_help = "Probability below which a digit is doubtful. Default: the model's."
     add("--threshold", type=float, metavar="P", help=threshold_help)
     return parser.parse_args(args)
 
 
 def _files(picture: str) -> list[str]:
     if not picture:
-        raise InputError("The name of a picture is empty.", "Give a file, a folder, or -.")
+        raise InputError("A picture has an empty name.", "Give a file, a folder, or -.")
     try:
         is_folder = Path(picture).is_dir()
-    except OSError:  # to open it says why
+    except OSError:  # opening it will say why
         is_folder = False
     if not is_folder:
         return [picture]
     pictures, others = pictures_in(Path(picture))
     if others:
-        print(f"{picture}: files that are no pictures: {others}", file=sys.stderr)
+        print(f"{picture}: ignored {others} other files", file=sys.stderr)
     return [str(path) for path in pictures]
 
 
@@ -170,7 +164,7 @@ def _unused(path: Path) -> Path:
 
 
 def _targets(files: list[str], output: Path | None) -> list[Path | None]:
-    """Where each file's drawing goes."""
+    """The path of each file's drawing."""
     if output is None:
         return [None] * len(files)
     if output.is_dir() or not (output.suffix or output.exists()):
@@ -179,21 +173,25 @@ def _targets(files: list[str], output: Path | None) -> list[Path | None]:
     elif output.suffix.lower() != ".png":
         raise InputError(
             f"--output {output} is neither a .png file nor a folder.",
-            "End it in .png; a folder with a dot in its name has to be there already.",
+            "Use a name that ends in .png. A folder with a dot in its name must exist already.",
         )
     elif len(files) > 1:
         raise InputError(
-            f"--output {output} is one picture, but there are {len(files)} to draw.",
-            "Name a folder, and each is drawn into a file of its own there.",
+            f"--output {output} is one file, but there are {len(files)} pictures to draw.",
+            "Give a folder instead.",
         )
     else:
         targets = [output]
     for target in targets:
         if targets.count(target) > 1:
-            raise InputError(f"Two pictures would be drawn into {target}.", "Draw them one by one.")
+            raise InputError(
+                f"Two pictures would be drawn into {target}.", "Draw them one at a time."
+            )
         if target.exists() and any(target.samefile(file) for file in files if Path(file).exists()):
-            raise InputError(f"--output would overwrite {target}.", "Choose another folder.")
-        with refusals(target):  # before the pictures are read
+            raise InputError(
+                f"--output would overwrite the picture {target}.", "Choose another folder."
+            )
+        with refusals(target):  # fails before the pictures are read
             target.parent.mkdir(parents=True, exist_ok=True)
             TemporaryFile(dir=target.parent).close()
     return list(targets)

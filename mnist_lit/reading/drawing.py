@@ -1,4 +1,4 @@
-"""A picture with what was read in it: a box around each digit, and below what the network saw."""
+"""Draws a picture with a box around each digit, and the network's inputs below it."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,25 +6,25 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mnist_lit.reading.reader import Digit, Reading, percent
 
-# As in figures.py: the colour-blind tell these apart. Orange is what is doubtful.
+# Distinguishable by color-blind people; vermilion is for doubtful digits.
 BLUE, VERMILION = "#0072B2", "#D55E00"
 INK, RULE, PAPER = "#222222", "#999999", "white"
-LONGEST, SHORTEST = 1600, 480  # pixels that the longer side of the picture is brought to
-GLYPH = 84  # pixels: each of the 28 becomes three
+MAX_SIDE, MIN_SIDE = 1600, 480  # pixels: pictures are scaled to have a longer side in this range
+GLYPH = 84  # pixels, three times 28
 GAP = 12
 CAPTION = 24  # height of the line above the glyphs
-CELL = (GLYPH + GAP, GLYPH + GAP + 22)  # width and height of a glyph with its words
+CELL = (GLYPH + GAP, GLYPH + GAP + 22)  # width and height of a glyph with its label
 
 
 def draw(picture: NDArray[np.uint8], reading: Reading) -> Image.Image:
-    """Draw a picture and what was read in it.
+    """Draw a picture and the digits in it.
 
     Args:
         picture: ``uint8 (h, w, 3)`` RGB, upright.
-        reading: Of this picture.
+        reading: The digits in the picture.
     """
     height, width = picture.shape[:2]
-    scale = min(LONGEST / max(height, width), max(1, SHORTEST / max(height, width)))
+    scale = min(MAX_SIDE / max(height, width), max(1, MIN_SIDE / max(height, width)))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     kind = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
     scene = Image.fromarray(picture).resize(size, kind)
@@ -43,7 +43,7 @@ def _draw_box(brush: ImageDraw.ImageDraw, digit: Digit, scale: float) -> None:
     width = 2 if bottom - top < 100 else 3
     brush.rectangle((left - width, top - width, right, bottom), outline=_color(digit), width=width)
     font = ImageFont.load_default(min(max((bottom - top) / 3, 12), 32))
-    text = _word(digit)
+    text = _label(digit)
     _, _, wide, high = brush.textbbox((0, 0), text, font)
     corner = (left - width, max(top - width - high - 4, 0))
     brush.rectangle((*corner, corner[0] + wide + 6, corner[1] + high + 4), fill=_color(digit))
@@ -51,7 +51,7 @@ def _draw_box(brush: ImageDraw.ImageDraw, digit: Digit, scale: float) -> None:
 
 
 def _panel(reading: Reading, width: int) -> Image.Image:
-    """The glyphs, as many in a row as there is room for; a rule stands between lines of digits."""
+    """Draw the glyphs in rows that fill the width, with a rule between lines of digits."""
     columns = (width - GAP) // CELL[0]
     rows = [
         (start == 0, line[start : start + columns])
@@ -60,7 +60,7 @@ def _panel(reading: Reading, width: int) -> Image.Image:
     ]
     panel = Image.new("RGB", (width, CAPTION + len(rows) * CELL[1] + GAP), PAPER)
     brush = ImageDraw.Draw(panel)
-    caption = "What the network saw, 28 x 28 pixels each:" if rows else "No digit found."
+    caption = "Network inputs, 28 x 28 pixels each:" if rows else "No digits found."
     brush.text((GAP, GAP), caption, INK, ImageFont.load_default(15))
     for y, (begins, row) in enumerate(rows):
         if begins and y:
@@ -77,13 +77,13 @@ def _draw_glyph(
     glyph = Image.fromarray((digit.glyph * 255).round().astype(np.uint8))
     panel.paste(glyph.resize((GLYPH, GLYPH), Image.Resampling.NEAREST), corner)
     below = corner[1] + GLYPH + 4
-    brush.text((corner[0], below), _word(digit), _color(digit), ImageFont.load_default(20))
+    brush.text((corner[0], below), _label(digit), _color(digit), ImageFont.load_default(20))
     share = percent(digit.probability, 1)
     place = (corner[0] + GLYPH, below + 4)
     brush.text(place, share, INK, ImageFont.load_default(15), anchor="ra")
 
 
-def _word(digit: Digit) -> str:
+def _label(digit: Digit) -> str:
     return f"{digit.digit}?" if digit.doubtful else str(digit.digit)
 
 

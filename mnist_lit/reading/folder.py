@@ -1,41 +1,50 @@
-"""The digits in a folder's pictures, as tensors."""
+"""The glyphs in a folder's pictures, for ``predict``."""
 
-import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from lightning.pytorch.utilities import rank_zero_only
-from torch import Tensor
+from numpy.typing import NDArray
 
 from mnist_lit.errors import InputError
-from mnist_lit.files import pictures_in
+from mnist_lit.reading.image_files import pictures_in
 from mnist_lit.reading.ink import find_lines, open_picture
 
-# Where a digit is: the file, its line from 1 on, and its box: left, top, right, bottom.
 Place = tuple[str, int, int, int, int, int]
 
 
-def find_glyphs(folder: Path) -> tuple[Tensor, list[Place], int]:
-    """Find the digits in a folder's pictures; says which pictures cannot be read, and skips them.
+@dataclass(frozen=True)
+class FolderGlyphs:
+    """The glyphs in a folder's pictures.
 
-    Returns:
-        Images, ``float32 (n, 28, 28)`` from 0 to 255 in MNIST's form, their n places, and the
-        number of pictures that cannot be read.
+    Args:
+        images: ``float32 (n, 28, 28)`` from 0 to 255, in MNIST's form.
+        places: Where each of the n glyphs is: its file's name, its line from 1 on, and left, top,
+            right and bottom in pixels of the upright picture.
+        skipped: Number of pictures that cannot be read.
+        messages: What to tell the user: why pictures were skipped, and which files were ignored.
+    """
+
+    images: NDArray[np.float32]
+    places: list[Place]
+    skipped: int
+    messages: list[str]
+
+
+def find_glyphs(folder: Path) -> FolderGlyphs:
+    """Find the glyphs in a folder's pictures; pictures that cannot be read are skipped.
 
     Raises:
-        InputError: If there is no digit at all.
+        InputError: If there are none.
     """
     images, places, skipped = [], [], 0
     pictures, others = pictures_in(folder)
-    if others:
-        rank_zero_only(print)(f"{folder}: files that are no pictures: {others}", file=sys.stderr)
+    messages = [f"{folder}: ignored {others} other files"] if others else []
     for path in pictures:
         try:
             lines = find_lines(open_picture(path))
         except InputError as error:
-            message = " ".join(str(error).splitlines())
-            rank_zero_only(print)(f"Skipped: {message}", file=sys.stderr)
+            messages.append(f"Skipped: {' '.join(str(error).splitlines())}")
             skipped += 1
             continue
         for number, line in enumerate(lines, start=1):
@@ -43,6 +52,7 @@ def find_glyphs(folder: Path) -> tuple[Tensor, list[Place], int]:
             places += [(path.name, number, *glyph.box) for glyph in line]
     if not images:
         raise InputError(
-            f"There is no digit in the pictures of {folder}.", "Name a folder with handwriting."
+            f"There are no digits in the pictures of {folder}.",
+            "Give a folder with pictures of handwritten digits.",
         )
-    return torch.from_numpy(np.stack(images)).mul_(255), places, skipped
+    return FolderGlyphs(np.stack(images) * 255, places, skipped, messages)

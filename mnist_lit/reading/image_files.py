@@ -1,7 +1,7 @@
-"""Image files: the formats that are read, and what is refused before anything is decoded.
+"""Image files: finding and opening them, and refusing hostile ones before they are decoded.
 
-A file can take a decoder minutes although its image is small: a JPEG may have thousands of scans,
-each of which changes all pixels, a TIFF may have a tile for each of them.
+Decoding even a small image can take minutes: a JPEG may have thousands of scans, each of which
+changes every pixel, and a TIFF may have a tile for every pixel.
 """
 
 import io
@@ -14,28 +14,54 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from mnist_lit.errors import InputError, TooLargeError
 
-if TYPE_CHECKING:  # the commands that train list files, but do without Pillow
+if TYPE_CHECKING:  # commands that only list files do without Pillow
     from PIL.Image import Image
 
-# Pillow decodes these in C, and holds their metadata within limits. Its others are rarer, and some
-# are decoded by loops in Python, or by another program.
+# Pillow decodes these in C and limits their metadata. Its other formats are rarer, and some are
+# decoded in Python or by external programs.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF")
-ENDINGS = frozenset(
+EXTENSIONS = frozenset(
     (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 )
 
-MOST_SIDE = 100_000  # pixels; Pillow also takes memory for each row
-MOST_SCANS = 50  # of a JPEG; cameras and web sites write about 10
-MOST_SEGMENTS = 2000  # of a JPEG: tables, colour profile, metadata; a profile has at most 255
-MOST_CHUNKS = 100  # of a PNG, without those of its pixels
-MOST_DATA_CHUNKS = 100_000  # of a PNG's pixels; they usually have 8 kB or more
-LEAST_TILE = 16  # pixels; the sides of a TIFF's tiles are multiples of it
+MAX_SIDE = 100_000  # pixels; Pillow also needs memory for each row
+MAX_SCANS = 50  # of a JPEG; cameras and web sites write about 10
+MAX_SEGMENTS = 2000  # of a JPEG: tables, metadata, a color profile with up to 255
+MAX_CHUNKS = 100  # of a PNG, besides those with pixels
+MAX_DATA_CHUNKS = 100_000  # of a PNG, with pixels; usually of 8 kB or more
+MIN_TILE = 16  # pixels; the sides of a TIFF's tiles are multiples of it
 
 TILE_WIDTH, TILE_LENGTH = 322, 323  # tags of a TIFF
 
-MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # in a JPEG, without those that part its data
+MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # in a JPEG, except restart markers
 START_OF_IMAGE, END_OF_IMAGE, START_OF_SCAN, TEMPORARY = 0xD8, 0xD9, 0xDA, 0x01
-WINDOW = 65536  # bytes that are searched at once
+WINDOW = 65536  # bytes to search at a time
+
+
+def pictures_in(folder: Path) -> tuple[list[Path], int]:
+    """List the image files in a folder, by extension and sorted by name.
+
+    Hidden files and subfolders are ignored.
+
+    Returns:
+        The paths of the image files, and the number of other files.
+
+    Raises:
+        InputError: If there are none, or the folder cannot be read.
+    """
+    try:
+        files = [path for path in folder.iterdir() if path.is_file() and path.name[0] != "."]
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be read: {error.strerror}.", "Give a folder with pictures."
+        ) from error
+    pictures = sorted(path for path in files if path.suffix.lower() in EXTENSIONS)
+    if not pictures:
+        raise InputError(
+            f"There are no pictures in the folder {folder}.",
+            "Give a folder with .png, .jpg or other image files; subfolders are ignored.",
+        )
+    return pictures, len(files) - len(pictures)
 
 
 @contextmanager
@@ -46,7 +72,7 @@ def opened(source: str | Path | bytes | BinaryIO) -> Iterator[BinaryIO]:
         source: A file, its path or its contents.
 
     Raises:
-        InputError: If it cannot be opened, or is a pipe or a device, which may never end.
+        InputError: If it cannot be opened, or is a pipe or a device, which may be endless.
     """
     if isinstance(source, str | Path):
         with _regular(Path(source)) as file:
@@ -65,25 +91,25 @@ def _regular(path: Path) -> BinaryIO:
         if stat.S_ISREG(mode):
             return path.open("rb")
     except FileNotFoundError:
-        raise InputError(f"{path} is not there.", "Check the name.") from None
+        raise InputError(f"{path} does not exist.", "Check the path.") from None
     except (OSError, ValueError) as error:  # a name with a null byte is a ValueError
         reason = getattr(error, "strerror", None) or error
         raise InputError(
-            f"{path} cannot be read: {reason}.", "Check the name, and the right to read it."
+            f"{path} cannot be read: {reason}.", "Check the path and its permissions."
         ) from None
     what = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
-    raise InputError(f"{path} is {what}, not a picture.", "Give the name of a file.")
+    raise InputError(f"{path} is {what}, not a picture.", "Give an image file.")
 
 
 def check_structure(file: BinaryIO, name: str) -> None:
-    """Refuse a file that has absurdly many parts, before Pillow goes through them.
+    """Refuse a file with excessively many parts before Pillow goes through them.
 
     Args:
-        file: Seekable.
-        name: What messages call it.
+        file: A seekable file.
+        name: Its name in messages.
 
     Raises:
-        TooLargeError: If it has.
+        TooLargeError: If it has too many parts.
     """
     file.seek(0)
     head = file.read(8)
@@ -106,7 +132,7 @@ def _check_jpeg(file: BinaryIO, name: str) -> None:
             place += len(window) - 1  # the last byte may begin a marker
             continue
         marker = window[found.end() - 1]
-        if marker == END_OF_IMAGE:  # what phones append is not decoded
+        if marker == END_OF_IMAGE:  # phones append data that is not decoded
             return
         place += found.end()
         if marker not in (START_OF_IMAGE, TEMPORARY):
@@ -114,8 +140,8 @@ def _check_jpeg(file: BinaryIO, name: str) -> None:
             place += max(int.from_bytes(file.read(2)), 2)
         scans += marker == START_OF_SCAN
         segments += 1
-        if scans > MOST_SCANS or segments > MOST_SEGMENTS:
-            raise _absurd(name, "scans" if scans > MOST_SCANS else "segments")
+        if scans > MAX_SCANS or segments > MAX_SEGMENTS:
+            raise _too_many(name, "scans" if scans > MAX_SCANS else "segments")
 
 
 def _check_png(file: BinaryIO, name: str) -> None:
@@ -123,43 +149,43 @@ def _check_png(file: BinaryIO, name: str) -> None:
     while len(head := file.read(8)) == 8 and head[4:] not in (b"IEND", b"fdAT"):
         data_chunks += head[4:] == b"IDAT"
         chunks += head[4:] != b"IDAT"
-        if chunks > MOST_CHUNKS or data_chunks > MOST_DATA_CHUNKS:
-            raise _absurd(name, "chunks")
+        if chunks > MAX_CHUNKS or data_chunks > MAX_DATA_CHUNKS:
+            raise _too_many(name, "chunks")
         file.seek(int.from_bytes(head[:4]) + 4, io.SEEK_CUR)
 
 
-def check_size(image: "Image", name: str, most_pixels: int) -> None:
-    """Refuse an image that is too large, before it is decoded.
+def check_size(image: "Image", name: str, max_pixels: int) -> None:
+    """Refuse an image that is too large before it is decoded.
 
     Args:
-        image: As Pillow opened it.
-        name: What messages call it.
-        most_pixels: Of the image, and of each of its tiles.
+        image: An image that Pillow has opened.
+        name: Its name in messages.
+        max_pixels: Limit on the pixels of the image, and of each tile.
 
     Raises:
-        TooLargeError: If it has more, is absurdly long, or has absurdly many tiles.
+        TooLargeError: If it has too many pixels or tiles, or is too wide or high.
     """
     pixels = image.width * image.height
     tags = getattr(image, "tag_v2", {})  # of a TIFF
-    tile = [tags.get(tag, LEAST_TILE) for tag in (TILE_WIDTH, TILE_LENGTH)]
-    if max(pixels, tile[0] * tile[1]) > most_pixels:
-        raise too_large(name, most_pixels)
-    if max(image.size) > MOST_SIDE:
+    tile = [tags.get(tag, MIN_TILE) for tag in (TILE_WIDTH, TILE_LENGTH)]
+    if max(pixels, tile[0] * tile[1]) > max_pixels:
+        raise too_large(name, max_pixels)
+    if max(image.size) > MAX_SIDE:
         raise TooLargeError(
-            f"{name} is more than {MOST_SIDE} pixels wide or high.", "Cut it into parts."
+            f"{name} is more than {MAX_SIDE:,} pixels wide or high.", "Cut it into parts."
         )
-    # A strip for each row, or tiles of the least size, in each of four channels.
-    most_tiles = 4 * (image.height + pixels // LEAST_TILE**2 + 1)
-    if tags and (min(tile) < LEAST_TILE or len(getattr(image, "tile", ())) > most_tiles):
-        raise _absurd(name, "tiles")
+    # A strip for each row, or tiles of the smallest size, in each of four channels.
+    max_tiles = 4 * (image.height + pixels // MIN_TILE**2 + 1)
+    if tags and (min(tile) < MIN_TILE or len(getattr(image, "tile", ())) > max_tiles):
+        raise _too_many(name, "tiles")
 
 
-def too_large(name: str, most_pixels: int) -> TooLargeError:
+def too_large(name: str, max_pixels: int) -> TooLargeError:
     """The error for an image with too many pixels."""
     return TooLargeError(
-        f"{name} has more than {most_pixels / 1e6:g} megapixels.", "Make it smaller."
+        f"{name} has more than {max_pixels / 1e6:g} megapixels.", "Make it smaller."
     )
 
 
-def _absurd(name: str, parts: str) -> TooLargeError:
-    return TooLargeError(f"{name} has too many {parts}.", "Save it anew in another program.")
+def _too_many(name: str, parts: str) -> TooLargeError:
+    return TooLargeError(f"{name} has too many {parts}.", "Save it again in another program.")

@@ -1,8 +1,9 @@
-"""Reader: a picture's glyphs become digits with probabilities, on ONNX Runtime, without torch."""
+"""``Reader``: classifies the glyphs in a picture with ONNX Runtime, without torch."""
 
+import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import ROUND_FLOOR, Decimal
 from numbers import Real
 from pathlib import Path
@@ -17,48 +18,52 @@ from mnist_lit.reading.ink import MOST_PIXELS, Box, Glyph, Source, find_lines, o
 
 PACKAGED = Path(__file__).parent.parent / "assets" / "digits.onnx"
 
-MOST_MODEL = 512 * 2**20  # bytes of a model's file: 134 million weights
+MAX_MODEL_BYTES = 512 * 2**20  # 134 million weights
 CHECK_SECONDS = 30
 
-# The same modules as here, which need not lie in the working directory.
+# Imports the same modules as this process, wherever it was started.
 CHECK = (
     "import sys; sys.path[:] = sys.argv[1:]; from mnist_lit.reading.onnx_check import main; main()"
 )
 
-# Glyphs. More are no faster, and a stranger's model is checked for each number up to it.
-AT_ONCE = 8
+# Larger batches are no faster, and untrusted models are checked for each batch size up to this.
+MAX_BATCH = 8
 
 
 @dataclass(frozen=True, eq=False)
 class Digit:
-    """A digit that was read.
+    """A digit in a picture.
 
     Args:
-        digit: The most probable one, 0 to 9.
-        probability: Its own, in [0, 1].
-        probabilities: ``float32 (10,)``, those of all ten.
-        box: Left, top, right and bottom in pixels of the upright picture, the last two exclusive.
-        glyph: ``float32 (28, 28)`` in [0, 1], ink 1: what the network saw.
+        digit: The most probable digit, 0 to 9.
+        probability: Probability of this digit, in [0, 1].
+        probabilities: ``float32 (10,)``, the probabilities of all digits.
+        box: Left, top, right and bottom in pixels of the upright picture; right and bottom are
+            exclusive.
+        glyph: ``float32 (28, 28)`` in [0, 1], ink 1: the network's input.
         doubtful: Whether the probability is below the threshold.
     """
 
     digit: int
     probability: float
-    probabilities: NDArray[np.float32]
+    probabilities: NDArray[np.float32] = field(repr=False)
     box: Box
-    glyph: NDArray[np.float32]
+    glyph: NDArray[np.float32] = field(repr=False)
     doubtful: bool
 
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What is written in a picture.
+    """The digits in a picture.
 
     Args:
-        lines: From top to bottom, the digits of each from left to right.
+        lines: Lines from top to bottom, each with its digits from left to right.
     """
 
     lines: list[list[Digit]]
+
+    def __repr__(self) -> str:
+        return f"Reading(text={self.text!r})"
 
     @property
     def digits(self) -> list[Digit]:
@@ -67,22 +72,22 @@ class Reading:
 
     @property
     def text(self) -> str:
-        """The digits as text, a line for each of theirs; doubtful ones are not marked."""
+        """The digits as text, one line per line of digits; doubtful digits are not marked."""
         return "\n".join("".join(str(each.digit) for each in line) for line in self.lines)
 
 
 def percent(probability: float, decimals: int) -> str:
-    """Write a probability in percent, rounded down: only what is certain shows 100 %."""
+    """Format a probability as a percentage, rounded down so that only 1 becomes 100%."""
     exact = Decimal(str(probability))  # in binary 0.0003 * 10_000 is less than 3
     return f"{exact.quantize(Decimal(1).scaleb(-decimals - 2), ROUND_FLOOR):.{decimals}%}"
 
 
-def document(reading: Reading, glyphs: bool = False) -> dict[str, Any]:
-    """A reading in primitives, for JSON: its text, and its lines of digits.
+def as_json(reading: Reading, glyphs: bool = False) -> dict[str, Any]:
+    """Convert a reading to what ``json.dumps`` accepts: its text and its lines of digits.
 
     Args:
-        reading: Of a picture.
-        glyphs: Whether each digit comes with what the network saw, 28 rows of 28 numbers.
+        reading: The digits in a picture.
+        glyphs: Whether to include each digit's glyph, 28 rows of 28 numbers in [0, 1].
     """
     lines = [[_entry(digit, glyphs) for digit in line] for line in reading.lines]
     return {"text": reading.text, "lines": lines}
@@ -96,25 +101,32 @@ def _entry(digit: Digit, glyphs: bool) -> dict[str, Any]:
         "box": list(digit.box),
         "doubtful": digit.doubtful,
     }
-    if glyphs:  # three decimals are more than a screen can show
+    if glyphs:  # three decimals are finer than a screen's 256 levels
         entry["glyph"] = digit.glyph.astype(np.float64).round(3).tolist()
     return entry
 
 
+def metadata_value(text: str) -> Any:
+    """Decode a value of a model's metadata: JSON, or else plain text."""
+    try:
+        return json.loads(text, parse_constant=str)
+    except ValueError:
+        return text
+
+
 class Reader:
-    """Reads handwritten digits in pictures; several threads may share one.
+    """Reads handwritten digits in pictures; threads may share a reader.
 
     Args:
-        model: A file that ``export`` has written; the package's own model if None.
-        threshold: A digit is doubtful if its probability is below it, in [0, 1]; the model's own
-            if None.
+        model: An ONNX file written by ``export``; None for the packaged model.
+        threshold: Probability in [0, 1] below which a digit is doubtful; None for the model's.
 
     Attributes:
-        metadata: What ``export`` has noted in the model, by name.
-        threshold: As given, or the model's.
+        metadata: Metadata of the model, as ``export`` wrote it.
+        threshold: The threshold in use.
 
     Raises:
-        InputError: If there is no such model, or the threshold is out of range.
+        InputError: If the model cannot be used, or the threshold is out of range.
     """
 
     def __init__(self, model: str | Path | None = None, threshold: float | None = None) -> None:
@@ -124,46 +136,49 @@ class Reader:
         self.threshold = float(self.metadata["threshold"]) if threshold is None else threshold
         if not isinstance(self.threshold, Real) or not 0 <= self.threshold <= 1:
             raise InputError(
-                f"The threshold {self.threshold!r} is no probability.", "Give a number from 0 to 1."
+                f"The threshold is {self.threshold!r}.", "Give a probability from 0 to 1."
             )
 
-    def read(self, source: Source, most_pixels: int = MOST_PIXELS) -> Reading:
+    def read(self, source: Source, max_pixels: int = MOST_PIXELS) -> Reading:
         """Read a picture.
 
         Args:
-            source: A file, its path or its contents, an image, or an array: whatever
-                :func:`~mnist_lit.reading.ink.open_picture` opens.
-            most_pixels: That a file may promise.
+            source: An image file, its path or contents, a PIL image, or an array: whatever
+                :func:`~mnist_lit.reading.ink.open_picture` accepts.
+            max_pixels: Limit on the number of pixels in an image file.
 
         Raises:
             InputError: If it is not a picture, damaged, or too large.
         """
-        lines = find_lines(open_picture(source, most_pixels))
+        lines = find_lines(open_picture(source, max_pixels))
         glyphs = [glyph for line in lines for glyph in line]
         if not glyphs:
             return Reading([])
-        _, probabilities = self.answer(np.stack([glyph.image for glyph in glyphs]))
+        _, probabilities = self.classify(np.stack([glyph.image for glyph in glyphs]))
         rows = iter(probabilities)
         return Reading([[self._digit(glyph, next(rows)) for glyph in line] for line in lines])
 
-    def answer(
+    def classify(
         self, images: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Give logits and probabilities, both ``float32 (n, 10)``.
+        """Classify images of single digits.
 
         Args:
             images: ``float32 (n, 28, 28)`` in [0, 1], ink 1, in MNIST's form.
 
+        Returns:
+            Logits and probabilities, both ``float32 (n, 10)``.
+
         Raises:
-            InputError: If the model gives no probabilities for them.
+            InputError: If the model's outputs are invalid.
         """
         if not len(images):
             return np.zeros((0, 10), np.float32), np.zeros((0, 10), np.float32)
-        parts = [
-            infer(self._session, images[start : start + AT_ONCE])
-            for start in range(0, len(images), AT_ONCE)
+        batches = [
+            infer(self._session, images[start : start + MAX_BATCH])
+            for start in range(0, len(images), MAX_BATCH)
         ]
-        logits, probabilities = (np.concatenate(part) for part in zip(*parts, strict=True))
+        logits, probabilities = (np.concatenate(each) for each in zip(*batches, strict=True))
         return logits, probabilities
 
     def _digit(self, glyph: Glyph, probabilities: NDArray[np.float32]) -> Digit:
@@ -176,61 +191,65 @@ class Reader:
 def infer(
     session: Any, images: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Run a model on one batch, and check what it gives.
+    """Run a model on one batch and check its outputs.
 
     Args:
-        session: From :func:`open_session`.
-        images: ``float32 (n, 28, 28)``, 1 to ``AT_ONCE`` of them.
+        session: A session of :func:`open_session`.
+        images: ``float32 (n, 28, 28)``, with n from 1 to ``MAX_BATCH``.
 
     Returns:
         Logits and probabilities, both ``float32 (n, 10)``.
 
     Raises:
-        InputError: If they are not, or ONNX Runtime fails.
+        InputError: If the outputs are not finite or not probabilities, or ONNX Runtime fails.
     """
     try:
         logits, probabilities = session.run(
             ["logits", "probabilities"], {"images": images[:, np.newaxis]}
         )
-    except Exception as error:  # ONNX Runtime's exceptions have no common class
+    except Exception as error:  # the exceptions of ONNX Runtime have no common base class
         raise InputError(
             f"ONNX Runtime cannot run the model ({type(error).__name__}).",
-            "Export its checkpoint again, or use another model.",
+            "Export the checkpoint again, or use another model.",
         ) from error
     sums = probabilities.sum(axis=1, dtype=np.float64)
     is_valid = np.isfinite(logits).all() and (probabilities >= 0).all()
     if not (is_valid and (np.abs(sums - 1) < 1e-3).all()):
         raise InputError(
-            "The model's output is not finite, or not probabilities that add up to 1.",
-            "Export its checkpoint again, or use another model.",
+            "The model's outputs are not finite, or its probabilities do not add up to 1.",
+            "Export the checkpoint again, or use another model.",
         )
     return logits, probabilities
 
 
 def open_session(content: bytes) -> Any:
-    """Load a model, given the contents of its file, into ONNX Runtime."""
+    """Open a session of ONNX Runtime.
+
+    Args:
+        content: The contents of an ONNX file.
+    """
     options = onnxruntime.SessionOptions()
-    # A picture takes less time than threads take to start, and callers may have their own.
+    # Starting threads takes longer than reading a picture, and callers may have their own.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # what is fatal; the rest comes as an exception
-    # Or it guesses from the contents, and its own format is not what was checked.
+    options.log_severity_level = 4  # fatal; other errors are raised as exceptions
+    # Otherwise it guesses the format, and files in its own one have not been checked.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 def refusal(content: bytes) -> str:
-    """Check a model from elsewhere, and say why it must not be run.
+    """Check an untrusted model, and say why it is refused.
 
-    ``onnx_check`` does this in a process of its own, so that no model can hold or crash this one.
+    ``onnx_check`` runs in a process of its own: a model cannot block or crash this one.
 
     Args:
-        content: Contents of the model's file.
+        content: The contents of an ONNX file.
 
     Returns:
-        The reason, in words for the end of a sentence; empty if the model passes.
+        The reason, as the end of a sentence; empty if the model is accepted.
     """
-    if len(content) > MOST_MODEL:
-        return f"it is larger than {MOST_MODEL // 2**20} MiB"
+    if len(content) > MAX_MODEL_BYTES:
+        return f"it is larger than {MAX_MODEL_BYTES // 2**20} MiB"
     command = [sys.executable, "-P", "-c", CHECK, *sys.path]
     try:
         check = subprocess.run(
@@ -241,9 +260,9 @@ def refusal(content: bytes) -> str:
             timeout=CHECK_SECONDS,
         )
     except subprocess.TimeoutExpired:
-        return f"checking it takes more than {CHECK_SECONDS} seconds"
+        return f"the check takes more than {CHECK_SECONDS} seconds"
     if check.returncode:
-        return "checking it failed"
+        return "the check failed"
     reason = check.stdout.decode(errors="replace").strip()[:200].rstrip(".")
     return "".join(each if each.isprintable() else "?" for each in reason)
 
@@ -253,27 +272,27 @@ def _session(path: Path) -> Any:
     reason = "" if path == PACKAGED else refusal(content)
     if reason:
         raise InputError(
-            f"{path} is not a model of this program: {reason}.",
+            f"{path} cannot be used as a model: {reason}.",
             f"Export the checkpoint: python -m mnist_lit export --ckpt_path {path}"
             if path.suffix == ".ckpt"
-            else "Give one that export has written.",
+            else "Give an ONNX file written by export.",
         )
     return open_session(content)
 
 
 def _content(path: Path) -> bytes:
-    """Read a model's file, if it is one that ends."""
-    what_to_do = "Write one, python -m mnist_lit export --ckpt_path best, and give its path."
+    """Read a model's file, unless it is too large or endless."""
+    what_to_do = "Export a checkpoint, python -m mnist_lit export --ckpt_path best; give its path."
     try:
         if not path.exists():
-            raise InputError(f"There is no model {path}.", what_to_do)
-        if not path.is_file():  # a pipe would never end
-            kind = "a folder" if path.is_dir() else "not a regular file"
-            raise InputError(f"{path} is {kind}, no model.", what_to_do)
-        if path.stat().st_size > MOST_MODEL:
-            raise InputError(f"{path} is larger than {MOST_MODEL // 2**20} MiB.", what_to_do)
-        with path.open("rb") as file:  # the kernel's own files have no size
-            return file.read(MOST_MODEL + 1)
+            raise InputError(f"The model {path} does not exist.", what_to_do)
+        if not path.is_file():  # reading a pipe may never end
+            kind = "a folder" if path.is_dir() else "a pipe or a device"
+            raise InputError(f"{path} is {kind}, not a model.", what_to_do)
+        if path.stat().st_size > MAX_MODEL_BYTES:
+            raise InputError(f"{path} is larger than {MAX_MODEL_BYTES // 2**20} MiB.", what_to_do)
+        with path.open("rb") as file:  # files of the kernel do not report their size
+            return file.read(MAX_MODEL_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path} cannot be read: {reason}.", what_to_do) from error

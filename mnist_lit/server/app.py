@@ -1,6 +1,6 @@
-"""The application: what is answered at which address."""
+"""The FastAPI application: its routes, middleware and lifespan."""
 
-import json
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -12,132 +12,137 @@ from fastapi import FastAPI, Request, Response
 from fastapi.staticfiles import StaticFiles
 
 from mnist_lit import __version__
-from mnist_lit.server.desk import Desk
-from mnist_lit.server.openapi import MODEL_EXAMPLE, PICTURE_BODY, PictureRead, problems
-from mnist_lit.server.problems import RETRY, ProblemError, add_handlers
-from mnist_lit.server.protection import OwnNames, SecurityHeaders
+from mnist_lit.reading.reader import metadata_value
+from mnist_lit.server.monitoring import Metrics, Monitoring
+from mnist_lit.server.openapi import MODEL_EXAMPLE, PICTURE_BODY, PictureRead, problem_responses
+from mnist_lit.server.pool import ReaderPool
+from mnist_lit.server.problems import RETRY, ProblemError, add_handlers, busy
+from mnist_lit.server.protection import SecurityHeaders, TrustedHosts
 from mnist_lit.server.settings import Settings
-from mnist_lit.server.watching import Metrics, Watching
+from mnist_lit.server.uploads import Uploads
 
 HERE = Path(__file__).parent
-DESCRIPTION = "Reads handwritten digits in photos, scans and drawings. Keeps nothing of them."
+DESCRIPTION = "Reads handwritten digits in photos, scans and drawings. Pictures are not stored."
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Make the application, ready to answer.
+    """Create the application.
 
     Args:
-        settings: Its model, names and limits.
+        settings: Its model, host names and limits.
 
     Raises:
-        InputError: If there is no such model.
+        InputError: If the model cannot be used.
     """
-    desk, metrics = Desk(settings), Metrics()
+    pool, metrics = ReaderPool(settings), Metrics()
 
     @asynccontextmanager
-    async def closing(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await pool.start()
         yield
-        desk.close()
+        await pool.close()
 
     app = FastAPI(
         title="mnist_lit",
         version=__version__,
         description=DESCRIPTION,
-        lifespan=closing,
-        docs_url=None,  # theirs loads its parts from other hosts
+        lifespan=lifespan,
+        docs_url=None,  # FastAPI's own pages need other hosts and inline scripts
         redoc_url=None,
         redirect_slashes=False,
     )
     add_handlers(app)
-    # The last is the outermost.
-    app.add_middleware(OwnNames, hosts=settings.hosts)
-    app.add_middleware(Watching, metrics=metrics)
+    # The middleware added last is the outermost.
+    app.add_middleware(TrustedHosts, hosts=settings.hosts)
+    app.add_middleware(Monitoring, metrics=metrics)
     app.add_middleware(SecurityHeaders)
-    _add_api(app, desk)
-    _add_health(app, desk, metrics)
+    _add_reading(app, pool, Uploads(settings), settings.max_seconds)
+    _add_model(app, pool)
+    _add_health(app, pool, metrics)
     _add_pages(app)
     return app
 
 
-def _add_api(app: FastAPI, desk: Desk) -> None:
+def _add_reading(app: FastAPI, pool: ReaderPool, uploads: Uploads, max_seconds: float) -> None:
     @app.post(
         "/v1/read",
         tags=["reading"],
         summary="Read the digits in a picture",
         response_model=PictureRead,
         openapi_extra=PICTURE_BODY,
-        responses=problems(
+        responses=problem_responses(
             {
-                400: "The request, its form or its Host header is wrong.",
+                400: "The request, its form or its Host header is invalid.",
                 408: "The picture did not arrive in time.",
                 413: "The picture has too many bytes, pixels or parts.",
-                415: "It is no picture of a known format.",
-                422: "The picture is damaged, there is none, or a parameter is wrong.",
-                503: "The server is busy: send it again after Retry-After. Without that header, "
-                "the picture took too long to read.",
+                415: "The file is not a picture in a supported format.",
+                422: "The picture is damaged or missing, or a parameter is invalid.",
+                503: "The server is busy: try again after Retry-After. Without that header, "
+                "reading the picture took too long.",
             }
         ),
     )
     async def read(request: Request, glyphs: bool = False) -> Response:
-        """The picture is the body, or the file `picture` of a form.
+        """Send the picture as the body, or as the file `picture` of a form.
 
             curl --data-binary @photo.jpg -H "Content-Type: image/jpeg" localhost:8000/v1/read
             curl --form picture=@photo.jpg "localhost:8000/v1/read?glyphs=true"
 
-        The answer has its lines of digits; a picture without digits has none, which is no error.
-        With `glyphs=true` each digit comes with what the network saw of it.
+        The response has the lines of digits; a picture without digits has none, which is no error.
+        With `glyphs=true` it includes the network's input for each digit.
         """
-        return Response(await desk.answer(request, glyphs), media_type="application/json")
+        if pool.is_full:
+            raise busy()
+        deadline = asyncio.get_running_loop().time() + max_seconds
+        with uploads.reservation() as reserve:
+            # A picture joins the queue once it has arrived: slow uploads do not block it.
+            picture = await uploads.receive(request, reserve, deadline)
+            body = await pool.read(picture, glyphs, deadline)
+        return Response(body, media_type="application/json")
 
+
+def _add_model(app: FastAPI, pool: ReaderPool) -> None:
     @app.head("/v1/model", include_in_schema=False)
     @app.get(
         "/v1/model",
         tags=["reading"],
-        summary="What the model notes of its origin",
+        summary="Describe the model",
         responses={200: {"content": {"application/json": {"example": MODEL_EXAMPLE}}}},
     )
     async def model() -> dict[str, Any]:
-        """Its network, the recipe of its training, its accuracy, threshold and checkpoint."""
-        return {name: _decoded(note) for name, note in desk.metadata.items()}
+        """Its network, training configuration, accuracy, threshold and checkpoint."""
+        return {name: metadata_value(text) for name, text in pool.metadata.items()}
 
 
-def _decoded(note: str) -> Any:
-    """What a model notes: text, or what is no text as JSON."""
-    try:
-        return json.loads(note, parse_constant=str)
-    except ValueError:
-        return note
-
-
-def _add_health(app: FastAPI, desk: Desk, metrics: Metrics) -> None:
+def _add_health(app: FastAPI, pool: ReaderPool, metrics: Metrics) -> None:
     @app.head("/healthz", include_in_schema=False)
-    @app.get("/healthz", tags=["running"], summary="Whether the server is alive")
+    @app.get("/healthz", tags=["health"], summary="Check that the server is alive")
     async def healthz() -> dict[str, str]:
         return {"status": "alive"}
 
     @app.head("/readyz", include_in_schema=False)
     @app.get(
         "/readyz",
-        tags=["running"],
-        summary="Whether it would read a picture soon",
-        responses=problems({503: "Too many pictures wait."}),
+        tags=["health"],
+        summary="Check that the server can accept a picture",
+        responses=problem_responses({503: "The server is busy."}),
     )
     async def readyz() -> dict[str, str]:
-        if not desk.ready:
-            raise ProblemError(503, "Too many pictures wait to be read. Ask another server.", RETRY)
+        if not pool.is_ready:
+            raise ProblemError(503, "The server is busy. Use another server.", RETRY)
         return {"status": "ready"}
 
     @app.get("/metrics", include_in_schema=False)
     async def all_metrics() -> Response:
-        return metrics.answer()
+        return metrics.response()
 
 
 def _add_pages(app: FastAPI) -> None:
-    """The page and the documentation: each an index, and a folder of what that loads."""
-    swagger = (fastapi_offline.__name__, "static")  # nothing else of the package is used
+    """Serve the page and the documentation: each has an index and a folder of static files."""
+    swagger_ui = (fastapi_offline.__name__, "static")  # the only part of this package in use
     for path, folder, files in (
         ("/", "/static", StaticFiles(directory=HERE / "static")),
-        ("/docs", "/docs", StaticFiles(directory=HERE / "docs", packages=[swagger])),
+        ("/docs", "/docs", StaticFiles(directory=HERE / "docs", packages=[swagger_ui])),
     ):
         app.add_route(path, partial(_index, files), include_in_schema=False)
         app.mount(folder, files)

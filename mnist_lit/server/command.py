@@ -1,4 +1,4 @@
-"""The command serve: the application at an address, in one process or several."""
+"""The command ``serve``: runs the application at an address, in one process or several."""
 
 import math
 import os
@@ -15,20 +15,20 @@ from mnist_lit.options import CommandParser
 from mnist_lit.server.settings import LOOPBACK, Settings
 
 NOTES = """\
-The page is at /, the API at /v1/read, its documentation at /docs, metrics for Prometheus at
-/metrics. Ctrl-C and SIGTERM stop the server after what is under way. It keeps nothing of a picture;
-its log, on standard error, has a line for each request: method, path, status, bytes received,
-milliseconds."""
+The page is at /, the API at /v1/read, its documentation at /docs and Prometheus metrics at
+/metrics. Ctrl-C and SIGTERM stop the server once the requests in progress are complete. Pictures
+are not stored. The log on standard error has one line per request: method, path, status, bytes
+received, milliseconds."""
 
 MEGA = 1_000_000
-MOST_PROCESSES = 4  # that read for a worker: each may need a gigabyte
+MAX_PROCESSES = 4  # that read pictures, per worker: each may need a gigabyte
 
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"level": "CRITICAL"},  # libraries quote what they find wrong in a picture
+    "root": {"level": "CRITICAL"},  # libraries quote the pictures that they complain about
     "loggers": {
         "mnist_lit.server": {"handlers": ["stderr"], "level": "INFO"},
         "uvicorn": {"handlers": ["stderr"], "level": "ERROR"},
@@ -37,28 +37,28 @@ LOGGING = {
 
 
 def main(args: list[str]) -> int:
-    """Run ``serve`` until a signal ends it.
+    """Run ``serve`` until a signal stops it.
 
     Args:
         args: The command and its options.
 
     Returns:
-        The exit status, 1: the workers could not start.
+        Exit status 1: the server could not start.
 
     Raises:
-        InputError: If something is wrong with the options, the address or the model.
+        InputError: If an option, the address or the model is invalid.
     """
     options = _options(args[1:])
     try:
         import uvicorn
 
         from mnist_lit.server.app import create_app
-        from mnist_lit.server.workers import OneProcess, run_workers
+        from mnist_lit.server.workers import run_server, run_workers
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]
         raise InputError(
             f"The server needs {package}, which is not installed.",
-            "In the project's directory: pip install '.[serve]'",
+            "In the project's directory, run: pip install '.[serve]'",
         ) from error
     with _listener(options) as listener:
         config = uvicorn.Config(
@@ -71,113 +71,115 @@ def main(args: list[str]) -> int:
             proxy_headers=False,
             server_header=False,
             timeout_graceful_shutdown=math.ceil(options.max_seconds) + 1,
-            timeout_worker_healthcheck=30,  # they are asked while they still import
+            timeout_worker_healthcheck=30,  # a new worker responds only after its imports
         )
         if options.workers > 1:
             from mnist_lit.reading.reader import Reader
 
-            Reader(options.model)  # what is wrong with it is said here, not by each worker
+            Reader(options.model)  # reports a bad model once, not once per worker
         else:
             config.load()
-        host, port = listener.getsockname()[:2]
-        reached = options.allow_host[0] if ip_address(host).is_unspecified else options.host
-        url = f"http://{_in_url(reached)}:{port}"
-        print(f"Serving at {url}  (Ctrl-C stops it)", flush=True)
-        if options.open:
-            Thread(target=webbrowser.open, args=[url], daemon=True).start()  # some wait for its end
-        if options.workers > 1:
-            run_workers(config, listener)
-        else:
-            OneProcess(config).run([listener])
+        _announce(options, listener)
+        (run_workers if options.workers > 1 else run_server)(config, listener)
     return 1
 
 
+def _announce(options: Namespace, listener: socket.socket) -> None:
+    address, port = listener.getsockname()[:2]
+    host = options.allow_host[0] if ip_address(address).is_unspecified else options.host
+    url = f"http://{_bracketed(host)}:{port}"
+    print(f"Serving at {url}  (press Ctrl-C to stop)", flush=True)
+    if options.open:  # in a thread: some browsers return only when they are closed
+        Thread(target=webbrowser.open, args=[url], daemon=True).start()
+
+
 def _listener(options: Namespace) -> socket.socket:
-    """A socket that listens: whoever connects from now on is answered, if later."""
+    """Listen at the address: from now on, clients that connect wait for the server to start."""
     try:
         found = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)
         family, _, _, _, address = found[0]
         if not (ip_address(address[0]).is_loopback or options.allow_host):
             raise InputError(
-                f"At {options.host} the server can be reached by others, by names it must know.",
-                "Give each name that it is called by: --allow-host NAME",
+                f"At {options.host}, other machines can reach the server by names it must know.",
+                "Add an option for each of its host names: --allow-host NAME",
             )
         listener = socket.create_server(address, family=family, backlog=2048)
-        # Whom it accepts inherits this. asyncio does it only for sockets with a protocol, and each
-        # answer, sent in two parts, would wait 40 ms for the client's acknowledgement.
+        # Inherited by connections. asyncio sets it only for sockets with an explicit protocol;
+        # without it each response, sent in two parts, would wait 40 ms for an acknowledgement.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listener
     except OSError as error:
         reason = str(error.strerror).partition(" (while")[0]
         raise InputError(
-            f"{options.host or 'No host'}, port {options.port}, cannot be served: {reason}.",
+            f"Cannot listen at {options.host or 'an empty host'}, port {options.port}: {reason}.",
             "Choose another --port, or another --host.",
         ) from error
 
 
 def _settings(options: Namespace, listener: socket.socket) -> Settings:
-    from mnist_lit.server.protection import name_in
+    from mnist_lit.server.protection import host_name
 
     own = [*LOOPBACK, options.host, listener.getsockname()[0]]
-    hosts = {name: name_in(_in_url(name)) for name in [*own, *options.allow_host]}
+    hosts = {name: host_name(_bracketed(name)) for name in [*own, *options.allow_host]}
     for name, host in hosts.items():
         if not host:
             raise InputError(
-                f"{name!r} is no name of a host.",
-                "Give the name alone, such as digits.example.org.",
+                f"{name!r} is not a valid host name.",
+                "Give only the name, such as digits.example.org.",
             )
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
+    affinity = getattr(os, "sched_getaffinity", None)  # only on Linux
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     return Settings(
         model=options.model,
         hosts=tuple(hosts.values()),
-        most_bytes=int(options.max_megabytes * MEGA),
-        most_pixels=int(options.max_megapixels * MEGA),
-        most_seconds=options.max_seconds,
-        most_waiting=options.max_waiting,
-        processes=min(max(cores // options.workers, 1), MOST_PROCESSES),
+        max_bytes=int(options.max_megabytes * MEGA),
+        max_pixels=int(options.max_megapixels * MEGA),
+        max_seconds=options.max_seconds,
+        max_waiting=options.max_waiting,
+        processes=min(max(cores // options.workers, 1), MAX_PROCESSES),
     )
 
 
-def _in_url(host: str) -> str:
+def _bracketed(host: str) -> str:
+    """A host as it stands in a URL: IPv6 addresses in brackets."""
     return f"[{host}]" if ":" in host and "[" not in host else host
 
 
 def _options(args: list[str]) -> Namespace:
-    parser = CommandParser("serve", "Serve a page and an API that read the digits in pictures.")
+    parser = CommandParser("serve", "Serve a page and an HTTP API that read digits.")
     parser.epilog = NOTES
     add = parser.add_argument
-    host_help = "Name or address to listen at. Default: 127.0.0.1, for this machine only."
+    host_help = "Host name or address to listen at. Default: 127.0.0.1, this machine only."
     add("--host", default="127.0.0.1", help=host_help)
-    port_help = "Default: 8000; 0 is any that is free."
+    port_help = "Port to listen at; 0 picks a free one. Default: 8000."
     add("--port", type=_number(int, 0, 65535), default=8000, help=port_help)
-    add("--model", metavar="FILE", help="Written by export. Default: the one of the package.")
-    workers_help = "Processes that share the work; one that dies is replaced. Default: 1."
+    model_help = "ONNX file written by export. Default: the packaged model."
+    add("--model", metavar="FILE", help=model_help)
+    workers_help = "Number of server processes; one that dies is replaced. Default: 1."
     add("--workers", type=_number(int, 1, 1000), default=1, metavar="N", help=workers_help)
     allow_help = (
-        "A name that the server is called by, beside localhost and --host; may be repeated. "
-        "Needed where others can reach it."
+        "Another host name of the server, besides localhost and --host; may be repeated. "
+        "Required if other machines can reach the server."
     )
     add("--allow-host", action="append", default=[], metavar="NAME", help=allow_help)
-    megabytes, megapixels = Settings.most_bytes / MEGA, Settings.most_pixels / MEGA
-    for name, kind, least, most, default, what in (
-        ("megabytes", float, 0.001, 1000, megabytes, "Of a picture"),
-        ("megapixels", float, 0.001, 100, megapixels, "Of a picture; 40 take up to a gigabyte"),
-        ("seconds", float, 0.001, 3600, Settings.most_seconds, "From request to answer"),
-        ("waiting", int, 0, 10_000, Settings.most_waiting, "Pictures in a worker's queue"),
+    megabytes, megapixels = Settings.max_bytes / MEGA, Settings.max_pixels / MEGA
+    for name, kind, low, high, default, help_text in (
+        ("megabytes", float, 0.001, 1000, megabytes, "Limit on the size of a picture"),
+        ("megapixels", float, 0.001, 100, megapixels, "Limit per picture; 40 need up to 1 GB"),
+        ("seconds", float, 0.001, 3600, Settings.max_seconds, "Limit from request to response"),
+        ("waiting", int, 0, 10_000, Settings.max_waiting, "Limit on each worker's queue"),
     ):
-        number = _number(kind, least, most)
-        help_text = f"{what}. Default: {default:g}."
+        number, help_text = _number(kind, low, high), f"{help_text}. Default: {default:g}."
         add(f"--max-{name}", type=number, default=default, metavar="N", help=help_text)
     add("--open", action="store_true", help="Open the page in a browser.")
     return parser.parse_args(args)
 
 
-def _number(kind: type[float], least: float, most: float) -> Callable[[str], float]:
+def _number(kind: type[float], low: float, high: float) -> Callable[[str], float]:
     def number(text: str) -> float:
         value = kind(text)
-        if not least <= value <= most:
-            raise ArgumentTypeError(f"{text} is not between {least:g} and {most:g}")
+        if not low <= value <= high:
+            raise ArgumentTypeError(f"{text} is not between {low:g} and {high:g}")
         return value
 
     return number

@@ -1,89 +1,79 @@
-"""What /docs says of requests and answers: their forms, and an example of each."""
+"""The schemas and examples that /docs shows."""
 
 from typing import Any
 
 from pydantic import BaseModel, Field
 
-from mnist_lit.server.problems import MEDIA_TYPE, document
+from mnist_lit.server.problems import MEDIA_TYPE, problem_document
 
 
 class DigitRead(BaseModel):
-    """A digit that was read."""
+    """A digit and where it is."""
 
-    digit: int = Field(ge=0, le=9, description="The most probable one.")
-    probability: float = Field(ge=0, le=1, description="Its own.")
+    digit: int = Field(ge=0, le=9, description="The most probable digit.")
+    probability: float = Field(ge=0, le=1, description="Probability of this digit.")
     probabilities: list[float] = Field(
-        min_length=10, max_length=10, description="Those of all ten digits, 0 to 9."
+        min_length=10, max_length=10, description="Probabilities of the digits 0 to 9."
     )
     box: list[int] = Field(
         min_length=4,
         max_length=4,
-        description="Left, top, right and bottom in pixels of the upright picture; the last two "
-        "are exclusive.",
+        description="Left, top, right and bottom in pixels of the upright picture; right and "
+        "bottom are exclusive.",
     )
     doubtful: bool = Field(description="Whether the probability is below the model's threshold.")
     glyph: list[list[float]] | None = Field(
         default=None,
-        description="What the network saw, if asked for: 28 rows of 28 numbers, 0 paper, 1 ink.",
+        description="The network's input, 28 by 28 numbers: 0 is background, 1 is ink. Only with "
+        "`glyphs=true`.",
     )
+
+
+DIGIT_EXAMPLE: dict[str, Any] = {
+    "digit": 7,
+    "probability": 0.991,
+    "probabilities": [0, 0.004, 0.003, 0, 0, 0, 0, 0.991, 0, 0.002],
+    "box": [64, 48, 112, 124],
+    "doubtful": False,
+}
 
 
 class PictureRead(BaseModel):
-    """What is written in a picture."""
+    """The digits in a picture."""
 
-    text: str = Field(description="The digits, a line for each of theirs; empty if there are none.")
+    text: str = Field(description="The digits as text, one line for each line of digits.")
     lines: list[list[DigitRead]] = Field(
-        description="Lines from top to bottom, the digits of each from left to right."
+        description="Lines from top to bottom, each with its digits from left to right."
     )
 
     model_config = {
-        "json_schema_extra": {
-            "example": {
-                "text": "7",
-                "lines": [
-                    [
-                        {
-                            "digit": 7,
-                            "probability": 0.991,
-                            "probabilities": [0, 0.004, 0.003, 0, 0, 0, 0, 0.991, 0, 0.002],
-                            "box": [64, 48, 112, 124],
-                            "doubtful": False,
-                        }
-                    ]
-                ],
-            }
-        }
+        "json_schema_extra": {"example": {"text": "7", "lines": [[DIGIT_EXAMPLE]]}},
     }
 
 
-class ProblemRead(BaseModel):
-    """What is wrong, and what to do (RFC 9457)."""
+class Problem(BaseModel):
+    """A problem document (RFC 9457)."""
 
     type: str
-    title: str = Field(description="The status in words.")
+    title: str = Field(description="The reason phrase of the status.")
     status: int
-    detail: str = Field(description="For a person.")
+    detail: str = Field(description="What is wrong and what to do.")
 
 
 BINARY = {"type": "string", "format": "binary"}
+FORM = {"type": "object", "required": ["picture"], "properties": {"picture": BINARY}}
 PICTURE_BODY = {
     "requestBody": {
         "required": True,
-        "description": "A PNG, JPEG, WebP, GIF, BMP or TIFF file, raw or as a form's only file.",
+        "description": "A PNG, JPEG, WebP, GIF, BMP or TIFF file: the body itself, or the only "
+        "file of a form.",
         "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["picture"],
-                    "properties": {"picture": BINARY},
-                }
-            },
+            "multipart/form-data": {"schema": FORM},
             "image/*": {"schema": BINARY},
             "application/octet-stream": {"schema": BINARY},
         },
     }
 }
-
 
 MODEL_EXAMPLE = {
     "version": "0.1.0",
@@ -94,28 +84,19 @@ MODEL_EXAMPLE = {
     "threshold": 0.8871,
 }
 
-DETAILS = {
-    400: "The form is damaged, or has more than one part. Send one file, named picture.",
-    408: "The picture did not arrive within 30 seconds. Send it faster, or smaller.",
-    413: "The picture has more than 10 MB. Send a smaller one.",
-    415: "The picture is no picture of a known format. Give a PNG, JPEG, WebP, GIF, BMP or TIFF.",
-    422: "There is no picture in the request, or it is empty. Send one.",
-    503: "Too many pictures wait to be read. Send it again later.",
-}
 
-
-def problems(reasons: dict[int, str]) -> dict[int | str, dict[str, Any]]:
-    """The problem documents that a route answers with.
+def problem_responses(reasons: dict[int, str]) -> dict[int | str, dict[str, Any]]:
+    """Document the error responses of a route.
 
     Args:
-        reasons: When, by status.
+        reasons: When each occurs, by status.
     """
-    schema = ProblemRead.model_json_schema()
+    schema = Problem.model_json_schema()
     return {
         status: {
             "description": reason,
             "content": {
-                MEDIA_TYPE: {"schema": schema, "example": document(status, DETAILS[status])}
+                MEDIA_TYPE: {"schema": schema, "example": problem_document(status, reason)}
             },
         }
         for status, reason in reasons.items()

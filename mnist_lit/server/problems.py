@@ -1,4 +1,4 @@
-"""Problem documents (RFC 9457): how the server says what is wrong, and what to do."""
+"""Problem documents (RFC 9457): every error response says what is wrong and what to do."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -8,19 +8,18 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from mnist_lit.errors import InputError, TooLargeError, UnknownFormatError
-
 MEDIA_TYPE = "application/problem+json"
 RETRY = {"Retry-After": "1"}  # seconds
+SEE_DOCS = "The API is documented at /docs."
 
 
 class ProblemError(Exception):
     """Ends a request with a problem document.
 
     Args:
-        status: Of the answer, 400 or above.
-        detail: What is wrong, and what to do, for a person.
-        headers: Of the answer.
+        status: Status of the response, 400 or above.
+        detail: What is wrong and what to do, for a person.
+        headers: Additional headers of the response.
     """
 
     def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
@@ -29,14 +28,14 @@ class ProblemError(Exception):
 
 
 def busy() -> ProblemError:
-    """The problem of a server that has enough to do."""
-    return ProblemError(503, "Too many pictures wait to be read. Send it again later.", RETRY)
+    """The problem of a server that cannot accept another picture now."""
+    return ProblemError(503, "The server is busy. Try again later.", RETRY)
 
 
-def document(status: int, detail: str) -> dict[str, str | int]:
-    """A problem document."""
+def problem_document(status: int, detail: str) -> dict[str, str | int]:
+    """The content of a problem document."""
     return {
-        "type": "about:blank",  # nothing beyond what the status says
+        "type": "about:blank",  # the status says it all
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
@@ -44,32 +43,27 @@ def document(status: int, detail: str) -> dict[str, str | int]:
 
 
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """The answer that a :class:`ProblemError` becomes."""
-    return JSONResponse(document(status, detail), status, headers, MEDIA_TYPE)
+    """The response with a problem document."""
+    return JSONResponse(problem_document(status, detail), status, headers, MEDIA_TYPE)
 
 
 def add_handlers(app: FastAPI) -> None:
-    """Have every error of the application answered with a problem document."""
+    """Turn every error of the application into a problem document."""
 
     @app.exception_handler(ProblemError)
-    async def raised(request: Request, error: ProblemError) -> JSONResponse:
+    async def on_problem(request: Request, error: ProblemError) -> JSONResponse:
         return problem(error.status, error.detail, error.headers)
 
-    @app.exception_handler(InputError)
-    async def refused(request: Request, error: InputError) -> JSONResponse:
-        kinds = {TooLargeError: 413, UnknownFormatError: 415}
-        return problem(kinds.get(type(error), 422), " ".join(str(error).splitlines()))
-
     @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+    async def on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         plain = {"bool_parsing": "must be true or false"}
-        wrong = "; ".join(
+        details = "; ".join(
             f"{each['loc'][-1]}: {plain.get(each['type'], each['msg'])}" for each in error.errors()
         )
-        return problem(422, f"{wrong}. The API is described at /docs.")
+        return problem(422, f"{details}. {SEE_DOCS}")
 
     @app.exception_handler(HTTPException)
-    async def failed(request: Request, error: HTTPException) -> JSONResponse:
-        details = {404: "There is nothing here.", 405: "This address has other methods."}
+    async def on_http_error(request: Request, error: HTTPException) -> JSONResponse:
+        details = {404: "There is nothing at this path.", 405: "This method is not allowed here."}
         detail = details.get(error.status_code, f"{error.detail}.")
-        return problem(error.status_code, f"{detail} The API is described at /docs.", error.headers)
+        return problem(error.status_code, f"{detail} {SEE_DOCS}", error.headers)

@@ -1,4 +1,4 @@
-"""Who is answered, and what a browser may do with the answer."""
+"""Protection for the browsers of users: security headers, and a check of the Host header."""
 
 import re
 from collections.abc import Collection
@@ -22,38 +22,39 @@ HEADERS = {
 
 
 class SecurityHeaders:
-    """Adds the security headers to every answer, and says how long it may be kept.
+    """ASGI middleware that adds security headers and a cache policy to every response.
 
     Args:
-        app: What answers.
+        app: The application.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, as ASGI has it."""
+        """Handle a request."""
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers.update(HEADERS)
-                # A file has an ETag, by which a browser asks whether it still has the newest.
+                # A file has an ETag, with which browsers ask whether it has changed.
                 headers.setdefault("Cache-Control", "no-cache" if "etag" in headers else "no-store")
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
 
 
-class OwnNames:
-    """Answers only requests for the server's own names.
+class TrustedHosts:
+    """ASGI middleware that refuses requests to host names that are not the server's.
 
-    A page of a stranger's can give its own name this machine's address (DNS rebinding), and a
-    browser then takes the server for a part of that page: only the Host header shows it.
+    Against DNS rebinding: a hostile page can point its own name at this machine, and a browser then
+    takes the server for a part of that page. Only the Host header tells the difference. Starlette's
+    TrustedHostMiddleware refuses in plain text, without saying what to do.
 
     Args:
-        app: What answers.
-        hosts: The names, without ports, in lower case.
+        app: The application.
+        hosts: The server's host names, in lower case, without ports.
     """
 
     def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
@@ -61,19 +62,15 @@ class OwnNames:
         self.hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, as ASGI has it."""
-        if scope["type"] != "http" or name_in(Headers(scope=scope).get("host", "")) in self.hosts:
+        """Handle a request."""
+        if scope["type"] != "http" or host_name(Headers(scope=scope).get("host", "")) in self.hosts:
             await self.app(scope, receive, send)
         else:
-            detail = "The server has no such name. Who runs it can add one: --allow-host NAME."
+            detail = "This host name is not allowed. Start the server with --allow-host NAME."
             await problem(400, detail)(scope, receive, send)
 
 
-def name_in(host: str) -> str:
-    """The name in a Host header, in lower case, without brackets and port; empty if there is none.
-
-    Args:
-        host: The header's value.
-    """
-    match = re.fullmatch(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::[0-9]*)?", host.lower())
+def host_name(header: str) -> str:
+    """The host name in a Host header: in lower case, without port or brackets; empty if invalid."""
+    match = re.fullmatch(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::[0-9]*)?", header.lower())
     return (match[1] or match[2]) if match else ""

@@ -1,28 +1,28 @@
-"""What a server is told: its model, its names, its limits."""
+"""The server's settings: model, host names and limits."""
 
 from dataclasses import dataclass
 
-LOOPBACK = ("localhost", "127.0.0.1", "::1")  # names of the own machine
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a server is told.
+    """Settings of the server.
 
     Args:
-        model: A file that ``export`` has written; the package's own model if None.
-        hosts: The names in the Host header that it answers to, without ports, in lower case.
-        most_bytes: Of a picture.
-        most_pixels: Of a picture.
-        most_seconds: From a request to its answer.
-        most_waiting: Pictures that may wait while others are read.
-        processes: Which read pictures, each one at a time.
+        model: An ONNX file written by ``export``; None for the packaged model.
+        hosts: The host names that requests may address, in lower case, without ports.
+        max_bytes: Limit on the size of an image file.
+        max_pixels: Limit on the number of pixels in a picture.
+        max_seconds: Limit on the time from request to response.
+        max_waiting: Limit on the number of pictures that wait in the queue.
+        processes: Number of processes that read pictures.
     """
 
     model: str | None = None
     hosts: tuple[str, ...] = LOOPBACK
-    most_bytes: int = 10_000_000
-    most_pixels: int = 40_000_000
-    most_seconds: float = 30
-    most_waiting: int = 32
+    max_bytes: int = 10_000_000
+    max_pixels: int = 40_000_000
+    max_seconds: float = 30
+    max_waiting: int = 32
     processes: int = 1

@@ -1,86 +1,71 @@
-"""One process or several at an address: stopped by a signal, replaced if they die, one metrics."""
+"""Running uvicorn in one process or several, until a signal stops it."""
 
 import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor, wait
 from multiprocessing import resource_tracker
 from tempfile import TemporaryDirectory
+from threading import Event, Thread
 from types import FrameType
 
 from uvicorn import Config, Server
 from uvicorn.supervisors import Multiprocess
 
-from mnist_lit.server.watching import FOLDER
+from mnist_lit.server.monitoring import METRICS_DIRECTORY
 
 
-class OneProcess(Server):
-    """uvicorn in this process, which says what a stop waits for; another Ctrl-C ends it at once."""
+def run_server(config: Config, listener: socket.socket) -> None:
+    """Run a server in this process.
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        super().handle_exit(sig, frame)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    It runs in a thread, so that signals reach the program's own handlers in the main thread. An
+    exception that they raise stops the server, which completes the requests in progress.
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        if waiting := len(self.server_state.tasks):
-            requests = "one request" if waiting == 1 else f"{waiting} requests"
-            print(f"Waiting for {requests}; Ctrl-C ends it at once.", file=sys.stderr)
-        await super().shutdown(sockets)
+    Args:
+        config: The server's configuration.
+        listener: A listening socket.
+    """
+    server = Server(config)
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(server.run, [listener])
+        try:
+            running.result()
+        finally:
+            server.should_exit = True
+            wait([running], timeout=0.5)  # requests that are almost complete need no message
+            if count := len(server.server_state.tasks):
+                requests = "one request" if count == 1 else f"{count} requests"
+                print(f"Waiting for {requests}; press Ctrl-C to stop at once.", file=sys.stderr)
 
 
 def run_workers(config: Config, listener: socket.socket) -> None:
-    """Run uvicorn's workers until a signal stops them, which is then raised again.
+    """Run several worker processes; a signal stops them and is then raised again.
 
     Args:
-        config: With the application's factory and the number of workers.
-        listener: Listens; the workers share it.
+        config: The configuration, with a factory of the application and the number of workers.
+        listener: A listening socket, which the workers share.
     """
     handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
-    with TemporaryDirectory() as folder:
-        os.environ[FOLDER] = folder
-        workers = _Workers(config, [listener])  # takes all signals
-        workers.run()
-    for each, handler in handlers.items():
-        signal.signal(each, handler)
-    for signum in workers.stopped_by[:1]:
-        signal.raise_signal(signum)
+    received: list[int] = []
 
+    def stop(signum: int, frame: FrameType | None) -> None:
+        received.append(signum)
+        supervisor.should_exit.set()
 
-class _Workers(Multiprocess):
-    """uvicorn's supervisor, which remembers what stopped it.
-
-    A terminal sends Ctrl-C to all processes. Only this one heeds it, and stops the others: they
-    begin with the signal blocked.
-    """
-
-    def __init__(self, config: Config, sockets: list[socket.socket]) -> None:
-        super().__init__(config, sockets)
-        self.stopped_by: list[signal.Signals] = []
-
-    def init_processes(self) -> None:
-        resource_tracker.ensure_running()  # or the first worker starts it, and unblocks signals
-        with _interrupts_blocked():
-            super().init_processes()
-
-    def keep_subprocess_alive(self) -> None:
-        with _interrupts_blocked():
-            super().keep_subprocess_alive()
-
-    def handle_int(self) -> None:
-        self.stopped_by.append(signal.SIGINT)
-        super().handle_int()
-
-    def handle_term(self) -> None:
-        self.stopped_by.append(signal.SIGTERM)
-        super().handle_term()
-
-
-@contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with TemporaryDirectory() as directory:
+        os.environ[METRICS_DIRECTORY] = directory
+        supervisor = Multiprocess(config, [listener])  # installs handlers for all signals
+        for signum in handlers:
+            signal.signal(signum, stop)
+        # A terminal sends Ctrl-C to all processes. The workers inherit that this thread blocks it,
+        # so that it does not interrupt their imports; another thread receives it for this process.
+        Thread(target=Event().wait, daemon=True).start()
+        resource_tracker.ensure_running()  # its start would unblock signals
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        supervisor.run()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    for signum, handler in handlers.items():
+        signal.signal(signum, handler)
+    for received_signal in received[:1]:
+        signal.raise_signal(received_signal)

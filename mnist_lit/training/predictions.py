@@ -1,6 +1,7 @@
 """Predictions of a checkpoint, for the test images or the digits in a folder's pictures."""
 
 import csv
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -45,7 +47,11 @@ class PredictDataModule(MNISTDataModule):
         if not self.predict_dir:
             super().setup(stage)
             return
-        images, self.places, self.skipped = find_glyphs(Path(self.predict_dir))
+        found = find_glyphs(Path(self.predict_dir))
+        for line in found.messages:
+            rank_zero_only(print)(line, file=sys.stderr)
+        images, self.places = torch.from_numpy(found.images), found.places
+        self.skipped = found.skipped
         processes, _ = self._world()
         if len(images) < processes:
             raise InputError(

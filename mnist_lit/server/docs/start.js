@@ -1,6 +1,6 @@
-// Swagger UI begins in a file, since the content policy allows no script in the page.
+// In a file of its own, since the Content-Security-Policy forbids inline scripts.
 SwaggerUIBundle({
   url: "/openapi.json",
   dom_id: "#api",
-  validatorUrl: null, // or the document would be sent to a host of theirs
+  validatorUrl: null, // by default, the schema is sent to an online validator
 });

@@ -1,17 +1,17 @@
-// The sheet: strokes of a pen, or a picture, on a canvas; and the picture of it that is sent.
-// Tells the canvas with an event "turned" when there is another sheet.
+// The drawing area: strokes or a picture on a canvas, and the image of them for the server.
+// Dispatches "turned" on the canvas whenever the current sheet is replaced.
 
-import { chooseNear, find, make } from "./answer.js";
+import { chooseNear, find, make } from "./result.js";
 
-const PEN = 7; // in pixels of CSS, as all lengths that do not say otherwise
-const TAP = 4; // a shorter stroke chooses what it touches
-const MARGIN = 32; // white paper around the strokes that are sent
-const LONGEST = 500; // pixels of what is sent: more take longer, and are read no better
+const PEN = 7; // width in CSS pixels, the unit of all lengths unless noted
+const TAP = 4; // a shorter stroke selects the digit below it
+const MARGIN = 32; // white space around the strokes
+const LONGEST = 500; // pixels of the image: larger ones are slower and no more accurate
 
 const canvas = find("pad");
-let sheets = [{ strokes: [] }]; // the last is shown, the others can be had back
-let view; // from lengths of the sheet to those of the canvas
-let pen; // that draws: its pointer, and its points [x, y] in lengths of the sheet
+let sheets = [{ strokes: [] }]; // the last is shown, the others are for undo
+let view; // transforms sheet to canvas coordinates
+let pen; // the pointer that draws, and its points [x, y] in sheet coordinates
 
 export const sheet = () => sheets.at(-1);
 export const isEmpty = () => !sheet().picture && !sheet().strokes.length;
@@ -19,10 +19,10 @@ export const canUndo = () => sheets.length > 1;
 export const undo = () => canUndo() && turn(() => sheets.pop());
 export const clear = () => isEmpty() || turn(() => sheets.push({ strokes: [] }));
 
-/** Show a picture; one that the browser cannot decode is sent nevertheless. */
+/** Load a picture; it is sent even if the browser cannot display it. */
 export async function load(picture) {
   const sheet = { strokes: [], picture, width: 1, height: 1 };
-  const others = sheets.filter((each) => !each.picture); // one takes memory enough
+  const others = sheets.filter((each) => !each.picture); // keeping more would take too much memory
   turn(() => (sheets = [...others, sheet]));
   const bitmap = await createImageBitmap(picture).catch(() => null);
   Object.assign(sheet, bitmap && { width: bitmap.width, height: bitmap.height }, { bitmap });
@@ -35,11 +35,11 @@ function turn(action) {
   canvas.dispatchEvent(new Event("turned"));
 }
 
-/** The bytes of what is to be read, and what brings boxes in its pixels to lengths of the sheet. */
+/** The bytes of the image for the server, and a function from its boxes to sheet coordinates. */
 export async function toRead() {
   const { strokes, picture } = sheet();
-  const bytes = await picture?.arrayBuffer().catch(() => undefined); // of a folder there are none
-  if (picture && !bytes?.byteLength) throw new Error("The file is empty, or a folder.");
+  const bytes = await picture?.arrayBuffer().catch(() => undefined); // reading a folder fails
+  if (picture && !bytes?.byteLength) throw new Error("This is an empty file or a folder.");
   if (picture) return { bytes, onSheet: (box) => box };
   const most = (max, axis) => max(...strokes.map((points) => max(...points.map((at) => at[axis]))));
   const [left, top] = [most(Math.min, 0) - MARGIN, most(Math.min, 1) - MARGIN];
@@ -52,7 +52,7 @@ export async function toRead() {
   brush.setTransform(zoom, 0, 0, zoom, -zoom * left, -zoom * top);
   draw(brush, strokes, "black");
   const onSheet = (box) => box.map((edge, i) => edge / zoom + (i % 2 ? top : left));
-  const code = atob(paper.toDataURL().split(",")[1]); // toBlob waits up to a second for idleness
+  const code = atob(paper.toDataURL().split(",")[1]); // toBlob may wait a second until idle
   return { bytes: Uint8Array.from(code, (byte) => byte.charCodeAt(0)), onSheet };
 }
 
@@ -69,7 +69,7 @@ function show() {
   brush.setTransform(ratio * scale, 0, 0, ratio * scale, ratio * view.x, ratio * view.y);
   brush.imageSmoothingQuality = "high";
   if (bitmap) brush.drawImage(bitmap, 0, 0);
-  find("unshown").textContent = bitmap === null ? `Your browser cannot show ${picture.name}.` : "";
+  find("unshown").textContent = bitmap === null ? `Your browser cannot display ${picture.name}.` : "";
   const shown = pen && !picture ? [...strokes, pen.points] : strokes;
   draw(brush, shown, getComputedStyle(canvas).color);
 }
@@ -90,7 +90,7 @@ function draw(brush, strokes, colour) {
 
 function begin(event) {
   const { pointerId: id, pointerType: kind, isPrimary, button } = event;
-  if (pen?.kind === kind) pen = undefined; // two fingers do not write
+  if (pen?.kind === kind) pen = undefined; // two fingers are a gesture
   if (pen || button || !isPrimary) return show();
   canvas.setPointerCapture(id);
   pen = { id, kind, points: [] };
@@ -99,7 +99,7 @@ function begin(event) {
 
 function go(event) {
   if (pen?.id !== event.pointerId) return;
-  const events = event.getCoalescedEvents?.() ?? []; // without TLS there are none
+  const events = event.getCoalescedEvents?.() ?? []; // missing without TLS
   pen.points.push(...(events.length ? events : [event]).map(at));
   show();
 }
@@ -114,7 +114,7 @@ function end(event) {
   turn(() => sheets.push({ ...sheet(), strokes: [...sheet().strokes, points] }));
 }
 
-/** Where a pointer is on the sheet; not beyond the canvas, where nothing is seen. */
+/** The position of a pointer in sheet coordinates, kept within the canvas. */
 function at({ clientX, clientY }) {
   const { left, top, width, height } = canvas.getBoundingClientRect();
   const x = Math.min(Math.max(clientX - left, 0), width);

@@ -1,14 +1,14 @@
-// The page: what is written or shown goes to the server, and its answer beside it.
+// The page: sends drawings and pictures to the server and shows the digits that it recognizes.
 
-import { chooseNear, find, show } from "./answer.js";
-import { ask, forget } from "./ask.js";
+import { chooseNear, find, show } from "./result.js";
+import { cancel, request } from "./client.js";
 import * as pad from "./pad.js";
 
 const START = find("status").textContent.trim();
 
 async function read() {
   const sheet = pad.sheet();
-  forget();
+  cancel();
   find("hint").hidden = !pad.isEmpty();
   find("clear").ariaDisabled = pad.isEmpty();
   find("undo").ariaDisabled = !pad.canUndo();
@@ -16,7 +16,7 @@ async function read() {
   if (sheet.picture) tell("Reading …", [], false);
   try {
     const { bytes, onSheet } = await pad.toRead();
-    const reading = sheet === pad.sheet() && (await ask(bytes, tell));
+    const reading = sheet === pad.sheet() && (await request(bytes, tell));
     if (!reading) return;
     const moved = (digit) => ({ ...digit, box: onSheet(digit.box) });
     tell(summary(reading, sheet), reading.lines.map((line) => line.map(moved)));
@@ -26,30 +26,30 @@ async function read() {
   }
 }
 
-/** Show lines of digits, and say something of them, or why there are none. */
-function tell(words, lines = [], isTrouble = !lines.length) {
+/** Show lines of digits and a message about them. */
+function tell(message, lines = [], isTrouble = !lines.length) {
   show(lines);
   find("status").classList.toggle("trouble", isTrouble);
-  if (find("status").textContent !== words) find("status").textContent = words;
+  if (find("status").textContent !== message) find("status").textContent = message;
 }
 
 function summary({ text, lines }, { picture }) {
   const digits = lines.flat();
-  const better = picture ? "Show the writing larger, or in better light." : "Write larger.";
-  if (!digits.length) return `No digit found. ${better}`;
+  const better = picture ? "Move closer, or use better light." : "Draw larger.";
+  if (!digits.length) return `No digits found. ${better}`;
   const doubtful = digits.filter((digit) => digit.doubtful).length;
   const count = digits.length === 1 ? "one digit" : `${digits.length} digits`;
-  const rest = `${doubtful ? `, ${doubtful} doubtful` : ""}.${picture ? " Clear to write." : ""}`;
+  const rest = `${doubtful ? `, ${doubtful} doubtful` : ""}.${picture ? " Clear it to draw." : ""}`;
   return `${text.replaceAll("\n", ", ")}: ${count}${rest}`;
 }
 
-/** Take a picture that was chosen, photographed, pasted or dropped. */
+/** Load a picture that was chosen, photographed, pasted or dropped. */
 function take(event) {
   const { files } = event.clipboardData ?? event.dataTransfer ?? event.target;
-  if (event.dataTransfer) event.preventDefault(); // or the browser would open it
+  if (event.dataTransfer) event.preventDefault(); // otherwise the browser opens it
   find("stage").classList.toggle("over", event.type === "dragover");
   if (files?.length) pad.load(files[0]);
-  if (event.target.type === "file") event.target.value = ""; // the same may be chosen again
+  if (event.target.type === "file") event.target.value = ""; // so that the same file can be chosen again
 }
 
 function press(event) {

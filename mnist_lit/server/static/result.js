@@ -1,10 +1,10 @@
-// The answer: digits to choose from, boxes around them, and of the one chosen all that is known.
+// The result: digits to select, boxes around them, and details of the selected digit.
 
 export const find = (id) => document.getElementById(id);
-const percent = (share) => `${(100 * share).toFixed(1)} %`;
+const percent = (share) => `${(100 * share).toFixed(1)}%`;
 const tone = (digit) => (digit.doubtful ? "doubtful" : "sure");
 const mark = (digit) => (digit.doubtful ? "?" : "");
-let digits = []; // that are shown, in reading order
+let digits = []; // in reading order
 
 export function make(name, properties = {}, ...children) {
   const element = Object.assign(document.createElement(name), properties);
@@ -12,7 +12,7 @@ export function make(name, properties = {}, ...children) {
   return element;
 }
 
-/** Show lines of digits, their boxes in lengths of the sheet; the first is chosen. */
+/** Show lines of digits, with boxes in sheet coordinates, and select the first. */
 export function show(lines) {
   digits = lines.flat();
   const rows = lines.map((line) => make("div", {}, ...line.map(option)));
@@ -36,14 +36,14 @@ function box(each) {
   return make("div", { className: tone(each), style }, make("b", {}, each.digit, mark(each)));
 }
 
-/** Choose the digit nearest to a point of the sheet, if one is near enough, and tell whether. */
-export function chooseNear([x, y], enough = Infinity) {
+/** Select the digit nearest to a point of the sheet; whether one is near enough. */
+export function chooseNear([x, y], limit = Infinity) {
   const distances = digits.map(({ box: [left, top, right, bottom] }) =>
     Math.hypot(Math.max(left - x, 0, x - right), Math.max(top - y, 0, y - bottom)),
   );
   const least = Math.min(...distances);
-  if (least <= enough) choose(distances.indexOf(least));
-  return least <= enough;
+  if (least <= limit) choose(distances.indexOf(least));
+  return least <= limit;
 }
 
 function choose(index) {
