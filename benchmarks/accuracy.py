@@ -25,8 +25,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import ROOT, footer, machine, table
-
+from benchmarks.common import ROOT, footer, machine, table
 from mnist_lit.runs.directories import load_checkpoint, run_of
 
 HEAD = ["seed", "epoch", "test accuracy", "errors", "test loss", "calibration error", "minutes"]

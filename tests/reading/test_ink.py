@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from mnist_lit.errors import InputError, TooLargeError
 from mnist_lit.reading.image_files import ENDINGS, FORMATS
 from mnist_lit.reading.ink import find_lines, normal_form, open_picture
-from tests import paper
+from tests.support import paper
 
 RED, GREEN = (255, 0, 0), (0, 128, 0)
 

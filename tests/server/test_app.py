@@ -34,12 +34,12 @@ from mnist_lit.server.protection import HEADERS
 from mnist_lit.server.reading import _answer
 from mnist_lit.server.settings import Settings
 from mnist_lit.server.uploads import Budget
-from tests.pages import page
-from tests.test_handwriting import damaged, encoded
-from tests.test_ink import png as promised
+from tests.reading.test_ink import png as promised
+from tests.reading.test_packaged_model import damaged, encoded
+from tests.support.pages import page
 
 HERE = "http://localhost"
-PHOTO = Path(__file__).parent.parent / "docs" / "photo.jpg"
+PHOTO = Path(__file__).parents[2] / "docs" / "photo.jpg"
 
 
 def png(picture) -> bytes:

@@ -17,9 +17,9 @@ from optuna.trial import TrialState
 from mnist_lit.errors import InputError
 from mnist_lit.sweep.space import Plan, read_plan
 from mnist_lit.sweep.study import DONE, RETRIES, Study, quiet, reason
-from tests.studying import POSTGRES, new_database
+from tests.support.studies import POSTGRES, new_database
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 GRID = """
 space:
   data.batch_size: {choices: [1, 2, 4]}
@@ -56,7 +56,7 @@ def start(url: str, space: Path) -> Iterator[Start]:
     workers = []
 
     def begin(seconds: float = 0.1) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "tests.studying", url, str(space), str(seconds)]
+        command = [sys.executable, "-m", "tests.support.studies", url, str(space), str(seconds)]
         pipe = subprocess.PIPE
         worker = subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
         workers.append(worker)

@@ -12,8 +12,8 @@ from PIL import Image
 
 from mnist_lit import Reader
 from mnist_lit.errors import InputError
-from tests import paper
-from tests.drawings import KINDS, drawing
+from tests.support import paper
+from tests.support.drawings import KINDS, drawing
 
 
 @pytest.fixture(scope="module")
@@ -254,6 +254,4 @@ def test_large_and_deep_pictures_take_less_than_5_seconds_and_a_gigabyte(tmp_pat
 
 
 def test_the_photo_of_the_readme_is_read():
-    assert (
-        Reader().read(Path(__file__).parent.parent / "docs" / "photo.jpg").text == "20251\n7403986"
-    )
+    assert Reader().read(Path(__file__).parents[2] / "docs" / "photo.jpg").text == "20251\n7403986"

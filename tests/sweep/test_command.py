@@ -25,7 +25,7 @@ from mnist_lit.__main__ import main
 from mnist_lit.errors import InputError
 from mnist_lit.sweep.trials import DivergedError, settings_of, train
 from tests.conftest import CONFIGS, Command, Outcome, scalars, start
-from tests.studying import POSTGRES, new_database
+from tests.support.studies import POSTGRES, new_database
 
 GRID = """
 space:
