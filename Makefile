@@ -1,8 +1,8 @@
-# make train: train, test and show where the run lies.   make test: check everything; the page
-# only where there is a Chromium, or it says that it did not.
-# make test-gpu: the tests of what only a GPU can break; without one it says so.
+# make train: train, test and print the run directory.
+# make test: ruff, mypy and the tests; those of the page are skipped without Chromium.
+# make test-gpu: the tests that need a GPU; skipped without one.
 # make test-postgres: the tests of shared studies, on a PostgreSQL server that it starts (as root).
-# make model: train the model that comes with the package, and put it there.
+# make model: train the packaged model and export it into the package.
 PYTHON ?= python3
 BIN = .venv/bin
 
@@ -11,8 +11,8 @@ BIN = .venv/bin
 train: .venv/installed
 	$(BIN)/python -m mnist_lit fit --config configs/default.yaml
 	$(BIN)/python -m mnist_lit test --ckpt_path best
-	@echo "The run lies in $$(ls -td lightning_logs/version_* | head -n 1)"
-	@echo "To look at it in TensorBoard: $(BIN)/tensorboard --logdir lightning_logs"
+	@echo "Run directory: $$(ls -td lightning_logs/version_* | head -n 1)"
+	@echo "To view it in TensorBoard: $(BIN)/tensorboard --logdir lightning_logs"
 
 model: .venv/installed
 	$(BIN)/python -m mnist_lit fit --config configs/default.yaml --config configs/strong.yaml \
@@ -26,7 +26,7 @@ test: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2 -rs -m "not slow and not gpu"
 
 test-gpu: .venv/installed-dev
-	$(BIN)/python -m pytest -q -rs tests/test_gpu.py || [ $$? = 5 ]  # 5: there were no tests
+	$(BIN)/python -m pytest -q -rs tests/test_gpu.py || [ $$? = 5 ]  # 5: no tests were collected
 
 test-postgres: .venv/installed-dev
 	PYTHON=$(BIN)/python .ci/postgres

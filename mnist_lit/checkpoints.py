@@ -132,11 +132,17 @@ def _verify_contents(checkpoint: Any, size: int) -> None:
     if not all(isinstance(state, dict) for state in checkpoint.get("callbacks", {}).values()):
         raise RefusedError("it has no valid callbacks")
     weights = checkpoint["state_dict"].values()
-    if not all(isinstance(weight, Tensor) for weight in weights):
-        raise RefusedError("its state_dict holds more than tensors")
+    if not all(isinstance(weight, Tensor) and _has_numbers(weight) for weight in weights):
+        raise RefusedError("its state_dict holds more than tensors of real numbers")
     # A view may be larger than its storage; tied weights count twice.
     if sum(weight.nbytes for weight in weights) > 2 * size:
         raise RefusedError("its tensors are larger than the file")
+
+
+def _has_numbers(weight: Tensor) -> bool:
+    """Whether a tensor can be copied into a parameter: not a sparse, quantized or empty shell."""
+    in_memory = weight.is_cpu and weight.layout is torch.strided
+    return in_memory and not weight.is_quantized and not weight.is_complex()
 
 
 # ---- what a checkpoint decides ----

@@ -228,6 +228,16 @@ def test_code_in_the_working_directory_is_used_and_named(mnist_lit: Command, tam
     assert outcome.out.splitlines()[:2] == [f"Checkpoint: {path}", "Uses code from own_linear.py"]
 
 
+def weight(change: Callable[[torch.Tensor], torch.Tensor]) -> Change:
+    """Replace the first layer's bias."""
+
+    def changed(checkpoint: dict[str, Any]) -> None:
+        weights = checkpoint["state_dict"]
+        weights["network.0.bias"] = change(weights["network.0.bias"])
+
+    return changed
+
+
 DAMAGED: dict[str, Change] = {
     "no config": lambda checkpoint: checkpoint.update(config=None),
     "no model": lambda checkpoint: checkpoint["config"].pop("model"),
@@ -244,6 +254,12 @@ DAMAGED: dict[str, Change] = {
     "weights larger than the file": lambda checkpoint: checkpoint["state_dict"].update(
         {"network.0.weight": torch.zeros(1).expand(10**6, 10**6)}
     ),
+    "sparse weights": weight(lambda value: value.to_sparse()),
+    "quantized weights": weight(
+        lambda value: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8)
+    ),
+    "complex weights": weight(lambda value: value.to(torch.complex64)),
+    "weights without numbers": weight(lambda value: value.to("meta")),
     "tensor as a setting": in_model("label_smoothing", torch.zeros(1)),
     "setting of the wrong type": in_model("class_weights", "equal"),
     "unknown setting": in_model("dropout", 0.5),
@@ -254,6 +270,7 @@ DAMAGED: dict[str, Change] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*quantized tensor creation functions")  # but they exist
 @pytest.mark.parametrize("change", DAMAGED.values(), ids=DAMAGED)
 def test_a_damaged_or_foreign_checkpoint_is_refused_in_two_lines(
     mnist_lit: Command, tampered, change

@@ -426,6 +426,68 @@ def test_help_explains_ckpt_path_in_the_programs_own_words(mnist_lit, capsys, co
     assert "a file, or " in explained
 
 
+OPTIMIZER = "its optimizer_states are missing or damaged."
+SCHEDULE = "its lr_schedulers are missing or damaged."
+SHAPE = "its optimizer_states are damaged: a "
+FLAT = torch.zeros(1).expand(16, 1, 5, 5)  # of the right shape, but with one number in memory
+OTHER = "its loops, optimizer, schedule or callbacks are damaged: "
+BEST = "ModelCheckpoint{'monitor': 'val/loss', 'mode': 'min', 'every_n_train_steps': 0, "
+BEST += "'every_n_epochs': 1, 'train_time_interval': None}"
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "why"),
+    [
+        (["loops"], None, OTHER),
+        (["loops", "fit_loop"], "text", OTHER),
+        (["loops", "fit_loop", "epoch_progress"], {}, OTHER),
+        (["loops", "fit_loop", "epoch_loop.scheduler_progress"], {}, OTHER),
+        (["callbacks", BEST], {"current_score": 1}, OTHER),
+        (["optimizer_states"], None, OPTIMIZER),
+        (["optimizer_states"], [], OPTIMIZER),
+        (["optimizer_states", 0], {}, OTHER),
+        (["optimizer_states", 0, "state", 0], {"step": torch.tensor(1.0)}, OTHER),
+        (["optimizer_states", 0, "state", 0, "exp_avg"], torch.zeros(3), SHAPE),
+        (["optimizer_states", 0, "state", 0, "exp_avg"], FLAT, SHAPE),
+        (["optimizer_states", 0, "state", 0, "step"], torch.zeros(0), SHAPE),
+        (["optimizer_states", 0, "state", 0, "exp_avg"], torch.zeros(1, device="meta"), OTHER),
+        (["lr_schedulers"], "text", SCHEDULE),
+        (["lr_schedulers"], [{}], SCHEDULE),
+    ],
+    ids=lambda value: ".".join(map(str, value)) if isinstance(value, list) else "",
+)
+def test_a_checkpoint_whose_training_state_is_damaged_is_refused_in_two_lines(
+    mnist_lit, run, tmp_path, place, value, why
+):
+    checkpoint = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
+    part = checkpoint
+    for key in place[:-1]:
+        part = part[key]
+    assert isinstance(part, list) or place[-1] in part
+    part[place[-1]] = value
+    path = tmp_path / "damaged.ckpt"
+    torch.save(checkpoint, path)
+    short = ["--trainer.max_epochs=3", "--trainer.limit_train_batches=3"]
+    outcome = mnist_lit("fit", "--ckpt_path", path, *short)
+    assert outcome.status == 2
+    first, second = outcome.err.splitlines()
+    assert first.startswith(f"error: {path} cannot be resumed: {why}")
+    assert second == "Give another checkpoint, or train without --ckpt_path."
+
+
+@pytest.mark.parametrize("hook", ["setup", "on_load_checkpoint", "on_train_batch_start"])
+def test_on_resuming_an_error_in_a_users_own_hook_keeps_its_traceback(
+    mnist_lit, run, monkeypatch, hook
+):
+    def fail(*_: object, **__: object) -> None:
+        torch.zeros(2) + torch.zeros(3)
+
+    monkeypatch.setattr(Bystander, hook, fail)
+    options = ["--trainer.max_epochs=3", "--trainer.callbacks=tests.test_cli.Bystander"]
+    with pytest.raises(RuntimeError, match="must match the size"):
+        mnist_lit("fit", "--ckpt_path=last", *options)
+
+
 # ---- options that work ----
 
 

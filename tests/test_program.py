@@ -16,7 +16,7 @@ import pytest
 
 from mnist_lit import __version__
 from mnist_lit.__main__ import COMMANDS, main
-from mnist_lit.runs.directories import load_checkpoint
+from mnist_lit.checkpoints import load_checkpoint
 from tests.conftest import SMALL, finish, start
 
 LAST = Path("lightning_logs/version_0/checkpoints/last.ckpt")

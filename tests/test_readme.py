@@ -1,54 +1,94 @@
-"""The commands that the README shows are run as they stand, cut to a few batches."""
+"""The commands and examples of the README and docs/training.md run as they stand, cut short."""
 
 import re
 import shlex
+import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import lightning.pytorch
 import pytest
 
 from mnist_lit.__main__ import COMMANDS
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
-SHORT = [
-    "--trainer.max_epochs=1",
-    "--trainer.limit_train_batches=2",
-    "--trainer.limit_val_batches=1",
-]
+README = (ROOT / "README.md").read_text("utf-8")
+TRAINING = (ROOT / "docs" / "training.md").read_text("utf-8")
+LIMITS = {"max_epochs": 1, "limit_train_batches": 2, "limit_val_batches": 1}
+SHORT = [f"--trainer.{name}={value}" for name, value in LIMITS.items()]
 
 
-def commands() -> list[list[str]]:
-    """The options of the commands in the README's code blocks that end by themselves, in order."""
-    blocks = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL)).replace("\\\n", " ")
-    lines = re.findall(r"^python -m mnist_lit (.*)$", blocks, re.MULTILINE)
-    return [shlex.split(line, comments=True) for line in lines if not line.startswith("serve")]
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-def test_every_command_of_the_readme_works(mnist_lit, tmp_path, data_dir):
+def commands(text: str) -> list[list[str]]:
+    """The options of the commands in the code blocks that end by themselves, in order."""
+    lines = "\n".join(blocks(text, "bash")).replace("\\\n", " ")
+    calls = re.findall(r"^python -m mnist_lit (.*)$", lines, re.MULTILINE)
+    return [shlex.split(call, comments=True) for call in calls if not call.startswith("serve")]
+
+
+@pytest.fixture
+def directory(tmp_path, data_dir, monkeypatch):
+    """A directory as the README assumes it: a clone, with its example files beside it."""
     for folder in ("configs", "docs"):
         (tmp_path / folder).symlink_to(ROOT / folder)
-    (tmp_path / "mynet.py").write_text(
-        "from torch import nn\n"
-        "class MyNet(nn.Sequential):\n"
-        "    def __init__(self): super().__init__(nn.Flatten(), nn.Linear(784, 10))\n"
-    )
-    assert len(commands()) > 5
-    for command in commands():
-        short = SHORT if command[0] == "fit" else []
-        data = [] if command[0] in ("runs", "read") else [f"--data.data_dir={data_dir}"]
-        outcome = mnist_lit(*command, *short, *data)
+    (tmp_path / "data").symlink_to(data_dir)
+    for block in blocks(README, "(?:python|yaml)"):
+        if named := re.match(r"# (\S+\.(?:py|yaml))\n", block):
+            (tmp_path / named[1]).write_text(block)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    sys.modules.pop("mynet", None)
+
+
+@pytest.mark.parametrize("text", [README, TRAINING], ids=["README.md", "docs/training.md"])
+def test_every_command_works(mnist_lit, directory, text):
+    assert len(commands(text)) >= 4
+    if text is TRAINING:  # which begins after the README's training
+        assert mnist_lit("fit", "--config=configs/default.yaml", *SHORT).status == 0
+    for command in commands(text):
+        outcome = mnist_lit(*command, *(SHORT if command[0] == "fit" else []))
         assert outcome.status == 0, (command, outcome.err)
 
 
-def test_the_readme_names_every_command_and_every_file_that_it_links():
+@pytest.mark.filterwarnings("ignore")  # Lightning's advice, such as on a training this short
+def test_the_examples_in_python_work(directory, monkeypatch, capsys):
+    short = partial(lightning.pytorch.Trainer, limit_test_batches=1, accelerator="cpu")
+    monkeypatch.setattr(lightning.pytorch, "Trainer", lambda **options: short(**options | LIMITS))
+    names: dict[str, Any] = {}
+    for block in blocks(README, "python"):
+        exec(compile(block, "README.md", "exec"), names)
+    assert type(names["model"].network).__name__ == "MyNet"
+    assert names["model"].network.width == 128
+    assert capsys.readouterr().out.endswith("20251\n7403986\n")
+
+
+def test_the_readme_names_every_command():
     for command in COMMANDS:
         assert re.search(rf"^\| `{command}[ `]", README, re.MULTILINE), command
-    for link in re.findall(r"\]\((?!http)(.+?)\)", README):
-        assert (ROOT / link).exists(), link
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "README.md",
+        "MODEL_CARD.md",
+        "benchmarks/README.md",
+        *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")),
+    ],
+)
+def test_links_between_documents_lead_somewhere(document):
+    path = ROOT / document
+    for link in re.findall(r"\]\((?!http|#)([^)#]+)[^)]*\)", path.read_text("utf-8")):
+        assert (path.parent / link).exists(), link
 
 
 def test_the_readme_is_short():
-    assert len(README.split()) <= 1300
+    assert len(README.split()) <= 900
 
 
 @pytest.mark.parametrize("document", ["CHANGELOG.md", "docs/experiments.md", "LICENSE"])

@@ -33,6 +33,7 @@ from mnist_lit.training.loggers import AtomicCheckpointIO, run_loggers
 from mnist_lit.training.predictions import PredictDataModule, Predictions
 from mnist_lit.training.processes import PROGRAM, Together, broken_connection, check_number, program
 from mnist_lit.training.progress import BusyProcessor, EpochLines, GradientNorm, Throughput
+from mnist_lit.training.restoring import cannot_be_resumed, damage, verify_training_state
 from mnist_lit.training.results import Results
 from mnist_lit.training.resuming import (
     FREE_WHEN_RESUMED,
@@ -341,8 +342,11 @@ class RunCLI(DigitsCLI):
         """Train in a run directory of its own, or resume in that of the checkpoint."""
         with ExitStack() as until_end:
             self.run = self._resumed_run(until_end)
-            if self.checkpoint and self._finished():
-                return
+            if self.checkpoint:
+                if self._finished():
+                    return
+                schedules = int(self.model.scheduler is not None)
+                verify_training_state(self.state, self.checkpoint, schedules=schedules)
             if self.logs:
                 self.trainer.loggers = self._run_loggers(until_end)
             if self.trainer.is_global_zero:
@@ -366,6 +370,8 @@ class RunCLI(DigitsCLI):
         except BaseException as error:
             if lost := broken_connection(error):  # on each process: any may be the last one
                 raise InputError(lost, self._how_to_go_on().splitlines()[-1]) from error
+            if self.checkpoint and (why := damage(error)):
+                raise cannot_be_resumed(self.checkpoint, why) from error
             stopped = not isinstance(error, Exception)  # but by a signal
             if self.run and not stopped and is_gone(self.run):
                 raise gone(self.run) from error

@@ -11,6 +11,7 @@ from lightning.pytorch.loops.loop import _Loop
 
 from mnist_lit.errors import InputError
 from mnist_lit.module import SCHEDULE_LENGTHS, DigitClassifier
+from mnist_lit.training.restoring import verify_optimizer_states
 
 # A resumed run has the settings it was begun with, but for those that change nothing of what it
 # learns.
@@ -73,6 +74,7 @@ class WholeEpochs(Callback):
         # With max_steps Lightning always means to go on in the middle of an epoch.
         _Loop.restarting.fset(trainer.fit_loop, False)  # type: ignore[attr-defined]
         trainer.fit_loop.reset_restart_stage()
+        verify_optimizer_states(trainer)
 
 
 def bound_settings(model: dict[str, Any]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mnist_lit.runs.directories import load_checkpoint
+from mnist_lit.checkpoints import load_checkpoint
 from tests.conftest import (
     CONFIGS,
     OWN_NETWORK,
