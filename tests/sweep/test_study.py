@@ -18,6 +18,7 @@ from mnist_lit.errors import InputError
 from mnist_lit.sweep.space import Plan, read_plan
 from mnist_lit.sweep.study import DONE, RETRIES, Study, quiet, reason
 from tests.support.studies import POSTGRES, new_database
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 GRID = """
@@ -115,8 +116,7 @@ def test_eight_kills_at_random_moments_lose_nothing(url, space, start, seed):
     workers = [start(0.3) for _ in range(4)]
     with closing(Study(url, "study", read_plan(space), None)) as study:
         for kills in range(8):
-            while len(study.trials(*DONE)) < kills:
-                time.sleep(0.05)
+            wait_until(lambda kills=kills: len(study.trials(*DONE)) >= kills)
             victim = workers.pop(moments.randrange(4))
             victim.stdout.readline()
             time.sleep(moments.uniform(0, 1))
