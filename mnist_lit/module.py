@@ -23,7 +23,7 @@ from mnist_lit.networks import TutorialCNN
 # What torch's schedules call the number of steps after which they end.
 SCHEDULE_LENGTHS = ("total_steps", "T_max", "total_iters")
 
-# Called with the module, ``val`` or ``test``, and what was found.
+# Called with the module, ``val`` or ``test``, and the results.
 Observer = Callable[["DigitClassifier", str, Evaluation], None]
 
 
@@ -79,8 +79,7 @@ class DigitClassifier(CheckpointModule):
             label_smoothing=label_smoothing,
             compile=compile,
         )
-        # Channels last: the faster layout for the convolutions of CPUs and GPUs alike.
-        self.network = network.to(memory_format=torch.channels_last)
+        self.network = network.to(memory_format=torch.channels_last)  # faster on CPUs and GPUs
         self.augmentation = augmentation
         self.optimizer = optimizer
         self.scheduler = scheduler
@@ -107,7 +106,7 @@ class DigitClassifier(CheckpointModule):
             InputError: If the network cannot process the images, or gives another shape.
         """
         try:
-            logits: Tensor = self.network(images.to(self.dtype))  # float64 with precision 64-true
+            logits = self._network_logits(images.to(self.dtype))  # float64 with precision 64-true
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, TypeError, ValueError) as error:
@@ -124,10 +123,9 @@ class DigitClassifier(CheckpointModule):
         return logits.float()
 
     def on_fit_start(self) -> None:
-        """Compile the network if that is wanted."""
         super().on_fit_start()
-        if self.compiles:
-            self.network.compile()  # in place: the names of the weights stay as they are
+        if self.compiles:  # not by nn.Module.compile, which skips nn.Sequential (pytorch #150915)
+            self._network_logits = torch.compile(self._network_logits)  # type: ignore[method-assign]
 
     def on_train_start(self) -> None:
         self.loss.float()  # as the logits are: a precision such as bf16-true converts its weights
@@ -208,6 +206,10 @@ class DigitClassifier(CheckpointModule):
             },
         }
 
+    def _network_logits(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.network(images)
+        return logits
+
     def _with_length(self, scheduler: Callable[..., LRScheduler]) -> Callable[..., LRScheduler]:
         given = getattr(scheduler, "keywords", {})
         unset = [name for name in SCHEDULE_LENGTHS if given.get(name, 0) in (None, -1)]
@@ -245,18 +247,16 @@ class DigitClassifier(CheckpointModule):
 
     def _collect(self, batch: Batch) -> None:
         images, labels = batch
-        # The devices take the images in turn (UnrepeatedDistributedSampler).
-        rank, world_size = self.trainer.global_rank, self.trainer.world_size
-        self._outputs.update(labels, self(images), rank, world_size)
+        trainer = self.trainer  # its processes take the images in turn
+        self._outputs.update(labels, self(images), trainer.global_rank, trainer.world_size)
 
     def _evaluate(self, split: str) -> None:
         # Every process has the outputs of all, so the scores need no averaging.
         evaluation = evaluate(*self._outputs.compute())
         # In double precision: a plain number would be rounded to single.
-        scores = {
-            name: torch.tensor(evaluation.scores[name], dtype=torch.double) for name in SCALARS
-        }
-        self.log_dict({f"{split}/{name}": score for name, score in scores.items()})
+        for name in SCALARS:
+            score = torch.tensor(evaluation.scores[name], dtype=torch.double)
+            self.log(f"{split}/{name}", score)
         if not self.trainer.sanity_checking:
             for observer in self.observers:
                 observer(self, split, evaluation)

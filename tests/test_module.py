@@ -446,3 +446,21 @@ def test_an_augmentation_that_gives_something_else_is_named(tmp_path, digits, fu
 def test_a_network_that_cannot_process_the_images_is_named(network):
     with pytest.raises(InputError, match=r"^\w+ fails on images of shape \(2, 1, 28, 28\): "):
         DigitClassifier(network)(torch.zeros(2, 1, 28, 28))
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_network_made_of_torchs_own_layers_is_compiled_too(
+    digits, tmp_path, monkeypatch, compiled
+):
+    graphs = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> object:
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    model = DigitClassifier(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), compile=compiled)
+    names = list(model.state_dict())
+    trainer(tmp_path).fit(model, digits)
+    assert bool(graphs) is compiled
+    assert list(model.state_dict()) == names
