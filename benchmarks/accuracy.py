@@ -25,9 +25,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import ROOT, footer, machine, table
-
-from mnist_lit.runs.directories import load_checkpoint, run_of
+from benchmarks.common import ROOT, footer, machine, table
+from mnist_lit.checkpoints import load_checkpoint
+from mnist_lit.runs.directories import run_of
 
 HEAD = ["seed", "epoch", "test accuracy", "errors", "test loss", "calibration error", "minutes"]
 

@@ -1,4 +1,4 @@
-"""Callbacks that the benchmarks give to ``fit``, by ``--trainer.callbacks+=clocks.NAME``."""
+"""Callbacks for ``fit``: ``--trainer.callbacks+=benchmarks.clocks.NAME``."""
 
 import os
 import time

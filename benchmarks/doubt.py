@@ -2,27 +2,24 @@
 
 For each kind: of how many pictures at least one glyph gets a digit that is not doubtful, that is,
 whose probability reaches the model's threshold. A low share is good but for the first row, the
-test digits themselves. The drawings are those of ``tests/drawings.py``, turned and distorted at
-random; letters are those of the pen plotters of the 1960s (Hershey's fonts, in OpenCV). Some of
-them are digits to anybody: O, o, l, I, S, Z, z, B, q, g, b.
+test digits themselves. The drawings are those of ``tests/support/drawings.py``, turned and
+distorted at random; letters are those of the pen plotters of the 1960s (Hershey's fonts, in
+OpenCV). Some of them are digits to anybody: O, o, l, I, S, Z, z, B, q, g, b.
 
 What this does not show: drawings and letters by people.
 """
 
 import argparse
 import string
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
-from common import ROOT, footer, table
 
+from benchmarks.common import footer, table
 from mnist_lit.reading.reader import Reader
-
-sys.path.append(str(ROOT))  # for the drawings and the test digits, which belong to the tests
-from tests import drawings, paper
+from tests.support import drawings, paper
 
 FONTS = (cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_SCRIPT_SIMPLEX, cv2.FONT_HERSHEY_DUPLEX)
 

@@ -30,13 +30,13 @@ from contextlib import redirect_stdout
 from tempfile import TemporaryDirectory
 
 import torch
-from clocks import EpochClock
-from common import ROOT, SPREAD, bf16, footer, ratio_row, spread, table
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 from torchvision.datasets import MNIST
 from torchvision.transforms import ToTensor
 
+from benchmarks.clocks import EpochClock
+from benchmarks.common import ROOT, SPREAD, bf16, footer, ratio_row, spread, table
 from mnist_lit.data import MNISTDataModule
 from mnist_lit.networks import TutorialCNN
 from mnist_lit.training import command
@@ -87,7 +87,7 @@ def bare(data: MNISTDataModule) -> float:
 def trainer(data: MNISTDataModule, *configs: str) -> float:
     """Time the epoch within ``fit`` with these files of configs/, in seconds."""
     args = ["fit", *(arg for name in configs for arg in ("--config", f"{ROOT}/configs/{name}"))]
-    args += ["--trainer.max_epochs", "1", "--trainer.callbacks+=clocks.EpochClock"]
+    args += ["--trainer.max_epochs", "1", "--trainer.callbacks+=benchmarks.clocks.EpochClock"]
     args += ["--data.data_dir", data.data_dir, "--data.val_size", str(data.val_size)]
     args += ["--trainer.limit_val_batches", "10"]  # 5,000 images, all unless there is --images
     with TemporaryDirectory() as directory, redirect_stdout(io.StringIO()):

@@ -35,12 +35,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from common import ROOT, SPREAD, answer, footer, run, spread, table
+from benchmarks.common import ROOT, SPREAD, answer, footer, run, spread, table
 
 IMAGES = 55_000
 HERE = ROOT.resolve() / "benchmarks"
 PYTHONPATH = os.pathsep.join(
-    [str(HERE), str(HERE / "contenders"), str(ROOT.resolve()), os.environ.get("PYTHONPATH", "")]
+    [str(HERE / "contenders"), str(ROOT.resolve()), os.environ.get("PYTHONPATH", "")]
 )
 TUTORIAL, COMPILED = "tutorial", "default-compiled"
 CONFIG = f"--config={ROOT.resolve()}/configs"
@@ -76,7 +76,10 @@ def measure(name: str, epochs: int, more: Sequence[str]) -> Epochs:
         first, *seconds = (end - begin for begin, end in zip(begun, ended, strict=True))
         return Epochs(first, seconds, "-")
     command = [sys.executable, "-m", "mnist_lit", "fit", *CONTENDERS[name]]
-    command += ["--trainer.callbacks+=clocks.DeviceEpochs", f"--trainer.max_epochs={epochs + 1}"]
+    command += [
+        "--trainer.callbacks+=benchmarks.clocks.DeviceEpochs",
+        f"--trainer.max_epochs={epochs + 1}",
+    ]
     command += ["--trainer.limit_val_batches=0", "--trainer.devices=1", "--seed_everything=0"]
     output = run([*command, *more], PYTHONPATH).output
     first, *seconds = map(float, re.findall(r"^epoch took (\S+) s$", output, re.MULTILINE))

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import footer, table
 from PIL import Image
 
+from benchmarks.common import footer, table
 from mnist_lit.errors import InputError, exit_status
 from mnist_lit.metrics import wilson_interval
 from mnist_lit.reading.image_files import pictures_in

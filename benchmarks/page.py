@@ -9,12 +9,9 @@ What this does not show: a network, a slow phone's processor, or the time to the
 """
 
 import argparse
-import sys
 
-from common import ROOT, footer, spread, table
-
-sys.path.append(str(ROOT))  # for the hand that writes, which belongs to the tests
-from tests.test_page import DEVICES, browsing, serving, visiting
+from benchmarks.common import footer, spread, table
+from tests.support.browser import DEVICES, browsing, serving, visiting
 
 BAR = 150  # milliseconds, for the median
 WATCH = """

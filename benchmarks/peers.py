@@ -64,8 +64,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from common import ROOT, SPREAD, Process, footer, machine, ratio_row, run, table
-from contenders.diary import EPOCHS, GOAL
+from benchmarks.common import ROOT, SPREAD, Process, footer, machine, ratio_row, run, table
+from benchmarks.contenders.diary import EPOCHS, GOAL
 
 HERE = ROOT.resolve() / "benchmarks" / "contenders"
 PEERS = HERE.parent / ".peers"

@@ -22,13 +22,9 @@ With ``configs/fast.yaml`` the peak is still float32's, and bfloat16 may pass it
 import argparse
 import os
 import statistics
-import sys
-import sysconfig
-from importlib.machinery import PathFinder
-from importlib.util import module_from_spec
 from pathlib import Path
 
-from common import SPREAD, footer, ratio_row, spread, table
+from benchmarks.common import SPREAD, footer, ratio_row, spread, table
 
 BAR = 0.6  # share of the peak
 
@@ -36,7 +32,7 @@ BAR = 0.6  # share of the peak
 def main() -> None:
     """Measure, and print the tables."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler tells of its starts and stops
-    from anatomy import measure  # imports torch: see above and below
+    from benchmarks.anatomy import measure  # imports torch: see above and below
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5, help="rounds (default: 5)")
@@ -81,9 +77,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-else:
-    # Python looks for modules beside the script first, and torch imports cProfile, which imports
-    # the standard library's profile: it has to get that, from every script in this folder.
-    spec = PathFinder.find_spec(__name__, [sysconfig.get_path("stdlib")])
-    sys.modules[__name__] = module_from_spec(spec)
-    spec.loader.exec_module(sys.modules[__name__])

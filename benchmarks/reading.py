@@ -27,11 +27,11 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from common import SPREAD, footer, ratio_row, spread, table
 from numpy.typing import NDArray
 from PIL import Image
 from torchvision.datasets import MNIST
 
+from benchmarks.common import SPREAD, footer, ratio_row, spread, table
 from mnist_lit.assets import unpack
 from mnist_lit.files import sha256
 from mnist_lit.reading.reader import PACKAGED, Reader

@@ -30,9 +30,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
-from common import ROOT, footer, table
 from PIL import Image
 
+from benchmarks.common import ROOT, footer, table
 from mnist_lit.reading.reader import Reader
 
 PHOTO = ROOT / "docs" / "photo.jpg"

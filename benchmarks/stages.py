@@ -1,7 +1,7 @@
 """A ``fit`` that notes the time at the end of each stage of its start, and ends after one step.
 
-startup.py runs it as a process: ``python stages.py --config FILE``. A stage ends where the first
-call of the next one begins; each is printed with the time, in seconds since the epoch.
+startup.py runs it as a process: ``python -m benchmarks.stages --config FILE``. A stage ends where
+the first call of the next one begins; each is printed with the time, in seconds since the epoch.
 """
 
 import gc

@@ -34,7 +34,7 @@ from itertools import pairwise
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from common import ROOT, SPREAD, footer, ratio_row, run, spread, table
+from benchmarks.common import ROOT, SPREAD, footer, ratio_row, run, spread, table
 
 IMPORTS = "import lightning.pytorch.cli, torchvision"
 BARS = (
@@ -57,7 +57,7 @@ class Start(NamedTuple):
 
 def start(args: list[str]) -> Start:
     """Run python to its end or that of its first step."""
-    process = run([sys.executable, *args], str(ROOT / "benchmarks"))  # for clocks
+    process = run([sys.executable, *args], str(ROOT.resolve()))  # for clocks
     noted = re.findall(r"^(.+) ended at (.+)$", process.output, re.MULTILINE)
     ends = {stage: float(at) - process.begun for stage, at in noted}
     seconds = ends.get("first step", process.ended - process.begun)
@@ -83,14 +83,14 @@ def main() -> None:
         fit = ["-m", "mnist_lit", "fit", "--config", f"{ROOT}/configs/default.yaml"]
         short = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "200"]
         commands = {
-            "fit, first step": [*fit, "--trainer.callbacks+=clocks.FirstStep"],
+            "fit, first step": [*fit, "--trainer.callbacks+=benchmarks.clocks.FirstStep"],
             "imports": ["-c", IMPORTS],
             "imports, no clean-up": ["-c", f"{IMPORTS}, os; os._exit(0)"],
             "fit --help": ["-m", "mnist_lit", "fit", "--help"],
             "help": ["-m", "mnist_lit", "--help"],
             "python": ["-c", "pass"],
             "fit, 200 batches": [*fit, *short],
-            "stages": [f"{ROOT}/benchmarks/stages.py", *fit[3:]],
+            "stages": ["-m", "benchmarks.stages", *fit[3:]],
         }
         start(["-c", "from mnist_lit.assets import *; unpack(Path('data'))"])
         rounds = [

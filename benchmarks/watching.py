@@ -20,8 +20,7 @@ from itertools import pairwise
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from common import ROOT, SPREAD, footer, spread, table
-
+from benchmarks.common import ROOT, SPREAD, footer, spread, table
 from mnist_lit import module
 from mnist_lit.training import command
 from mnist_lit.training.progress import EpochLines, GradientNorm, Throughput

@@ -48,6 +48,12 @@ class Noise(nn.Module):
 """
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(1200))
+
+
 @dataclass
 class Outcome:
     """What a command left: its exit status and what it printed."""

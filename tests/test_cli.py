@@ -1,4 +1,4 @@
-"""The commands on real MNIST, called in-process; numbers in brackets: lines of users' reports."""
+"""The commands on real MNIST, called in-process."""
 
 import csv
 import importlib.util
@@ -98,14 +98,14 @@ def test_fit_leaves_a_run_and_says_where(mnist_lit, tmp_path, data_dir):
         "Run: lightning_logs/version_0",
         "TutorialCNN, 28,938 parameters, on cpu, seed 3",
     ]
-    assert [line.split("  ")[0] for line in lines[2:4]] == ["epoch 1/2", "epoch 2/2"]  # [29]
+    assert [line.split("  ")[0] for line in lines[2:4]] == ["epoch 1/2", "epoch 2/2"]
     assert lines[4:] == [
         "Checkpoint: lightning_logs/version_0/checkpoints/best.ckpt",
         "To test it: python -m mnist_lit test --ckpt_path "
         "lightning_logs/version_0/checkpoints/best.ckpt",
         "To look at the run: tensorboard --logdir lightning_logs",
     ]
-    assert outcome.err == ""  # [28]
+    assert outcome.err == ""
 
 
 def test_scalars_are_logged_by_step_and_by_epoch(finished):
@@ -116,7 +116,7 @@ def test_scalars_are_logged_by_step_and_by_epoch(finished):
     }
     by_step, by_epoch = [7, 15, 19, 23, 31, 39], [19, 39]
     for name in ("train/loss", "train/accuracy", "train/gradient_norm"):
-        assert steps.pop(name) == by_step  # [30]
+        assert steps.pop(name) == by_step
     assert steps.pop("lr-Adam") == [7, 15, 23, 31, 39]
     del steps["epoch"]
     by_epoch_names = ["train/loss_epoch", "train/accuracy_epoch", "train/images_per_second"]
@@ -127,12 +127,12 @@ def test_scalars_are_logged_by_step_and_by_epoch(finished):
 def test_a_checkpoint_holds_model_optimiser_epoch_and_settings(finished):
     last = finished / "lightning_logs/version_0/checkpoints/last.ckpt"
     checkpoint = torch.load(last, weights_only=True)
-    assert (checkpoint["epoch"], checkpoint["global_step"]) == (1, 40)  # [23]
+    assert (checkpoint["epoch"], checkpoint["global_step"]) == (1, 40)
     assert checkpoint["optimizer_states"][0]["param_groups"][0]["lr"] == 0.001
     assert checkpoint["hyper_parameters"]["network"]["class_path"].endswith("TutorialCNN")
     assert checkpoint["config"]["seed_everything"] == 7
     assert checkpoint["config"]["data"]["batch_size"] == 64
-    assert isinstance(DigitClassifier.load_from_checkpoint(last).network, TutorialCNN)  # [14]
+    assert isinstance(DigitClassifier.load_from_checkpoint(last).network, TutorialCNN)
 
 
 def test_best_is_the_epoch_with_the_lowest_validation_loss(mnist_lit, tmp_path, data_dir):
@@ -161,7 +161,7 @@ def test_a_name_that_is_no_directory_is_refused(mnist_lit, name):
     assert outcome.err.startswith(f"error: A run cannot be named {name!r}.\n")
 
 
-def test_without_a_seed_one_is_drawn_printed_and_saved(mnist_lit, tmp_path, data_dir):  # [32]
+def test_without_a_seed_one_is_drawn_printed_and_saved(mnist_lit, tmp_path, data_dir):
     seeds = []
     for version in (0, 1):
         outcome = mnist_lit("fit", *SMALL, f"--data.data_dir={data_dir}", "--trainer.max_epochs=1")
@@ -171,7 +171,7 @@ def test_without_a_seed_one_is_drawn_printed_and_saved(mnist_lit, tmp_path, data
     assert seeds[0] != seeds[1]
 
 
-def test_callbacks_of_a_config_do_not_displace_the_checkpoints(mnist_lit, run, tmp_path):  # [15]
+def test_callbacks_of_a_config_do_not_displace_the_checkpoints(mnist_lit, run, tmp_path):
     (tmp_path / "more.yaml").write_text(
         "trainer:\n  callbacks:\n    - class_path: tests.test_cli.Bystander\n"
     )
@@ -228,7 +228,7 @@ def test_lightnings_own_switches_work(mnist_lit, data_dir, options):
 # ---- resuming ----
 
 
-def test_a_finished_run_says_so_and_how_to_extend_it(mnist_lit, run):  # [22]
+def test_a_finished_run_says_so_and_how_to_extend_it(mnist_lit, run):
     before = files(run.parent)
     outcome = mnist_lit("fit", "--ckpt_path", "last")
     assert outcome.status == 0
@@ -237,7 +237,7 @@ def test_a_finished_run_says_so_and_how_to_extend_it(mnist_lit, run):  # [22]
     assert files(run.parent) == before
 
 
-def test_resuming_with_other_settings_names_key_and_both_values(mnist_lit, run):  # [9]
+def test_resuming_with_other_settings_names_key_and_both_values(mnist_lit, run):
     for option, key, values in (
         ("--data.batch_size=32", "data.batch_size", "64 in the checkpoint and 32"),
         ("--model.optimizer.lr=0.1", "model.optimizer.init_args.lr", "0.001 in the checkpoint"),
@@ -277,7 +277,7 @@ def test_resuming_elsewhere_than_at_the_end_leaves_the_run_as_it_is(mnist_lit, r
 # ---- best and last ----
 
 
-def test_best_and_last_are_looked_up_in_the_newest_run_and_printed(mnist_lit, run):  # [11]
+def test_best_and_last_are_looked_up_in_the_newest_run_and_printed(mnist_lit, run):
     older = run.parent / "older" / "version_0"
     shutil.copytree(run, older)
     newer = run / "checkpoints" / "best.ckpt"
@@ -287,16 +287,14 @@ def test_best_and_last_are_looked_up_in_the_newest_run_and_printed(mnist_lit, ru
 
 
 @pytest.mark.parametrize("command", ["fit", "test", "validate", "predict"])
-def test_a_last_that_does_not_exist_is_an_error(mnist_lit, command):  # [11]
+def test_a_last_that_does_not_exist_is_an_error(mnist_lit, command):
     outcome = mnist_lit(command, "--ckpt_path=last")
     assert outcome.status == 2
     assert outcome.err.startswith("error: No run in lightning_logs has a last checkpoint.\nTrain")
 
 
 @pytest.mark.parametrize("command", ["test", "validate", "predict"])
-def test_judging_without_a_checkpoint_is_refused_and_the_newest_suggested(
-    mnist_lit, run, command
-):  # [10]
+def test_judging_without_a_checkpoint_is_refused_and_the_newest_suggested(mnist_lit, run, command):
     outcome = mnist_lit(command)
     assert outcome.status == 2
     assert re.search(
@@ -308,7 +306,7 @@ def test_judging_without_a_checkpoint_is_refused_and_the_newest_suggested(
 # ---- test, validate, predict ----
 
 
-def test_test_alone_repeats_the_runs_own_settings(mnist_lit, run, data_dir):  # [12] [17] [24]
+def test_test_alone_repeats_the_runs_own_settings(mnist_lit, run, data_dir):
     before = files(run)
     outcome = mnist_lit("test", "--ckpt_path", run / "checkpoints/best.ckpt")
     assert outcome.status == 0
@@ -324,7 +322,7 @@ def test_test_alone_repeats_the_runs_own_settings(mnist_lit, run, data_dir):  # 
         assert re.search(words, outcome.out)
 
 
-def test_the_command_line_overrides_the_runs_data_settings(mnist_lit, run):  # [12]
+def test_the_command_line_overrides_the_runs_data_settings(mnist_lit, run):
     outcome = mnist_lit("validate", "--ckpt_path=best", "--data.val_size=700")
     assert re.search(r"^images +700$", outcome.out, re.MULTILINE)
 
@@ -345,7 +343,7 @@ def test_a_monitor_that_is_not_logged_is_told_in_two_lines(mnist_lit, data_dir):
     assert second == "All options: python -m mnist_lit fit --help"
 
 
-def test_predict_writes_a_table_of_every_test_image(mnist_lit, run, data_dir):  # [21]
+def test_predict_writes_a_table_of_every_test_image(mnist_lit, run, data_dir):
     outcome = mnist_lit("predict", "--ckpt_path=best")
     assert "lightning_logs/version_0/predictions.csv" in outcome.out
     with (run / "predictions.csv").open() as file:
@@ -536,7 +534,7 @@ def test_a_checkpoint_within_an_epoch_does_not_stretch_a_schedule_by_the_step(mn
 # ---- errors: one line what, one line what to do ----
 
 
-def test_a_checkpoint_with_an_unknown_setting_is_named_in_one_line(mnist_lit, run):  # [13]
+def test_a_checkpoint_with_an_unknown_setting_is_named_in_one_line(mnist_lit, run):
     path = run / "checkpoints/last.ckpt"
     checkpoint = torch.load(path, weights_only=True)
     checkpoint["hyper_parameters"]["labelsmoothing"] = 0.1
@@ -576,7 +574,7 @@ def test_a_checkpoint_with_code_in_it_is_refused_and_nothing_runs(mnist_lit, tmp
 
 @pytest.mark.parametrize(
     ("arguments", "what", "what_to_do"),
-    [  # [18] [19]
+    [
         (["--trainer.max_epoch=3"], "There is no option trainer.max_epoch.", "trainer.max_epochs?"),
         (["--model.lr=3"], "There is no option model.lr.", ""),
         (["--lr_scheduler=StepLR"], "There is no option lr_scheduler.", "model.scheduler?"),

@@ -179,7 +179,7 @@ def test_a_step_of_several_processes_has_the_images_of_one_processs_step(
     assert steps(world) == steps(1)
 
 
-def test_a_batch_is_one_fetch_without_per_image_work(data_dir, monkeypatch):  # [8]
+def test_a_batch_is_one_fetch_without_per_image_work(data_dir, monkeypatch):
     monkeypatch.delattr(DigitDataset, "__getitem__")
     images, labels = next(iter(module(data_dir).train_dataloader()))
     assert (images.shape, images.dtype) == ((64, 28, 28), torch.uint8)

@@ -17,9 +17,10 @@ from optuna.trial import TrialState
 from mnist_lit.errors import InputError
 from mnist_lit.sweep.space import Plan, read_plan
 from mnist_lit.sweep.study import DONE, RETRIES, Study, quiet, reason
-from tests.studying import POSTGRES, new_database
+from tests.support.studies import POSTGRES, new_database
+from tests.support.waiting import wait_until
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 GRID = """
 space:
   data.batch_size: {choices: [1, 2, 4]}
@@ -56,7 +57,7 @@ def start(url: str, space: Path) -> Iterator[Start]:
     workers = []
 
     def begin(seconds: float = 0.1) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "tests.studying", url, str(space), str(seconds)]
+        command = [sys.executable, "-m", "tests.support.studies", url, str(space), str(seconds)]
         pipe = subprocess.PIPE
         worker = subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
         workers.append(worker)
@@ -115,8 +116,7 @@ def test_eight_kills_at_random_moments_lose_nothing(url, space, start, seed):
     workers = [start(0.3) for _ in range(4)]
     with closing(Study(url, "study", read_plan(space), None)) as study:
         for kills in range(8):
-            while len(study.trials(*DONE)) < kills:
-                time.sleep(0.05)
+            wait_until(lambda kills=kills: len(study.trials(*DONE)) >= kills)
             victim = workers.pop(moments.randrange(4))
             victim.stdout.readline()
             time.sleep(moments.uniform(0, 1))

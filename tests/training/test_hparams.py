@@ -16,6 +16,7 @@ from tensorboard.plugins.hparams.list_session_groups import Handler
 
 from mnist_lit.training.hparams import hyperparameters
 from tests.conftest import SMALL, start
+from tests.support.waiting import wait_until
 
 
 def hparams_table(log_dir: Path) -> tuple[set[str], dict[str, dict[str, Any]]]:
@@ -119,8 +120,7 @@ def test_a_killed_run_shows_settings_and_best_epoch_in_hparams(tmp_path, data_di
     arguments = [*SMALL, f"--data.data_dir={data_dir}", "--trainer.max_epochs=1000"]
     process = start("fit", *arguments, cwd=tmp_path)
     last = tmp_path / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt"
-    while not last.exists():
-        assert process.poll() is None
+    wait_until(last.exists, process)
     process.kill()
     process.communicate()
     _, rows = hparams_table(tmp_path)

@@ -1,4 +1,4 @@
-"""Several processes and machines; numbers in brackets: lines of users' reports."""
+"""Several processes and machines."""
 
 import csv
 import json
@@ -59,7 +59,7 @@ def losses(run: Path) -> list[float]:
 
 
 @pytest.mark.slow
-def test_two_processes_train_one_run_as_one_process_does(tmp_path, data_dir, mnist_lit):  # [27]
+def test_two_processes_train_one_run_as_one_process_does(tmp_path, data_dir, mnist_lit):
     options = [f"--data.data_dir={data_dir}", "--data.val_size=1001", "--seed_everything=3"]
     options += ["--trainer.limit_val_batches=1.0", "--trainer.log_every_n_steps=1"]
     code, out, err = finish(start("fit", *TOGETHER, *options, cwd=tmp_path))

@@ -1,4 +1,4 @@
-"""What TensorBoard gets of a run, read back; numbers in brackets: lines of users' reports."""
+"""What TensorBoard gets of a run, read back."""
 
 import json
 from collections import Counter
@@ -39,7 +39,7 @@ FIT = {
     **dict.fromkeys((f"val/{name}" for name in SCALARS), 2),
     "lr-Adam": 5,
     "train/inputs": 1,
-    **dict.fromkeys((f"val/{name}" for name in PICTURES), 2),  # [31]
+    **dict.fromkeys((f"val/{name}" for name in PICTURES), 2),
     **dict.fromkeys((f"val/precision_recall/{digit}" for digit in range(10)), 2),
     **dict.fromkeys(("__run_graph__", "step1"), 1),
     "configuration/text_summary": 1,
@@ -54,11 +54,11 @@ TEST = {
 
 def test_a_fit_has_these_tags_so_often(finished):
     found = counts(finished / "lightning_logs" / "version_0")
-    assert found.pop("epoch") > 2  # beside each step that is logged  [30]
+    assert found.pop("epoch") > 2  # beside each step that is logged
     assert found == FIT
 
 
-def test_pictures_of_validation_lie_at_the_ends_of_epochs(finished):  # [31]
+def test_pictures_of_validation_lie_at_the_ends_of_epochs(finished):
     values = summaries(finished / "lightning_logs" / "version_0")
     for tag in ("val/confusion_matrix", "val/digits", "val/precision_recall/3", "val/loss"):
         assert [step for step, value in values if value.tag == tag] == [19, 39]

@@ -14,6 +14,7 @@ from mnist_lit.files import whole
 from mnist_lit.runs.directories import training
 from mnist_lit.runs.files import LOCK, in_training
 from tests.conftest import SMALL, finish, start
+from tests.support.waiting import wait_until
 
 FEW = "--trainer.limit_test_batches=1"
 
@@ -249,8 +250,7 @@ def test_two_fits_that_resume_a_run_at_the_same_moment_do_not_both_train(own, tm
     both = [
         start("fit", "--ckpt_path=last", "--trainer.max_epochs=200", cwd=tmp_path) for _ in range(2)
     ]
-    while all(process.poll() is None for process in both):
-        threading.Event().wait(0.1)
+    wait_until(lambda: any(process.poll() is not None for process in both))
     both.sort(key=lambda process: process.poll() is None)
     code, _, err = finish(both[0])
     both[1].terminate()

@@ -33,12 +33,13 @@ from mnist_lit.server.problems import ProblemError
 from mnist_lit.server.protection import HEADERS
 from mnist_lit.server.settings import Settings
 from mnist_lit.server.uploads import Uploads
-from tests.pages import page
-from tests.test_handwriting import damaged, encoded
-from tests.test_ink import png as promised
+from tests.reading.test_ink import png as promised
+from tests.reading.test_packaged_model import damaged, encoded
+from tests.support.pages import page
+from tests.support.waiting import wait_until
 
 HERE = "http://localhost"
-PHOTO = Path(__file__).parent.parent / "docs" / "photo.jpg"
+PHOTO = Path(__file__).parents[2] / "docs" / "photo.jpg"
 
 
 def png(picture) -> bytes:
@@ -333,8 +334,7 @@ def test_a_picture_that_takes_too_long_is_given_up_and_the_next_is_read(hanging)
         assert "was not read within 2 seconds. Send a smaller one." in refused(late, 503)
         assert "retry-after" not in late.headers
         hanging.clear()
-        while client.get("/readyz").status_code == 503:
-            pass
+        wait_until(lambda: client.get("/readyz").status_code == 200)
         assert client.post("/v1/read", content=PAGE).json()["text"] == "31\n4159"
 
 
@@ -346,12 +346,11 @@ def test_a_server_whose_processes_all_hang_is_not_ready(hanging, monkeypatch):
     ):
         assert client.get("/readyz").status_code == 200
         late = [two.submit(client.post, "/v1/read", content=PAGE) for _ in range(2)]
-        while client.get("/readyz").status_code == 200:
-            assert not all(each.done() for each in late)
+        wait_until(lambda: client.get("/readyz").status_code == 503)
+        assert not all(each.done() for each in late)
         assert {each.result().status_code for each in late} == {503}
         hanging.clear()
-        while client.get("/readyz").status_code == 503:
-            pass
+        wait_until(lambda: client.get("/readyz").status_code == 200)
 
 
 def test_a_process_that_dies_at_a_picture_is_replaced(monkeypatch, caplog):

@@ -12,9 +12,9 @@ from PIL import Image
 
 from mnist_lit.reading.ink import open_picture
 from mnist_lit.reading.reader import Reader, percent
-from tests import paper
 from tests.conftest import Command, Outcome
-from tests.pages import page
+from tests.support import paper
+from tests.support.pages import page
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from mnist_lit.errors import InputError, TooLargeError
 from mnist_lit.reading.image_files import EXTENSIONS, FORMATS
 from mnist_lit.reading.ink import find_lines, normal_form, open_picture
-from tests import paper
+from tests.support import paper
 
 RED, GREEN = (255, 0, 0), (0, 128, 0)
 
@@ -126,7 +126,7 @@ def test_a_truncated_image_is_an_input_error():
         open_picture(Image.open(io.BytesIO(content[: len(content) // 2])))
 
 
-def test_exif_orientation_is_applied():  # [36]
+def test_exif_orientation_is_applied():
     upright = drawing()
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned a quarter
@@ -134,7 +134,7 @@ def test_exif_orientation_is_applied():  # [36]
     assert np.array_equal(open_picture(lying), np.asarray(upright))
 
 
-def test_transparency_shows_white_paper_or_black_under_white_ink():  # [36]
+def test_transparency_shows_white_paper_or_black_under_white_ink():
     clear = (0, 0, 0, 0)
     dark = drawing("black", clear, mode="RGBA")
     assert open_picture(dark)[0, 0].tolist() == [255, 255, 255]
@@ -331,8 +331,8 @@ def test_mnists_own_images_come_back_as_they_are():
 @pytest.mark.parametrize(
     "colours",
     [
-        {"colour": paper.WHITE, "paper": paper.BLACK},  # [33]
-        {"colour": paper.BLUE, "paper": paper.WHITE},  # [35]
+        {"colour": paper.WHITE, "paper": paper.BLACK},
+        {"colour": paper.BLUE, "paper": paper.WHITE},
         {"colour": (0.8, 0.1, 0.1), "paper": (0.9, 0.9, 0.6)},
         {"colour": paper.PENCIL, "paper": paper.WHITE},
         {"colour": (0.95, 0.9, 0.3), "paper": (0.1, 0.35, 0.2)},
@@ -342,7 +342,7 @@ def test_the_colours_of_ink_and_paper_do_not_matter(colours):
     assert_same_glyphs(find_lines(row([4, 7, 1], **colours)), find_lines(row([4, 7, 1])))
 
 
-def test_neither_place_nor_size_nor_padding_matters():  # [33]
+def test_neither_place_nor_size_nor_padding_matters():
     expected = find_lines(row([3, 0, 5]))
     large = find_lines(row([3, 0, 5], size=300, gap=100))
     assert_same_glyphs(large, expected, 0.07)
@@ -383,7 +383,7 @@ def ink():
 
 @pytest.mark.parametrize("squared", [False, True])
 @pytest.mark.parametrize(("slope", "thickness"), [(0.0, 2), (0.02, 2), (0.01, 4)])
-def test_ruled_and_squared_paper(ink, squared, slope, thickness):  # [35]
+def test_ruled_and_squared_paper(ink, squared, slope, thickness):
     rules = paper.ruled(*ink.shape, 40, thickness, slope, squared)
     assert_same_glyphs(find_lines(page(ink, rules=rules)), find_lines(page(ink)), 0.08)
 
@@ -410,7 +410,7 @@ def test_the_bars_of_a_digit_are_no_rules():
 
 
 @pytest.mark.parametrize("blur", [1, 60, 200])
-def test_shadows_and_uneven_light(ink, blur):  # [35]
+def test_shadows_and_uneven_light(ink, blur):
     shadow = paper.shadow(*ink.shape, depth=0.5, angle=0.4, at=0.5, blur=blur)
     light = shadow * paper.gradient(*ink.shape, low=0.6, angle=2)
     found = find_lines(page(ink, light=light, noise=0.01))
@@ -418,7 +418,7 @@ def test_shadows_and_uneven_light(ink, blur):  # [35]
 
 
 @pytest.mark.parametrize("sides", [(80, 80, 80, 80), (0, 60, 0, 0), (0, 40, 70, 0)])
-def test_a_dark_table_around_the_sheet(ink, sides):  # [35]
+def test_a_dark_table_around_the_sheet(ink, sides):
     top, bottom, left, right = sides
     sheet = page(ink)
     table = np.full((ink.shape[0] + top + bottom, ink.shape[1] + left + right, 3), 50, np.uint8)
@@ -519,7 +519,7 @@ def test_digits_that_touch_are_parted():
     assert line[0].box[2] <= line[1].box[0] + 10
 
 
-def test_lines_are_read_from_top_to_bottom_and_each_from_left_to_right(ink):  # [37]
+def test_lines_are_read_from_top_to_bottom_and_each_from_left_to_right(ink):
     found = find_lines(page(ink))
     assert [len(line) for line in found] == [5, 5]
     for line in found:
@@ -539,14 +539,14 @@ def test_lines_are_read_from_top_to_bottom_and_each_from_left_to_right(ink):  # 
     ],
     ids=["white", "black", "dot", "noise", "grain"],
 )
-def test_blank_paper_and_noise_have_no_glyphs(picture):  # [38]
+def test_blank_paper_and_noise_have_no_glyphs(picture):
     assert find_lines(picture) == []
 
 
 # The form
 
 
-def test_the_form_is_mnists():  # [33]
+def test_the_form_is_mnists():
     bar = np.zeros((400, 300), np.float32)
     bar[50:350, 100:160] = 0.7
     form = normal_form(bar)
@@ -558,7 +558,7 @@ def test_the_form_is_mnists():  # [33]
 
 
 @pytest.mark.parametrize(("size", "width"), [(100, 1), (500, 1), (2000, 3)])
-def test_hairlines_keep_their_ink(size, width):  # [34]
+def test_hairlines_keep_their_ink(size, width):
     image = Image.new("RGB", (size + 20, size + 20), "white")
     ImageDraw.Draw(image).ellipse((10, 10, size, size), outline="black", width=width)
     (glyph,) = glyphs(image)

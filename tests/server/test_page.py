@@ -1,20 +1,16 @@
 """The page in a real browser: what people do there with mouse, finger, pen, keyboard, pictures.
 
-``python -m tests.test_page docs/serve.png`` draws the picture of the README.
+``python -m tests.server.test_page docs/serve.png`` draws the picture of the README.
 """
 
 import io
 import json
 import os
 import re
-import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from itertools import pairwise
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,171 +18,25 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, CDPSession, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Route, expect
 
-ROOT = Path(__file__).parent.parent
+from tests.support.browser import (
+    CHROMIUM,
+    DEVICES,
+    ROOT,
+    STROKES,
+    Visit,
+    browsing,
+    serving,
+    visiting,
+)
+
 STATIC = ROOT / "mnist_lit" / "server" / "static"
 PHOTO = ROOT / "docs" / "photo.jpg"
 PHOTO_LINES = ["20251", "7403986"]
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next(filter(None, map(shutil.which, NAMES)), "")
 if not CHROMIUM and "BROWSER_REQUIRED" not in os.environ:
     pytest.skip("the page is not tested: there is no Chromium here", allow_module_level=True)
-QUIET = "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update"
-QUIET += " --disable-sync --no-first-run"
-
-DEVICES = {
-    "desktop": {"viewport": {"width": 1280, "height": 800}},
-    "phone": {
-        "viewport": {"width": 390, "height": 844},
-        "device_scale_factor": 2,
-        "has_touch": True,
-        "is_mobile": True,
-    },
-}
-
-expect.set_options(timeout=20_000)  # milliseconds; the machine may be busy
-
-
-# ---- how a hand writes ----
-
-
-def arc(x, y, across, down, start, end):
-    """Points on an ellipse, from one angle to another, in degrees clockwise from the right."""
-    angles = np.radians(np.linspace(start, end, 20))
-    return [(x + across * np.cos(a), y + down * np.sin(a)) for a in angles]
-
-
-def dense(points):
-    """With points between those farther than a tenth from each other, as a hand leaves them."""
-    points = np.array(points)
-    for start, end in pairwise(points):
-        count = max(1, round(10 * np.hypot(*(end - start))))
-        yield from (start + (end - start) * step / count for step in range(count))
-    yield points[-1]
-
-
-# The strokes of each digit: points in a box 0.6 wide and 1 high.
-STROKES = {
-    "0": [arc(0.3, 0.5, 0.28, 0.48, -90, 270)],
-    "1": [[(0.15, 0.25), (0.35, 0.02), (0.35, 1)]],
-    "2": [[*arc(0.3, 0.27, 0.26, 0.25, -170, 30), (0.03, 0.97), (0.58, 0.97)]],
-    "3": [arc(0.28, 0.26, 0.26, 0.24, -150, 90) + arc(0.28, 0.74, 0.3, 0.25, -90, 150)],
-    "4": [[(0.4, 0.02), (0.03, 0.65), (0.6, 0.65)], [(0.42, 0.4), (0.42, 1)]],
-    "5": [
-        [(0.1, 0.03), (0.08, 0.42), *arc(0.26, 0.69, 0.29, 0.29, -120, 150)],
-        [(0.1, 0.03), (0.55, 0.03)],
-    ],
-    "6": [[(0.45, 0.02), (0.2, 0.3), *arc(0.3, 0.7, 0.27, 0.28, -160, 200)]],
-    "7": [[(0.03, 0.04), (0.57, 0.04), (0.22, 1)]],
-    "8": [arc(0.3, 0.27, 0.22, 0.24, 90, 450) + arc(0.3, 0.76, 0.27, 0.23, -90, 270)],
-    "9": [[*arc(0.3, 0.28, 0.24, 0.26, 0, -360), (0.54, 0.28), (0.5, 0.65), (0.4, 1)]],
-    "x": [[(0, 0), (0.6, 1)], [(0.6, 0), (0, 1)]],
-}
-
-
-@dataclass
-class Visit:
-    """A visit to the page, with mouse or finger; what went wrong in it."""
-
-    page: Page
-    origin: str
-    finger: CDPSession | None
-    errors: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("console", self._hear)
-        self.page.on("request", self._follow)
-
-    def _hear(self, message):
-        if message.type in ("error", "warning"):
-            self.errors.append(message.text)
-
-    def _follow(self, request):
-        if urlsplit(request.url).netloc != urlsplit(self.origin).netloc:
-            self.errors.append(f"asked another host: {request.url}")
-
-    def stroke(self, points):
-        """Draw through points of the page, in pixels."""
-        if self.finger:
-            for number, (x, y) in enumerate(points):
-                self.touch("touchMove" if number else "touchStart", [{"x": x, "y": y}])
-            self.touch("touchEnd", [])
-            return
-        self.page.mouse.move(*points[0])
-        self.page.mouse.down()
-        for point in points[1:]:
-            self.page.mouse.move(*point)
-        self.page.mouse.up()
-
-    def touch(self, kind, points):
-        self.finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-
-    def tap(self, x, y):
-        (self.page.touchscreen.tap if self.finger else self.page.mouse.click)(x, y)
-
-    def write(self, text, left=20, top=40, size=90):
-        """Write a row of characters; their place on the sheet and their height in pixels."""
-        sheet = self.page.locator("#pad").bounding_box()
-        x, y = sheet["x"] + left, sheet["y"] + top
-        for character in text:
-            for points in STROKES[character]:
-                self.stroke(
-                    [(x + size * across, y + size * down) for across, down in dense(points)]
-                )
-            x += 0.85 * size
-
-    def show(self, picture):
-        """Choose a picture, by its path."""
-        self.page.locator("input[type=file]").first.set_input_files(picture)
-
-    def shows(self, *lines):
-        """Wait for lines of digits as the answer, and of boxes, none if there are none."""
-        expect(self.page.locator("#digits div")).to_have_text(list(lines))
-        expect(self.page.locator("#boxes b")).to_have_text(re.findall(r"\d\??", "".join(lines)))
-
-    def says(self, words):
-        expect(self.page.get_by_role("status")).to_contain_text(words)
-
-    @property
-    def boxes(self):
-        script = "all => all.map((each) => each.getBoundingClientRect().toJSON())"
-        boxes = self.page.locator("#boxes > div").evaluate_all(script)
-        return [{name: box[name] for name in ("x", "y", "width", "height")} for box in boxes]
-
-
-@contextmanager
-def serving(port=0):
-    """The real server; gives its address."""
-    command = [sys.executable, "-m", "mnist_lit", "serve", f"--port={port}"]
-    quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-    with subprocess.Popen(command, cwd=ROOT, **quiet) as process:
-        try:
-            yield re.search(r"http://\S+", process.stdout.readline())[0]
-        finally:
-            process.terminate()
-
-
-@contextmanager
-def browsing():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET.split())
-        yield browser
-        browser.close()
-
-
-@contextmanager
-def visiting(browser: Browser, address: str, device="desktop", script="", **options):
-    context = browser.new_context(**DEVICES[device], **options)
-    context.add_init_script(script)
-    page = context.new_page()
-    finger = context.new_cdp_session(page) if device == "phone" else None
-    visit = Visit(page, address, finger)
-    page.goto(address)
-    yield visit
-    context.close()
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from mnist_lit.reading.reader import Reader
-from tests import paper
+from tests.support import paper
 
 
 @cache

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from io import StringIO
@@ -25,7 +24,8 @@ from mnist_lit.__main__ import main
 from mnist_lit.errors import InputError
 from mnist_lit.sweep.trials import DivergedError, settings_of, train
 from tests.conftest import CONFIGS, Command, Outcome, scalars, start
-from tests.studying import POSTGRES, new_database
+from tests.support.studies import POSTGRES, new_database
+from tests.support.waiting import wait_until
 
 GRID = """
 space:
@@ -467,13 +467,13 @@ def test_a_report_replaces_no_file_of_the_users(sweep, name):
 
 def running(process: subprocess.Popen[str], count: int) -> list[int]:
     """Wait for so many runs in training, and give the processes that train them."""
-    while True:
-        time.sleep(0.02)
-        assert process.poll() is None, process.communicate()
+
+    def pids() -> list[int]:
         found = [json.loads(path.read_text()) for path in STUDY.glob("version_*/status.json")]
-        pids = [status["pid"] for status in found if status["status"] == "running"]
-        if len(pids) == count:
-            return pids
+        return [status["pid"] for status in found if status["status"] == "running"]
+
+    wait_until(lambda: len(pids()) == count, process)
+    return pids()
 
 
 def test_a_worker_does_what_one_that_was_killed_has_left(mnist_lit, tmp_path, data_dir):
@@ -537,7 +537,6 @@ def test_workers_end_after_their_trial_when_the_command_is_killed(tmp_path, data
     process = start(*SWEEP, *TINY, *longer, "--jobs=2", cwd=tmp_path)
     pids = running(process, 2)
     process.kill()
-    while any(Path(f"/proc/{pid}").exists() for pid in pids):
-        time.sleep(0.1)
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
     process.communicate()
     assert states() == "CC"

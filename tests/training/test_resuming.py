@@ -1,4 +1,4 @@
-"""The same run again: resumed, killed, repeated; numbers in brackets: lines of users' reports."""
+"""The same run again: resumed, killed, repeated."""
 
 import json
 import random
@@ -11,7 +11,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mnist_lit.runs.directories import load_checkpoint
+from mnist_lit.checkpoints import load_checkpoint
 from tests.conftest import (
     CONFIGS,
     OWN_NETWORK,
@@ -19,6 +19,7 @@ from tests.conftest import (
     scalars,
     start,
 )
+from tests.support.waiting import wait_until
 
 # Dropout, an augmentation that draws from torch, NumPy and Python, averaged weights, and a schedule
 # by the step.
@@ -77,7 +78,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(mnist_lit, tmp_path, data_dir
     last = resumed / "checkpoints" / "last.ckpt"
     outcome = mnist_lit("fit", "--ckpt_path", last, "--trainer.max_epochs=3")
     assert (outcome.status, outcome.err) == (0, "")
-    assert "Goes on with the start of epoch 2\n" in outcome.out  # [25]
+    assert "Goes on with the start of epoch 2\n" in outcome.out
     for name in ("best.ckpt", "last.ckpt"):
         assert_equal_states(straight / "checkpoints" / name, resumed / "checkpoints" / name)
     averages = options == EVERYTHING
@@ -86,9 +87,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(mnist_lit, tmp_path, data_dir
     assert event_scalars(straight) == event_scalars(resumed)
 
 
-def test_a_run_ended_in_the_middle_of_an_epoch_begins_this_epoch_again(
-    mnist_lit, run, data_dir
-):  # [25]
+def test_a_run_ended_in_the_middle_of_an_epoch_begins_this_epoch_again(mnist_lit, run, data_dir):
     steps = ["--trainer.max_epochs=9", "--trainer.max_steps=30"]
     first = mnist_lit("fit", f"--config={run / 'config.yaml'}", *steps, "-n", "cut")
     assert "Stopped by max_steps 30\n" in first.out
@@ -117,7 +116,7 @@ def test_a_run_stopped_early_says_why(mnist_lit, run, data_dir):
     assert "Traceback" not in outcome.err
 
 
-def test_the_saved_config_repeats_the_run_exactly(mnist_lit, run):  # [20] [16]
+def test_the_saved_config_repeats_the_run_exactly(mnist_lit, run):
     assert mnist_lit("fit", f"--config={run / 'config.yaml'}").status == 0
     again = run.parent / "version_1"
     assert_equal_states(run / "checkpoints/last.ckpt", again / "checkpoints/last.ckpt")
@@ -130,9 +129,9 @@ def killed(run: Path, arguments: list[str], cwd: Path, seconds: float) -> None:
     """Fit, and kill -9 it some time after it has made its directory."""
     process = start("fit", *arguments, cwd=cwd)
     status = run / "status.json"
-    while not status.exists() or json.loads(status.read_text())["pid"] != process.pid:
-        time.sleep(0.01)
-        assert process.poll() is None, process.communicate()
+    wait_until(
+        lambda: status.exists() and json.loads(status.read_text())["pid"] == process.pid, process
+    )
     time.sleep(seconds)
     process.kill()
     process.communicate()
@@ -142,9 +141,7 @@ def test_a_run_that_is_still_in_training_is_not_resumed_beside(tmp_path, data_di
     arguments = [*SMALL, f"--data.data_dir={data_dir}", "--trainer.max_epochs=1000"]
     process = start("fit", *arguments, cwd=tmp_path)
     last = tmp_path / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt"
-    while not last.exists():
-        time.sleep(0.05)
-        assert process.poll() is None
+    wait_until(last.exists, process)
     outcome = mnist_lit("fit", f"--ckpt_path={last}")
     process.kill()
     process.communicate()

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw
 
-from tests.paper import Picture
+from tests.support.paper import Picture
 
 
 def drawing(kind: str, rng: np.random.Generator) -> Picture:

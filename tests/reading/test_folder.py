@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from mnist_lit.reading.reader import Reader
-from tests.pages import page
+from tests.support.pages import page
 
 TEXTS = {"a.png": "31\n4159", "b.png": "7", "c.jpg": "26"}
 

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +14,8 @@ import httpx2
 import pytest
 
 from tests.conftest import start
-from tests.test_server import BLANK, PAGE, PHOTO, refused, uploads
+from tests.server.test_app import BLANK, PAGE, PHOTO, refused, uploads
+from tests.support.waiting import wait_until
 
 
 class Server:
@@ -74,8 +74,7 @@ def under_way(server: Server, count: int, picture: bytes) -> list:
     """Requests that the server has begun to answer, as futures of their statuses."""
     threads = ThreadPoolExecutor(count)
     taken = [threads.submit(server.read, picture) for _ in range(count)]
-    while server.metrics()["http_requests_open"] < count + 1:  # one asks for the metrics
-        time.sleep(0.01)
+    wait_until(lambda: server.metrics()["http_requests_open"] > count)  # one asks for the metrics
     threads.shutdown(wait=False)
     return taken
 
@@ -128,8 +127,7 @@ def test_a_stop_says_what_it_waits_for_and_ctrl_c_ends_it_at_once(serve):
     address = (server.client.base_url.host, server.client.base_url.port)
     with socket.create_connection(address) as stalled:
         stalled.sendall(b"POST /v1/read HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n.")
-        while server.metrics()["http_requests_open"] < 2:
-            time.sleep(0.01)
+        wait_until(lambda: server.metrics()["http_requests_open"] > 1)
         server.process.send_signal(signal.SIGTERM)
         lines = []
         while "Waiting for one request; press Ctrl-C to stop at once.\n" not in lines:
@@ -185,8 +183,8 @@ def test_under_load_every_request_that_is_taken_up_is_answered(serve):
 
     with ThreadPoolExecutor(8) as threads:
         clients = [threads.submit(ask) for _ in range(8)]
-        while server.metrics().get('http_request_duration_seconds_count{path="/v1/read"}', 0) < 50:
-            time.sleep(0.05)
+        answered = 'http_request_duration_seconds_count{path="/v1/read"}'
+        wait_until(lambda: server.metrics().get(answered, 0) >= 50)
         stopped.append(True)
         _, lines = server.stop()
     logged = [found[1] for line in lines if (found := READ.fullmatch(line))]
@@ -202,18 +200,27 @@ def test_a_killed_worker_is_replaced_and_the_metrics_are_those_of_all(serve, tmp
         """Those that have begun, and have not been found dead."""
         return {int(file.stem.rpartition("_")[2]) for file in tmp_path.glob("tmp*/gauge_live*")}
 
-    while len(workers()) < 2:
-        time.sleep(0.05)
+    wait_until(lambda: len(workers()) == 2)
     killed, other = workers()
     os.kill(killed, signal.SIGKILL)
-    answered = 0
-    while killed in workers() or len(workers()) < 2:
-        answered += httpx2.post(f"{url}/v1/read", content=BLANK, timeout=60).status_code == 200
+    answered = []
+
+    def ask() -> None:
+        response = httpx2.post(f"{url}/v1/read", content=BLANK, timeout=60)
+        answered.append(response.status_code == 200)
+
+    def replaced() -> bool:
+        ask()
+        return killed not in workers() and len(workers()) == 2
+
+    wait_until(replaced)
     for _ in range(10):  # connections of their own, for either worker
-        answered += httpx2.post(f"{url}/v1/read", content=BLANK, timeout=60).status_code == 200
+        ask()
     assert other in workers()
     metrics = server.metrics()
-    assert metrics['http_requests_total{method="POST",path="/v1/read",status="200"}'] == answered
+    assert metrics['http_requests_total{method="POST",path="/v1/read",status="200"}'] == sum(
+        answered
+    )
     assert metrics["http_requests_open"] == 1
     assert server.stop()[0] == 143
     assert not list(tmp_path.iterdir())
@@ -254,8 +261,7 @@ def test_the_page_is_opened_in_a_browser(serve, tmp_path, monkeypatch):
     browser.chmod(0o755)
     monkeypatch.setenv("BROWSER", str(browser))
     server = serve("--open")
-    while not (tmp_path / "opened").exists():
-        time.sleep(0.05)
+    wait_until((tmp_path / "opened").exists)
     assert (tmp_path / "opened").read_text().strip() == str(server.client.base_url)
 
 

@@ -4,7 +4,7 @@ from PIL import ImageColor
 
 from mnist_lit.reading.drawing import BLUE, GLYPH, MAX_SIDE, MIN_SIDE, RULE, VERMILION, draw
 from mnist_lit.reading.reader import Reader, Reading
-from tests.pages import page
+from tests.support.pages import page
 
 
 def count(drawing: np.ndarray, color: str) -> int:

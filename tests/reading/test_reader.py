@@ -18,8 +18,8 @@ from mnist_lit.errors import InputError
 from mnist_lit.module import DigitClassifier
 from mnist_lit.reading.ink import find_lines, open_picture
 from mnist_lit.reading.reader import MAX_BATCH, Reader, percent
-from tests import paper
-from tests.pages import page
+from tests.support import paper
+from tests.support.pages import page
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""Other programs for the same task, each a script of its own."""
