@@ -1,12 +1,14 @@
 # make train: train, test and print the run directory.
 # make test: ruff, mypy and the tests; those of the page are skipped without Chromium.
+# make test-floors: the tests on the lowest versions that pyproject.toml allows, in .venv-floors;
+# TESTS="FILE ..." runs a part.
 # make test-gpu: the tests that need a GPU; skipped without one.
 # make test-postgres: the tests of shared studies, on a PostgreSQL server that it starts (as root).
 # make model: train the packaged model and export it into the package.
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: train test test-gpu test-postgres model
+.PHONY: train test test-floors test-gpu test-postgres model
 
 train: .venv/installed
 	$(BIN)/python -m mnist_lit fit --config configs/default.yaml
@@ -25,6 +27,9 @@ test: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 -rs -m "not slow and not gpu"
 
+test-floors: .venv-floors/installed
+	.venv-floors/bin/python -m pytest -n 2 -rs -m "not slow and not gpu" $(TESTS)
+
 test-gpu: .venv/installed-dev
 	$(BIN)/python -m pytest -q -rs tests/test_gpu.py || [ $$? = 5 ]  # 5: no tests were collected
 
@@ -41,3 +46,11 @@ test-postgres: .venv/installed-dev
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@ .venv/installed
+
+.venv-floors/installed: pyproject.toml .ci/floors
+	$(PYTHON) -m venv --clear .venv-floors
+	.venv-floors/bin/pip install --quiet packaging
+	.venv-floors/bin/python .ci/floors > .venv-floors/requirements.txt
+	.venv-floors/bin/pip install --quiet --requirement .venv-floors/requirements.txt
+	.venv-floors/bin/pip install --quiet --no-deps --editable .
+	touch $@
