@@ -1,4 +1,4 @@
-"""A search over any settings, by one worker or many, on Optuna."""
+"""Hyperparameter search over any setting of ``fit``, on Optuna."""
 
 from importlib.util import find_spec
 

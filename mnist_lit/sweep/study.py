@@ -1,46 +1,71 @@
-"""A study in its database: trials that workers on any number of machines share, each done once."""
+"""A study in its database, shared by any number of workers on any number of machines."""
 
+import json
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import nullcontext, suppress
 from pathlib import Path
-from threading import Event, Thread
 from typing import Any
 
 import optuna
 from filelock import FileLock
-from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
-from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
-from sqlalchemy import make_url, text
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import make_url
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from mnist_lit.errors import InputError
-from mnist_lit.sweep.space import Plan
+from mnist_lit.sweep.plan import PerTrialSampler, Plan
 
-RETRIES = 3  # a trial whose worker was killed once more counts as failed
+RETRIES = 3  # how often a trial is retried whose worker was killed
 DONE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 DATABASE_ERRORS = (StorageInternalError, SQLAlchemyError)
 
-# A row that nothing else locks, for as long as a trial is chosen.
-LOCK = """\
-SELECT objective FROM study_directions
-WHERE study_id = (SELECT study_id FROM studies WHERE study_name = :name)
-FOR UPDATE"""
+
+class SharedStorage(RDBStorage):
+    """Optuna's storage with what many workers need beyond it.
+
+    On SQLite, which has no ``SELECT ... FOR UPDATE``, a lock file keeps two workers from starting
+    the same queued trial. A trial has a heartbeat before it runs, so that it is missed whenever its
+    worker is killed. A heartbeat that cannot be written does not end the heartbeats.
+
+    Args:
+        url: Of the database, as SQLAlchemy takes it.
+        file: Of an SQLite database, else None.
+        heartbeat: Seconds between two heartbeats; after four missed ones a trial is retried.
+    """
+
+    def __init__(self, url: str, file: Path | None, heartbeat: int) -> None:
+        self.lock = FileLock(f"{file}.lock") if file else nullcontext()
+        super().__init__(
+            url,
+            {"connect_args": {"timeout": 60}} if file else {"pool_pre_ping": True},
+            heartbeat_interval=heartbeat,
+            grace_period=4 * heartbeat,
+            heartbeat_stale_trial_callback=_retry,
+        )
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Any = None) -> bool:
+        if state == TrialState.RUNNING:
+            self.record_heartbeat(trial_id)
+        with self.lock:
+            return super().set_trial_state_values(trial_id, state, values)
+
+    def record_heartbeat(self, trial_id: int) -> None:
+        with suppress(*DATABASE_ERRORS):
+            super().record_heartbeat(trial_id)
 
 
 class Study:
-    """A study, which any number of processes may have open at the same time.
-
-    A trial counts if it waits, runs, or has ended by itself: complete, pruned or failed. One that
-    its worker has left does not, and is tried again under another number.
+    """A study that any number of processes may have open at the same time.
 
     Args:
-        url: Of a database, as SQLAlchemy takes it.
-        name: Of the study; it is made if there is none.
+        url: Of the database, as SQLAlchemy takes it.
+        name: Of the study; it is created if it does not exist.
         plan: What is searched, and how.
-        trials: How many trials the study shall have; all of the grid if None.
+        trials: The total number of trials; if None, 20, or the whole grid.
 
     Raises:
         InputError: If the database cannot be opened.
@@ -48,209 +73,140 @@ class Study:
 
     def __init__(self, url: str, name: str, plan: Plan, trials: int | None) -> None:
         self.name, self.plan = name, plan
-        self.grid = plan.grid()
-        self.goal = min(len(self.grid), trials or len(self.grid)) if self.grid else trials or 20
+        self.grid = {point_of(params): params for params in plan.grid() or ()}
+        size = len(self.grid)
+        self.goal = min(size, trials or size) if size else trials or 20
         try:
-            place = make_url(url)
-            self.place = place.render_as_string(hide_password=True)
-            self._file = None
-            if place.get_backend_name() == "sqlite":
-                if place.database in (None, "", ":memory:"):
-                    raise OSError("a database in memory would not be shared")
-                self._file = Path(str(place.database))
-                self._file.parent.mkdir(parents=True, exist_ok=True)
-            with self._locked_file():
-                self.storage = self._open(url)
-                self.study = optuna.create_study(
-                    storage=self.storage,
-                    study_name=name,
-                    pruner=plan.make_pruner(),
-                    load_if_exists=True,
-                )
+            self.place, self.storage = _open(url, plan.heartbeat)
+            self.study = optuna.create_study(
+                storage=self.storage,
+                study_name=name,
+                sampler=PerTrialSampler(plan),
+                pruner=plan.make_pruner(),
+                load_if_exists=True,
+            )
         except (ImportError, OSError, RuntimeError, *DATABASE_ERRORS) as error:
             raise InputError(
                 f"The database cannot be opened: {first_line(error)}",
-                "--storage takes a URL such as sqlite:///x.db or postgresql+psycopg://user@host/x, "
-                "of a server that runs and whose driver is here: pip install 'psycopg[binary]'.",
+                "--storage takes a URL such as sqlite:///x.db or postgresql+psycopg://user@host/x; "
+                "PostgreSQL needs a running server and pip install 'psycopg[binary]'.",
             ) from error
 
-    def _open(self, url: str) -> RDBStorage:
-        for attempt in range(3):
-            try:
-                return RDBStorage(
-                    url,
-                    # SQLite's writers wait for each other; a server may have been restarted.
-                    {"connect_args": {"timeout": 60}} if self._file else {"pool_pre_ping": True},
-                    heartbeat_interval=self.plan.heartbeat,
-                    grace_period=4 * self.plan.heartbeat,
-                    heartbeat_stale_trial_callback=_retry,
-                )
-            except (IntegrityError, ProgrammingError):  # another worker made the tables just now
-                if attempt == 2:
-                    raise
-                time.sleep(1)
-        raise AssertionError
+    def counted(self, *states: TrialState) -> list[FrozenTrial]:
+        """The trials that count, by number; of these states, if any.
 
-    def keep(self, first: dict[str, Any] | None = None, **shared: Any) -> dict[str, Any]:
-        """Keep with the study what all its trials share, unless it has trials already.
+        Not counted are trials that were interrupted and those that two workers queued at the same
+        time: others replace them.
+        """
+        seen: set[str | None] = set()
+        counted = []
+        for trial in self.study.get_trials(deepcopy=False):
+            point = trial.user_attrs.get("point")
+            repeated = point in seen or (self.grid and point not in self.grid)
+            if not repeated and (trial.state != TrialState.FAIL or failure(trial)):
+                counted.append(trial)
+                seen |= {point} - {None}
+        return [trial for trial in counted if not states or trial.state in states]
 
-        Args:
-            first: The parameters of the first trial, if it is not drawn.
-            shared: What is kept.
+    def setup(self, given: dict[str, Any], **shared: Any) -> dict[str, Any]:
+        """Unless the study has trials, store what they share, and queue the user's own settings.
 
         Returns:
-            What is kept.
+            What is stored.
         """
-        with self._alone():
-            if not self.trials():
-                for name, value in shared.items():
+        with self.storage.lock:
+            if not [t for t in self.counted() if t.state != TrialState.WAITING or not self.grid]:
+                for name, value in {**shared, "given": given}.items():
                     self.study.set_user_attr(name, value)
-                if first:
-                    self._queue(first)
+                if given.keys() == self.plan.space.keys() and not self.grid:
+                    self.enqueue(given)
         return self.study.user_attrs
 
-    def trials(self, *states: TrialState) -> list[FrozenTrial]:
-        """The trials that count, in the order in which they were begun; of these states, if any."""
-        return [
-            trial
-            for trial in self.study.get_trials(deepcopy=False, states=states or None)
-            if trial.state != TrialState.FAIL or reason(trial)
-        ]
+    def enqueue(self, params: dict[str, Any]) -> None:
+        """Queue a trial with these parameters."""
+        self.study.enqueue_trial(params, user_attrs={"point": point_of(params)})
 
-    def claim(self) -> Trial | None:
-        """Begin a trial; while there is none to begin, wait for those of other workers.
-
-        Returns:
-            A trial with its parameters, or None if all are done.
-        """
+    def has_work(self) -> bool:
+        """Wait until a trial is queued, or the study is done; queue what is missing."""
         while True:
-            with self._alone():
-                fail_stale_trials(self.study)
-                trials = self.trials()
-                if not self.trials(TrialState.WAITING) and len(trials) < self.goal:
-                    self._queue(self._next(trials))
-                if waiting := self.trials(TrialState.WAITING):
-                    # Alive before it is begun: killed at any moment, it is missed.
-                    self.storage.record_heartbeat(waiting[0]._trial_id)
-                    self.study.sampler = self.plan.make_sampler(waiting[0].number)
-                    return self.study.ask(self.plan.space)
-                if not self.trials(TrialState.RUNNING):
-                    return None
+            fail_stale_trials(self.study)
+            with self.storage.lock:
+                counted = self.counted()
+                late = {trial.number for trial in counted[self.goal :]}
+                queue = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+                if any(trial.number not in late for trial in queue):
+                    return True
+                if len(counted) < self.goal:
+                    self._fill_queue(counted)
+                    return True
+            if all(trial.state in DONE for trial in counted[: self.goal]):
+                return False
             time.sleep(1)
 
-    def _next(self, trials: list[FrozenTrial]) -> dict[str, Any]:
-        """The parameters of the next trial that are known: on a grid all, else none."""
-        tried = [trial.params for trial in trials]
-        return next((point for point in self.grid or () if point not in tried), {})
+    def _fill_queue(self, counted: Iterable[FrozenTrial]) -> None:
+        if not self.grid:
+            self.study.enqueue_trial({})
+        points = {trial.user_attrs.get("point") for trial in counted}
+        for key in [*self.grid][: self.goal]:
+            if key not in points:
+                self.enqueue(self.grid[key])
 
-    def _queue(self, params: dict[str, Any], history: dict[str, Any] | None = None) -> None:
-        space = {key: self.plan.space[key] for key in params}
-        self.study.add_trial(
-            create_trial(
-                state=TrialState.WAITING,
-                params=params,
-                distributions=space,
-                system_attrs=history,
-            )
-        )
-
-    @contextmanager
-    def alive(self, trial: Trial) -> Iterator[None]:
-        """Show, as long as it takes, that the worker of a trial lives."""
-        end = Event()
-
-        def beat() -> None:
-            while not end.wait(self.plan.heartbeat):
-                with suppress(*DATABASE_ERRORS):  # out of reach for the moment
-                    self.storage.record_heartbeat(trial._trial_id)
-            self.storage.remove_session()
-
-        thread = Thread(target=beat, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            end.set()
-            thread.join()
-
-    def end(self, trial: Trial, state: TrialState, value: float | None = None) -> None:
-        """End a trial.
-
-        Raises:
-            UpdateFinishedTrialError: If it was given to another worker meanwhile.
-        """
-        with self._alone():
-            if self._frozen(trial).state != TrialState.RUNNING:
-                raise UpdateFinishedTrialError
-            self.study.tell(trial, value, state)
-
-    def fail(self, trial: Trial, why: str) -> None:
-        """End a trial that failed, for a reason in one line; raises as :meth:`end`."""
-        trial.set_user_attr("reason", why)
-        self.end(trial, TrialState.FAIL)
-
-    def give_back(self, trial: Trial) -> None:
-        """Leave a trial for a later worker, or for this one when it starts again."""
-        with self._alone():
-            frozen = self._frozen(trial)
-            if frozen.state == TrialState.RUNNING:
-                trial.set_user_attr("given_back", True)
-                self.study.tell(trial, state=TrialState.FAIL)
-                self._queue(frozen.params, frozen.system_attrs)
-
-    def _frozen(self, trial: Trial) -> FrozenTrial:
-        return self.study.get_trials(deepcopy=False)[trial.number]
+    def needs(self, number: int) -> bool:
+        """Whether a trial is one of those that the study shall have."""
+        return number in [trial.number for trial in self.counted()[: self.goal]]
 
     def close(self) -> None:
         """Close the connections to the database."""
         self.storage.remove_session()
         self.storage.engine.dispose()
 
-    @contextmanager
-    def _locked_file(self) -> Iterator[None]:
-        if not self._file:
-            yield
-            return
-        with FileLock(f"{self._file}.lock"):
-            yield
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Keep other workers from choosing a trial: else two might choose the same, or the last."""
-        if self._file:
-            with self._locked_file():
-                yield
-            return
-        with self.storage.engine.begin() as connection:
-            connection.execute(text(LOCK), {"name": self.name})
-            yield
+def _open(url: str, heartbeat: int) -> tuple[str, SharedStorage]:
+    """The URL without its password, and the storage."""
+    parts = make_url(url)
+    shown = parts.render_as_string(hide_password=True)
+    if parts.get_backend_name() == "sqlite":
+        if parts.database in (None, "", ":memory:"):
+            raise OSError("workers cannot share a database in memory")
+        file = Path(str(parts.database))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{file}.lock"):
+            return shown, SharedStorage(url, file, heartbeat)
+    for _ in range(2):
+        with suppress(IntegrityError, ProgrammingError):  # another worker is creating the tables
+            return shown, SharedStorage(url, None, heartbeat)
+        time.sleep(1)
+    return shown, SharedStorage(url, None, heartbeat)
+
+
+def point_of(params: dict[str, Any]) -> str:
+    """The parameters as text, by which trials that are queued twice are recognized."""
+    return json.dumps(params, sort_keys=True)
 
 
 def quiet() -> None:
-    """Let Optuna say nothing: the sweep itself does, and heartbeats work without Study.optimize."""
+    """Silence Optuna: the sweep prints lines of its own, and heartbeats are experimental."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=ExperimentalWarning)
-    warnings.filterwarnings("ignore", "Heartbeat of storage is supposed")
 
 
 def _retry(study: optuna.Study, trial: FrozenTrial) -> None:
-    if "reason" not in trial.user_attrs:  # or it was killed when it had said why it failed
+    if not {"reason", "discarded"} & trial.user_attrs.keys():  # else killed just after it ended
         RetryHeartbeatStaleTrialCallback(RETRIES)(study, trial)
 
 
-def reason(trial: FrozenTrial) -> str | None:
-    """Why a trial failed; None if it did not, or was only left by its worker."""
-    if trial.state != TrialState.FAIL:
+def failure(trial: FrozenTrial) -> str | None:
+    """Why a trial failed; None if it did not, or was interrupted and is replaced by another."""
+    if trial.state != TrialState.FAIL or "discarded" in trial.user_attrs:
         return None
-    why: str | None = trial.user_attrs.get("reason")
     kills = len(RetryHeartbeatStaleTrialCallback.retry_history(trial)) + 1
-    if kills > RETRIES and "given_back" not in trial.user_attrs:
-        return why or f"its worker was killed, {kills} times"
-    return why
+    killed = f"its worker was killed {kills} times" if kills > RETRIES else None
+    reason: str | None = trial.user_attrs.get("reason", killed)
+    return reason
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
+    """The first line of an error's text; its type if it has none."""
     cause = getattr(error, "orig", None) or getattr(error.__cause__, "orig", None) or error
     lines = str(cause).strip().splitlines()
     return lines[0] if lines else type(error).__name__

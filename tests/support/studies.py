@@ -7,9 +7,10 @@ import uuid
 from pathlib import Path
 
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import Trial
 
-from mnist_lit.sweep.space import read_plan
+from mnist_lit.sweep.plan import read_plan
+from mnist_lit.sweep.search_space import suggest
 from mnist_lit.sweep.study import Study, quiet
 
 SERVER = os.environ.get("MNIST_LIT_POSTGRES", "")
@@ -34,13 +35,25 @@ def new_database(kind: str, directory: Path) -> str:
     return f"{SERVER.rpartition('/')[0]}/{name}"
 
 
-if __name__ == "__main__":
+class SkippedError(Exception):
+    """Another worker has queued the same trial."""
+
+
+if __name__ == "__main__":  # without the objective of the sweep, which imports torch
     quiet()
     url, space, seconds = sys.argv[1:]
     study = Study(url, "study", read_plan(Path(space)), None)
-    while trial := study.claim():
-        with study.alive(trial):
-            print(trial.number, flush=True)
-            time.sleep(float(seconds))
-            study.end(trial, TrialState.COMPLETE, trial.params["data.batch_size"])
+
+    def objective(trial: Trial) -> float:
+        """Print the trial's number, and take some seconds."""
+        params = suggest(trial, study.plan.space)
+        if not study.needs(trial.number):
+            raise SkippedError
+        print(trial.number, flush=True)
+        time.sleep(float(seconds))
+        trial.set_user_attr("trained", True)
+        return float(params["data.batch_size"])
+
+    while study.has_work():
+        study.study.optimize(objective, n_trials=1, catch=(SkippedError,))
     study.close()

@@ -22,7 +22,8 @@ from optuna.trial import Trial, TrialState
 
 from mnist_lit.__main__ import main
 from mnist_lit.errors import InputError
-from mnist_lit.sweep.trials import DivergedError, settings_of, train
+from mnist_lit.sweep.objective import DivergedError, train
+from mnist_lit.sweep.settings import settings_of
 from tests.conftest import CONFIGS, Command, Outcome, scalars, start
 from tests.support.studies import POSTGRES, new_database
 from tests.support.waiting import wait_until
@@ -68,7 +69,7 @@ def sweep(mnist_lit: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         space: str, *options: str, training: Training = lambda trial, _: loss_of(trial.params)
     ) -> Outcome:
         Path("space.yaml").write_text(space)
-        monkeypatch.setattr("mnist_lit.sweep.command.train", training)
+        monkeypatch.setattr("mnist_lit.sweep.objective.train", training)
         return mnist_lit(*SWEEP, *options)
 
     return call
@@ -81,7 +82,7 @@ def finished_study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]
     (path / "space.yaml").write_text(RANGE)
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as out:
         patch.chdir(path)
-        patch.setattr("mnist_lit.sweep.command.train", lambda trial, _: loss_of(trial.params))
+        patch.setattr("mnist_lit.sweep.objective.train", lambda trial, _: loss_of(trial.params))
         assert main([*SWEEP, "--trials=5", "--trainer.max_epochs=7"]) == 0
     return path, out.getvalue()
 
@@ -122,7 +123,7 @@ def test_a_sweep_tells_each_trial_and_at_the_end_the_best(told):
         result = f"val/loss {trial.value:.4f}"
         assert cells == [f"trial {number}", result, *params, "-", f"({number + 1} of 5)"]
     assert table == [["trial", "val_loss", "lr", "batch_size", "name"]]
-    assert "5 trials complete, 0 pruned, 0 failed; the best:" in rest
+    assert "5 trials complete, 0 pruned, 0 failed. The best:" in rest
     best = min(trials(), key=lambda trial: trial.value)
     first_row = rest[rest.index("trial  val_loss         lr  batch_size  name") + 1]
     assert first_row.split()[0] == str(best.number)
@@ -138,11 +139,11 @@ def test_the_first_trial_has_the_settings_given_and_the_end_compares_with_them(t
     given, *_ = trials()
     assert given.params == {"model.optimizer.lr": 0.001, "data.batch_size": 64}
     gain = 1 - min(trial.value for trial in trials()) / given.value
-    assert f"given, trial 0: val/loss {given.value:.4f}; the best has {gain:.0%} less." in told
+    assert f"(trial 0): val/loss {given.value:.4f}; the best trial is {gain:.0%} lower." in told
     best = sweep(RANGE, "--study=best", "--trials=2", "--model.optimizer.lr=0.004")
-    assert "None is better than the settings given, trial 0." in best.out
+    assert "No trial is better than your own settings (trial 0)." in best.out
     beyond = sweep(RANGE, "--study=beyond", "--trials=2", "--data.batch_size=100")
-    assert "The settings given were not tried: outside of the space in batch_size." in beyond.out
+    assert "Your own settings were not tried: batch_size outside of the space." in beyond.out
 
     def training(trial: Trial, _: list[str]) -> float:
         if trial.number == 0:
@@ -150,7 +151,7 @@ def test_the_first_trial_has_the_settings_given_and_the_end_compares_with_them(t
         return loss_of(trial.params)
 
     failed = sweep(RANGE, "--study=failed", "--trials=2", training=training)
-    assert "The settings given, trial 0: failed." in failed.out
+    assert "Your own settings (trial 0): failed." in failed.out
 
 
 @pytest.mark.usefixtures("told")
@@ -165,9 +166,7 @@ def test_the_best_configuration_is_that_of_the_best_trial():
     assert (settings["trainer"]["max_epochs"], settings["seed_everything"]) == (7, 0)
 
 
-def test_a_study_that_goes_on_has_so_many_trials_and_draws_what_it_would_have(
-    sweep, finished_study
-):
+def test_a_resumed_study_has_so_many_trials_and_draws_what_it_would_have(sweep, finished_study):
     path, _ = finished_study
     drawn = [trial.params for trial in trials(f"sqlite:///{path / STUDY / 'study.db'}")]
     assert len({json.dumps(params) for params in drawn}) == 5
@@ -182,7 +181,7 @@ def test_a_grid_tries_each_combination_once_and_sums_up_the_seeds(sweep):
     outcome = sweep(GRID)
     points = [tuple(trial.params.values()) for trial in trials()]
     assert points == [(lr, seed) for lr in (0.001, 0.01) for seed in (0, 1, 2)]
-    _, table = outcome.out.split("The same with n seeds, mean ± sample standard deviation:\n")
+    _, table = outcome.out.split("Mean ± sample standard deviation over n seeds:\n")
     rows = [re.split("  +", row.strip()) for row in table.splitlines()[:3]]
     assert rows == [
         ["lr", "n", "val_loss"],
@@ -203,7 +202,7 @@ def test_a_study_has_one_space_and_one_set_of_settings(sweep):
     assert outcome.status == 2
     assert outcome.err == (
         "error: The study sweep has another space: model.optimizer.lr differs.\n"
-        "Leave it as it was, or give this study a name of its own: --study NAME.\n"
+        "Change it back, or start another study: --study NAME.\n"
     )
     assert sweep(RANGE, *same, "--data.data_dir=elsewhere").status == 0
     assert sweep(GRID, "--study=other", "--trials=1").status == 0
@@ -212,7 +211,7 @@ def test_a_study_has_one_space_and_one_set_of_settings(sweep):
 # ---- trials that do not end well ----
 
 
-def test_a_trial_that_fails_is_told_in_one_line_and_the_sweep_goes_on(sweep):
+def test_a_trial_that_fails_is_told_in_one_line_and_the_sweep_continues(sweep):
     def training(trial: Trial, args: list[str]) -> float:
         if trial.number == 1:
             raise DivergedError("diverged: val/loss nan in validation 2")
@@ -241,12 +240,12 @@ def test_if_every_trial_fails_the_command_does_with_the_reason(sweep):
     outcome = sweep(RANGE, "--trials=2", training=training)
     assert outcome.status == 2
     assert outcome.err == (
-        "error: None of the 2 trials was completed: ValueError: Expected more.\n"
-        "Mend the space or the options, and give the study another name: --study NAME.\n"
+        "error: No trial of 2 was completed: ValueError: Expected more.\n"
+        "Change the space or the options, and start another study: --study NAME.\n"
     )
 
 
-def test_a_mistake_that_shows_in_the_first_trial_ends_the_sweep_and_can_be_mended(sweep):
+def test_a_mistake_that_shows_in_the_first_trial_ends_the_sweep_and_can_be_fixed(sweep):
     def training(trial: Trial, args: list[str]) -> float:
         raise InputError("data.val_size is 60001.", "Give less.")
 
@@ -282,7 +281,7 @@ def test_a_stopped_sweep_begins_with_the_same_trial_again(sweep, signum, status)
     outcome = sweep(RANGE, "--trials=3", training=training)
     assert outcome.status == status
     assert outcome.err == (
-        f"To go on with the study, give the same command again.\nStopped by {signum.name}.\n"
+        f"To resume the study, run the same command again.\nStopped by {signum.name}.\n"
     )
     assert states() == "CFW"
     assert "Study sweep: 1 of 3 trials" in sweep(RANGE, "--trials=3").out
@@ -301,7 +300,7 @@ def test_a_trial_that_went_to_another_worker_is_left_to_it(sweep):
     url = f"sqlite:///{STUDY / 'study.db'}"
     outcome = sweep(RANGE, "--trials=2", training=training)
     assert (outcome.status, outcome.err) == (0, "")
-    assert "trial 0  was given to another worker: this one was not heard of\n" in outcome.out
+    assert "A trial was reassigned: its heartbeats had stopped.\n" in outcome.out
     assert states() == "FCC"
 
 
@@ -317,7 +316,7 @@ def test_a_trial_that_went_to_another_worker_is_left_to_it(sweep):
         (["--trial=3"], "There is no option trial.", "All options"),
         (["--trainer.max_epoch=3"], "There is no option trainer.max_epoch.", "max_epochs?"),
         (["--ckpt_path=best"], "No run in lightning_logs has a best checkpoint.", ""),
-        (["--name=x"], "The runs have the name of the study.", "Give --study"),
+        (["--name=x"], "Runs are named after the study.", "Give --study"),
         (["--trainer.logger=false"], "The trials would leave no runs.", "trainer.logger"),
         (["--trainer.fast_dev_run=true"], "The trials would leave no runs.", "trainer.logger"),
         (["--data.val_size=0"], "There are no validation images", "data.val_size"),
@@ -337,6 +336,7 @@ def test_options_that_do_not_go_together_with_a_sweep(sweep, options, what, what
     ("key", "values", "what", "what_to_do"),
     [
         ("model.labelsmoothing", "{low: 0, high: 1}", "There is no option model.labels", "mean mo"),
+        ("lr", "{low: 0.1, high: 1}", "There is no option lr.", "Did you mean model.optimizer.lr?"),
         ("model.optimizer.lrr", "{low: 0.1, high: 1}", "model.optimizer: there is no arg", "lr?"),
         ("data.batch_size", "{low: 0.5, high: 1}", "data.batch_size: expected int", "--help"),
         ("data.batch_size", "{choices: [1, x]}", "data.batch_size: expected int, got x", "--help"),
@@ -522,8 +522,8 @@ def test_stopping_a_sweep_stops_its_workers_and_leaves_no_trial_behind(tmp_path,
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=100)
     assert process.returncode == 130
-    assert err == ("To go on with the study, give the same command again.\nStopped by SIGINT.\n")
-    assert states() == "FFWW"
+    assert err == ("To resume the study, run the same command again.\nStopped by SIGINT.\n")
+    assert states() == "FFWWWWWW"
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
@@ -539,4 +539,4 @@ def test_workers_end_after_their_trial_when_the_command_is_killed(tmp_path, data
     process.kill()
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
     process.communicate()
-    assert states() == "CC"
+    assert states() == "CCWWWW"

@@ -6,7 +6,9 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from mnist_lit.errors import InputError
-from mnist_lit.sweep.space import override, read_plan
+from mnist_lit.sweep.plan import read_plan
+from mnist_lit.sweep.search_space import override
+from mnist_lit.sweep.settings import check_space, settings_of
 from tests.conftest import CONFIGS
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -54,41 +56,62 @@ def test_a_grid_is_every_combination(tmp_path):
 @pytest.mark.parametrize(
     ("text", "what", "what_to_do"),
     [
-        ("- 1", "The file is no mapping, or empty.", "configs/sweep.yaml is an example."),
+        ("- 1", "The file must be a mapping with content.", "See configs/sweep.yaml."),
         ("space: [", "cannot be read: while parsing", "Give a YAML file."),
-        ("sampler: {name: TPESampler}", "space is no mapping, or empty.", "configs/sweep.yaml"),
+        (
+            "sampler: {name: TPESampler}",
+            "space must be a mapping with content.",
+            "configs/sweep.yaml",
+        ),
         ("spaces: {}", "There is no section spaces.", "Did you mean space?"),
-        (LR + "0.1", "model.optimizer.lr is no mapping, or empty.", "configs/sweep.yaml"),
+        (LR + "0.1", "model.optimizer.lr must be a mapping with content.", "configs/sweep.yaml"),
         (LR + "{lo: 1, high: 2}", "There is no field of model.optimizer.lr: lo.", "mean low?"),
-        (LR + "{low: 1}", "model.optimizer.lr has neither choices nor low and high.", "Give"),
-        (LR + "{low: 2, high: 1}", "model.optimizer.lr: low <= high must hold", "Mend low"),
-        (LR + "{low: 0, high: 1, log: true}", "model.optimizer.lr: low >= 1 must hold", "Mend"),
-        (LR + "{low: 0.0, high: 1, log: true}", "model.optimizer.lr: low > 0 must hold", "Mend"),
-        (LR + "{low: 1, high: 2, step: 0}", "model.optimizer.lr: step > 0 must hold", "Mend"),
-        (LR + "{low: 1, high: 2, step: 1, log: true}", "model.optimizer.lr has log and a step", ""),
-        (LR + "{low: 1, high: 2, log: 1}", "model.optimizer.lr: log is 1.", "true or false"),
-        (LR + "{low: a, high: 1}", "model.optimizer.lr: low is no number.", "1e-3"),
-        (LR + "{low: .nan, high: 1}", "model.optimizer.lr: low is no number.", "1e-3"),
-        (LR + "{low: true, high: 1}", "model.optimizer.lr: low is no number.", "1e-3"),
-        (LR + "{choices: []}", "model.optimizer.lr: choices is no list, or empty.", "[32, 64"),
-        (LR + "{choices: 3}", "model.optimizer.lr: choices is no list, or empty.", "[32, 64"),
-        (LR + "{choices: [1, 1]}", "model.optimizer.lr: 1 is twice among the choices.", "Leave"),
-        (LR + "{choices: [1], low: 1}", "model.optimizer.lr has choices and low.", "Leave one out"),
-        ("space: {name: {choices: [a, b]}}", "name cannot be searched.", "changes nothing"),
+        (
+            LR + "{low: 1}",
+            "model.optimizer.lr: missing 1 required positional argument: 'high'",
+            "docs",
+        ),
+        (LR + "{low: 2, high: 1}", "model.optimizer.lr: low <= high must hold", "docs/sweep.md"),
+        (
+            LR + "{low: 0, high: 1, log: true}",
+            "model.optimizer.lr: low >= 1 must hold",
+            "docs/sweep.md",
+        ),
+        (
+            LR + "{low: 0.0, high: 1, log: true}",
+            "model.optimizer.lr: low > 0 must hold",
+            "docs/sweep.md",
+        ),
+        (
+            LR + "{low: 1, high: 2, step: 0}",
+            "model.optimizer.lr: step > 0 must hold",
+            "docs/sweep.md",
+        ),
+        (
+            LR + "{low: 1, high: 2, step: 2, log: true}",
+            "only accept step is 1 when log",
+            "",
+        ),
+        (LR + "{low: a, high: 1}", "could not convert string to float: 'a'", "docs"),
+        (LR + "{low: .nan, high: 1}", "TPESampler cannot search this space", "Change the space"),
+        (LR + "{choices: []}", "must contain one or more", "docs"),
+        (LR + "{choices: 3}", "'int' object is not iterable", "docs"),
+        (LR + "{choices: [1], low: 1}", "got an unexpected keyword argument 'low'", "docs"),
+        ("space: {name: {choices: [a, b]}}", "name cannot be searched.", "not affect"),
         (GRID + "sampler: {name: TPESampl}", "There is no sampler TPESampl.", "mean TPESampler?"),
         (GRID + "sampler: {name: BaseSampler}", "There is no sampler BaseSampler.", "mean"),
         (GRID + "sampler: {sed: 1}", "There is no argument of TPESampler: sed.", "mean seed?"),
-        (GRID + "sampler: {seed: one}", "The sampler's seed is 'one'.", "whole number"),
+        (GRID + "sampler: {seed: one}", "The sampler's seed is no whole number.", "seed: 0"),
         (GRID + "sampler: {name: GridSampler, n: 1}", "There is no argument of GridSampler: n", ""),
         (
             LR + "{low: 0, high: 1}\nsampler: {name: GridSampler}",
-            "GridSampler needs choices, and model.optimizer.lr has a range.",
-            "Give it choices.",
+            "GridSampler needs choices, but model.optimizer.lr has a range.",
+            "List choices.",
         ),
         (
             LR + "{low: 0.0, high: 1}\nsampler: {name: BruteForceSampler}",
             "BruteForceSampler cannot search this space: ",
-            "Mend the space",
+            "Change the space",
         ),
         (
             GRID + "pruner: {name: Median}",
@@ -99,7 +122,7 @@ def test_a_grid_is_every_combination(tmp_path):
         (
             GRID + "pruner: {name: MedianPruner, n_startup_trials: -1}",
             "MedianPruner cannot be made: ",
-            "Mend its arguments",
+            "Fix its arguments",
         ),
         (GRID + "heartbeat: 0", "heartbeat is 0.", "whole seconds"),
     ],
@@ -118,44 +141,28 @@ def test_a_file_that_is_not_there(tmp_path):
         read_plan(tmp_path / "gone.yaml")
 
 
-def test_settings_are_a_point_of_the_space_if_all_lie_in_it(tmp_path):
+def test_the_users_own_settings_are_found_in_the_space(tmp_path):
     space = """
     space:
-      model.network: {choices: [mynet.MyNet, mnist_lit.networks.TutorialCNN]}
-      model.optimizer.betas: {choices: [[0.9, 0.99], [0.9, 0.999]]}
+      model.network: {choices: [mnist_lit.networks.StrongCNN, mnist_lit.networks.TutorialCNN]}
+      model.optimizer.betas: {choices: [[0.8, 0.99], [0.9, 0.999]]}
+      model.scheduler:
+        choices: [null, {class_path: torch.optim.lr_scheduler.StepLR, init_args: {step_size: 1}}]
       trainer.max_epochs: {low: 3, high: 12}
     """
     plan = plan_of(space, tmp_path)
-    adam = {"class_path": "torch.optim.Adam", "init_args": {"betas": [0.9, 0.999]}}
-    network = {"class_path": "mnist_lit.networks.TutorialCNN"}
-    settings = {"model": {"network": network, "optimizer": adam}, "trainer": {"max_epochs": 10}}
-    assert plan.point_of(settings) == {
+    fit = [f"--config={CONFIGS / 'default.yaml'}", "--seed_everything=0"]
+    given = check_space(plan.space, fit, settings_of(fit))
+    assert given == {
         "model.network": "mnist_lit.networks.TutorialCNN",
         "model.optimizer.betas": "[0.9, 0.999]",
+        "model.scheduler": None,
         "trainer.max_epochs": 10,
     }
-    for beyond in ({"max_epochs": 20}, {"max_epochs": None}, {}):
-        assert plan.point_of(settings | {"trainer": beyond}).keys() == plan.space.keys() - {
-            "trainer.max_epochs"
-        }
-
-
-def test_a_class_with_arguments_is_chosen_already_if_those_of_the_choice_are_the_same(tmp_path):
-    space = """
-    space:
-      model.optimizer: {choices: [torch.optim.AdamW, torch.optim.Adam]}
-      model.scheduler: {choices: [null, {class_path: x.Cosine, init_args: {T_max: -1}}]}
-    """
-    plan = plan_of(space, tmp_path)
-    adam = {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.001}}
-    cosine = {"class_path": "x.Cosine", "init_args": {"T_max": -1, "eta_min": 0.0}}
-    for scheduler, choice in ((None, 0), (cosine, 1)):
-        point = plan.point_of({"model": {"optimizer": adam, "scheduler": scheduler}})
-        assert point["model.optimizer"] == "torch.optim.Adam"
-        assert point["model.scheduler"] == plan.space["model.scheduler"].choices[choice]
-    cosine["init_args"]["T_max"] = 10
-    point = plan.point_of({"model": {"optimizer": adam, "scheduler": cosine}})
-    assert "model.scheduler" not in point
+    step = plan.space["model.scheduler"].choices[1]
+    other = [*fit, f"--model.scheduler={step}", "--trainer.max_epochs=20"]
+    found = check_space(plan.space, other, settings_of(other))
+    assert found == {**{key: given[key] for key in [*given][:2]}, "model.scheduler": step}
 
 
 def test_a_sampler_draws_for_each_trial_anew_and_for_the_same_trial_the_same(tmp_path):

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from mnist_lit.errors import InputError
-from mnist_lit.sweep.space import Plan, read_plan
-from mnist_lit.sweep.study import DONE, RETRIES, Study, quiet, reason
+from mnist_lit.sweep.plan import Plan, read_plan
+from mnist_lit.sweep.study import DONE, RETRIES, Study, failure, quiet
 from tests.support.studies import POSTGRES, new_database
 from tests.support.waiting import wait_until
 
+AS_IF = pytest.mark.filterwarnings("ignore:Heartbeat of storage")  # asked without optimize
 ROOT = Path(__file__).parents[2]
 GRID = """
 space:
@@ -74,8 +74,10 @@ def assert_complete(url: str, plan: Plan, lost: int = 0) -> None:
     with closing(Study(url, "study", plan, None)) as study:
         trials = study.study.get_trials()
         complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-        assert sorted(map(values, complete)) == sorted(tuple(p.values()) for p in study.grid or [])
-        assert study.trials() == complete
+        assert sorted(map(values, complete)) == sorted(
+            tuple(p.values()) for p in study.grid.values()
+        )
+        assert study.counted() == complete
         left = [trial for trial in trials if trial.state != TrialState.COMPLETE]
         assert {trial.state for trial in left} <= {TrialState.FAIL}
         assert len(left) >= lost  # on a busy machine a worker may not be heard of in time
@@ -98,14 +100,14 @@ def test_a_killed_worker_loses_only_its_trial_which_another_does(url, space, sta
 
 
 @pytest.mark.slow
-def test_a_worker_that_was_not_heard_of_learns_that_its_trial_is_anothers(url, space, start):
+def test_a_worker_whose_heartbeats_stopped_leaves_its_trial_to_another(url, space, start):
     paused = start(1)
     assert paused.stdout.readline()
     paused.send_signal(signal.SIGSTOP)
     other = start()
     assert other.communicate(timeout=100)[1] == ""
     paused.send_signal(signal.SIGCONT)
-    assert "UpdateFinishedTrialError" in paused.communicate(timeout=100)[1]
+    assert "Cannot tell a FAIL trial" in paused.communicate(timeout=100)[1]
     assert_complete(url, read_plan(space), lost=1)
 
 
@@ -116,7 +118,7 @@ def test_eight_kills_at_random_moments_lose_nothing(url, space, start, seed):
     workers = [start(0.3) for _ in range(4)]
     with closing(Study(url, "study", read_plan(space), None)) as study:
         for kills in range(8):
-            wait_until(lambda kills=kills: len(study.trials(*DONE)) >= kills)
+            wait_until(lambda kills=kills: len(study.counted(*DONE)) >= kills)
             victim = workers.pop(moments.randrange(4))
             victim.stdout.readline()
             time.sleep(moments.uniform(0, 1))
@@ -137,46 +139,31 @@ def test_workers_that_begin_an_empty_database_at_once(url, space, start):
     assert_complete(url, read_plan(space))
 
 
-def test_a_trial_whose_workers_are_killed_again_and_again_is_a_failed_one(url, space):
-    plan = read_plan(space)
-    with closing(Study(url, "study", plan, 2)) as study:
-        params = set()
-        for _ in range(RETRIES + 1):
-            trial = study.claim()
-            params.add(values(trial))
-            study.study.tell(trial, state=TrialState.FAIL)  # as if nothing had been heard of it
-            study.storage.heartbeat_stale_trial_callback(
-                study.study, study.study.trials[trial.number]
-            )
-        assert len(params) == 1
-        [failed] = study.trials()
-        assert reason(failed) == "its worker was killed, 4 times"
-        assert values(study.claim()) not in params
-
-
-def test_a_trial_given_back_is_the_next_and_never_counts_as_killed(url, space):
+@AS_IF
+def test_a_trial_whose_workers_were_killed_four_times_counts_as_failed(url, space):
     with closing(Study(url, "study", read_plan(space), 1)) as study:
-        numbers = []
-        for _ in range(RETRIES + 2):
-            trial = study.claim()
-            numbers.append(trial.number)
-            study.give_back(trial)
-            [waiting] = study.trials()
-            assert waiting.params == trial.params
-        assert numbers == list(range(RETRIES + 2))
-        study.end(study.claim(), TrialState.COMPLETE, 1.0)
-        assert study.claim() is None
+        for _ in range(RETRIES + 1):
+            assert study.has_work()
+            trial = study.study.ask(study.plan.space)
+            failed = study.study.tell(trial, state=TrialState.FAIL)  # as if its heartbeats stopped
+            study.storage.heartbeat_stale_trial_callback(study.study, failed)
+        [failed] = study.counted()
+        assert failure(failed) == "its worker was killed 4 times"
+        assert not study.has_work()
 
 
-def test_a_trial_ends_once(url, space):
+@AS_IF
+def test_trials_that_two_workers_queue_at_once_count_once(url, space):
     with closing(Study(url, "study", read_plan(space), 3)) as study:
-        trial = study.claim()
-        study.fail(trial, "it diverged")
-        with pytest.raises(UpdateFinishedTrialError):
-            study.end(trial, TrialState.COMPLETE, 1.0)
-        study.give_back(trial)
-        [failed] = study.trials()
-        assert reason(failed) == "it diverged"
+        assert study.has_work()
+        for params in [*study.grid.values()][:3]:  # as another worker does at the same time
+            study.enqueue(params)
+        assert [trial.number for trial in study.counted()] == [0, 1, 2]
+        assert study.needs(2)
+        assert not study.needs(3)
+        for trial in [study.study.ask(study.plan.space) for _ in range(3)]:
+            study.study.tell(trial, 1.0)
+        assert len(study.counted(*DONE)) == 3
 
 
 @pytest.mark.parametrize(

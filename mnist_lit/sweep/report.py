@@ -1,0 +1,204 @@
+"""The report of a study: its trials in words, the best configuration, and the figures."""
+
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import optuna
+import yaml
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from mnist_lit.errors import InputError
+from mnist_lit.files import whole
+from mnist_lit.runs.command import Row, compact, shortest, summaries, table
+from mnist_lit.runs.files import STUDY, Run
+from mnist_lit.sweep.figures import count, figures
+from mnist_lit.sweep.search_space import override
+from mnist_lit.sweep.settings import settings_of
+from mnist_lit.sweep.study import DONE, Study, failure
+
+SEED = "seed_everything"
+SHOWN = 10  # trials in the table of the best
+BEST = "best.yaml"
+REPORT = (BEST, "history.png", "slices.png", "importance.png")
+
+
+def claim_directory(study: Study, directory: Path) -> None:
+    """Mark the directory of a study, so that a report may replace the files of the one before.
+
+    Raises:
+        InputError: If it is not marked and has files that a report would replace.
+    """
+    if (directory / STUDY).exists():
+        return
+    for path in (directory / name for name in REPORT):
+        if path.exists():
+            raise InputError(
+                f"{os.path.relpath(path)} was not written by this study.",
+                "Move it elsewhere, or give the study another name: --study NAME.",
+            )
+    with whole(directory / STUDY) as partial:
+        partial.write_text(json.dumps({"study": study.name, "storage": study.place}) + "\n")
+
+
+def trial_line(study: Study, trial: FrozenTrial) -> str:
+    """A trial that has ended in one line: its result, parameters and run."""
+    if trial.state == TrialState.FAIL:
+        result = f"failed: {failure(trial)}"
+    else:
+        result = f"val/loss {trial.value:.4f}"
+    if trial.state == TrialState.PRUNED:
+        result = f"pruned after validation {len(trial.intermediate_values)}, {result}"
+    params = [f"{heading} {compact(value)}" for heading, value in _params(study, trial).items()]
+    done = f"({len(study.counted(*DONE))} of {study.goal})"
+    return "  ".join([f"trial {trial.number}", result, *params, _run(trial), done])
+
+
+def report(study: Study, fit: list[str], directory: Path) -> None:
+    """Print the best trials of a finished study; write the best configuration and the figures.
+
+    Raises:
+        InputError: If no trial is complete.
+    """
+    trials = study.counted(*DONE)
+    complete, pruned, failed = ([each for each in trials if each.state == s] for s in DONE)
+    if not complete:
+        why = failure(failed[0]) if failed else "all were pruned"
+        raise InputError(
+            f"No trial of {len(trials)} was completed: {why}",
+            "Change the space or the options, and start another study: --study NAME.",
+        )
+    ranked = sorted(complete, key=_loss)
+    rows = [
+        {"trial": each.number, "val_loss": each.value, **_params(study, each), "name": _run(each)}
+        for each in ranked[:SHOWN]
+    ]
+    counts = f"{count(len(complete))} complete, {len(pruned)} pruned, {len(failed)} failed"
+    print(f"\n{counts}. The best:\n{table(rows, {})}")
+    if SEED not in study.plan.space:
+        print(f"\n{_compare_with_given(study, trials, ranked[0])}")
+    elif groups := _over_seeds(study, complete):
+        print(f"\nMean ± sample standard deviation over n seeds:\n{table(groups, {})}")
+    best = _write_best(study, ranked[0], fit, directory / BEST)
+    paths = []
+    for name, figure in figures(_readable(study, trials)):
+        paths.append(os.path.relpath(directory / f"{name}.png"))
+        with whole(Path(paths[-1])) as partial:
+            figure.savefig(partial, format="png", dpi=100)
+    print(
+        f"\nFigures: {', '.join(paths)}\n"
+        f"Best configuration: {best}\n"
+        f"To train with it: python -m mnist_lit fit --config {best}\n"
+        f"To compare the runs: python -m mnist_lit runs {os.path.relpath(directory)}"
+    )
+
+
+def _compare_with_given(study: Study, trials: list[FrozenTrial], best: FrozenTrial) -> str:
+    """The gain of the best trial over the user's own settings, in a sentence."""
+    given = study.study.user_attrs["given"]
+    if outside := [name for key, name in _headings(study).items() if key not in given]:
+        return f"Your own settings were not tried: {', '.join(outside)} outside of the space."
+    tried = next((each for each in trials if each.params == given), None)
+    if tried is None:
+        return "Your own settings were not tried."
+    own = f"Your own settings (trial {tried.number})"
+    if tried.state != TrialState.COMPLETE:
+        return f"{own}: {'pruned' if tried.state == TrialState.PRUNED else 'failed'}."
+    if _loss(best) == _loss(tried):
+        return f"No trial is better than your own settings (trial {tried.number})."
+    gain = 1 - _loss(best) / _loss(tried)
+    return f"{own}: val/loss {_loss(tried):.4f}; the best trial is {gain:.0%} lower."
+
+
+def _write_best(study: Study, best: FrozenTrial, fit: list[str], path: Path) -> str:
+    """Write the settings of a trial, as ``fit --config`` takes them; return the path."""
+    settings = settings_of([*fit, *(override(key, best.params[key]) for key in study.plan.space)])
+    for key in ("name", "ckpt_path"):
+        del settings[key]
+    place = os.path.relpath(path)
+    with whole(path) as partial:
+        partial.write_text(
+            f"# python -m mnist_lit fit --config {place}\n#\n"
+            f"# Trial {best.number} of the study {study.name}: val/loss {best.value:.4f}, "
+            f"the lowest of {count(len(study.counted(*DONE)))}.\n"
+            f"{yaml.safe_dump(settings, sort_keys=False)}"
+        )
+    return place
+
+
+def _readable(study: Study, trials: list[FrozenTrial]) -> optuna.Study:
+    """The study in memory, with short names of parameters and choices."""
+    space: Row = {name: study.plan.space[key] for key, name in _headings(study).items()}
+    for name, each in space.items():
+        if isinstance(each, CategoricalDistribution):
+            texts = dict.fromkeys(compact(_short(choice, each.choices)) for choice in each.choices)
+            space[name] = CategoricalDistribution([*texts])
+    readable = optuna.create_study()
+    for trial in trials:
+        params = {
+            name: compact(value) if isinstance(space[name], CategoricalDistribution) else value
+            for name, value in _params(study, trial, digits=17).items()
+        }
+        readable.add_trial(
+            create_trial(state=trial.state, value=trial.value, params=params, distributions=space)
+        )
+    return readable
+
+
+def _over_seeds(study: Study, complete: list[FrozenTrial]) -> list[Row]:
+    """Mean and deviation of trials that differ only in their seed, the best first."""
+    others = [name for key, name in _headings(study).items() if key != SEED]
+    runs = [
+        Run(
+            study.name,
+            status="finished",
+            seed=trial.params[SEED],
+            settings={"study": study.name, **_params(study, trial)},
+            figures={"val_loss": _loss(trial)},
+        )
+        for trial in complete
+    ]
+    rows = summaries(runs, dict(zip(others, others, strict=True)))
+    rows.sort(key=lambda row: row["val_loss"]["mean"])
+    label = {} if others else {"name": study.name}
+    return [label | {name: row[name] for name in (*others, "n", "val_loss")} for row in rows]
+
+
+def _loss(trial: FrozenTrial) -> float:
+    assert trial.value is not None
+    return trial.value
+
+
+def _headings(study: Study) -> dict[str, str]:
+    """The shortest unambiguous end of each key."""
+    names = set(study.plan.space)
+    return {key: shortest(key, names) for key in study.plan.space}
+
+
+def _params(study: Study, trial: FrozenTrial, digits: int = 4) -> Row:
+    """The parameters of a trial by their headings, as they are shown."""
+    return {
+        name: _short(trial.params[key], getattr(study.plan.space[key], "choices", ()), digits)
+        for key, name in _headings(study).items()
+    }
+
+
+def _short(value: Any, choices: Any, digits: int = 4) -> Any:
+    """A parameter in few characters: rounded, and a class by its name."""
+    if isinstance(value, float):
+        return float(f"{value:.{digits}g}")
+    if not isinstance(value, str) or not choices:
+        return value
+    if value.startswith(("[", "{")):
+        return compact(yaml.safe_load(value))
+    is_class = value.replace(".", "_").isidentifier()
+    return shortest(value, set(map(str, choices))) if is_class else value
+
+
+def _run(trial: FrozenTrial) -> str:
+    run: str = trial.user_attrs.get("run", "-")
+    host = trial.user_attrs.get("host")
+    return run if host in (None, socket.gethostname()) else f"{host}:{run}"

@@ -1,0 +1,144 @@
+"""The settings that all trials of a sweep share, and what is checked before the first trial."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, distribution_to_json
+
+from mnist_lit.errors import InputError
+from mnist_lit.sweep.search_space import NOT_SEARCHED, contains, override
+from mnist_lit.sweep.study import Study
+from mnist_lit.training.command import RunCLI
+from mnist_lit.training.environment import prepare
+from mnist_lit.training.resuming import FREE_WHEN_RESUMED, changes
+
+ONE_DEVICE = r"auto|1|\d+,|\[\d+\]"  # by number or by index
+
+
+class _ParsedError(Exception):
+    """Ends the command after its options are parsed."""
+
+
+class _Parser(RunCLI):
+    def parse_arguments(self, *args: Any, **kwargs: Any) -> None:
+        super().parse_arguments(*args, **kwargs)
+        raise _ParsedError(self.settings())
+
+
+def settings_of(args: list[str]) -> dict[str, Any]:
+    """All settings that ``fit`` would have with these options; nothing is created or run."""
+    prepare()
+    try:
+        _Parser(["fit", *args])
+    except _ParsedError as parsed:
+        settings: dict[str, Any] = parsed.args[0]
+        return settings
+    raise AssertionError
+
+
+def check_settings(settings: dict[str, Any]) -> None:
+    """Refuse settings of ``fit`` that leave no runs, or runs without a validation loss."""
+    trainer, data = settings["trainer"], settings["data"]
+    for wrong, what, what_to_do in (
+        (settings["ckpt_path"], "Trials do not resume checkpoints.", "Leave --ckpt_path out."),
+        (settings["name"], "Runs are named after the study.", "Give --study, not --name."),
+        (
+            trainer["logger"] is False or trainer["fast_dev_run"],
+            "The trials would leave no runs.",
+            "Leave trainer.logger and trainer.fast_dev_run at their defaults.",
+        ),
+        (
+            data["val_size"] == 0 or trainer["limit_val_batches"] == 0,
+            "There are no validation images, which trials are scored on.",
+            "Change data.val_size and trainer.limit_val_batches.",
+        ),
+        (
+            trainer["num_nodes"] != 1 or not re.fullmatch(ONE_DEVICE, str(trainer["devices"])),
+            "A trial trains on one device.",
+            "Leave trainer.devices out; use --jobs, or one command for each device.",
+        ),
+    ):
+        if wrong:
+            raise InputError(what, what_to_do)
+
+
+def check_space(
+    space: dict[str, BaseDistribution], fit: list[str], settings: dict[str, Any]
+) -> dict[str, Any]:
+    """Refuse keys and values that ``fit`` does not accept, alone or with others of the space.
+
+    Args:
+        space: Distributions by key.
+        fit: The options of all trials.
+        settings: What they give.
+
+    Returns:
+        The parameters in these settings, without those that lie outside of the space.
+    """
+    values = {key: _examples(each) for key, each in space.items()}
+    first = [override(key, each[0]) for key, each in values.items()]
+    given = {}
+    for key, examples in values.items():
+        for value in examples:
+            option = override(key, value)
+            try:
+                same = settings_of([*fit, option]) == settings
+            except InputError as error:
+                same = False
+                _explain(key, settings, error)
+                settings_of([*fit, *first, option])
+            if same and isinstance(space[key], CategoricalDistribution):
+                given[key] = value
+        value = _setting(settings, key)
+        if not isinstance(value, dict) and contains(space[key], value):
+            given[key] = value
+    return given
+
+
+def check_same(study: Study, settings: dict[str, Any], given: dict[str, Any]) -> None:
+    """Refuse to resume a study with other settings or another space; a new one stores them."""
+    space = {key: distribution_to_json(value) for key, value in study.plan.space.items()}
+    stored = study.setup(given, settings=settings, space=space)
+    hint = "Change it back, or start another study: --study NAME."
+    for key in stored["space"] | space:
+        if space.get(key) != stored["space"].get(key):
+            raise InputError(f"The study {study.name} has another space: {key} differs.", hint)
+    for key, then, now in changes(stored["settings"], settings):
+        if key not in (*NOT_SEARCHED, *FREE_WHEN_RESUMED):
+            what = f"{key} is {then} in the study {study.name} and {now} in your options."
+            raise InputError(what, hint)
+
+
+def _examples(distribution: BaseDistribution) -> list[Any]:
+    """The values that a parser may tell apart: every text, but of numbers one of a type."""
+    if not isinstance(distribution, CategoricalDistribution):
+        return [distribution.low]  # type: ignore[attr-defined]
+    kinds: dict[Any, Any] = {}
+    for choice in distribution.choices:
+        kinds.setdefault(choice if isinstance(choice, str) else type(choice), choice)
+    return list(kinds.values())
+
+
+def _setting(settings: dict[str, Any], key: str) -> Any:
+    """The setting of a dotted key; None if there is none."""
+    value: Any = settings
+    for part in key.split("."):
+        if not isinstance(value, dict):
+            return None
+        value = value.get(part, (value.get("init_args") or {}).get(part))
+    return value
+
+
+def _explain(key: str, settings: dict[str, Any], error: InputError) -> None:
+    """Name the full key if only its end was given, such as lr for model.optimizer.lr."""
+    full = [each for each in _keys(settings) if each.endswith(f".{key}")]
+    if full:
+        raise InputError(str(error).splitlines()[0], f"Did you mean {full[0]}?") from error
+
+
+def _keys(settings: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in settings.items():
+        yield prefix + name
+        if isinstance(value, dict):
+            yield from _keys(value.get("init_args", value), f"{prefix}{name}.")
