@@ -27,7 +27,8 @@ from typing import Any
 
 from common import ROOT, footer, machine, table
 
-from mnist_lit.runs.directories import load_checkpoint, run_of
+from mnist_lit.checkpoints import load_checkpoint
+from mnist_lit.runs.directories import run_of
 
 HEAD = ["seed", "epoch", "test accuracy", "errors", "test loss", "calibration error", "minutes"]
 

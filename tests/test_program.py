@@ -16,7 +16,7 @@ import pytest
 
 from mnist_lit import __version__
 from mnist_lit.__main__ import COMMANDS, main
-from mnist_lit.runs.directories import load_checkpoint
+from mnist_lit.checkpoints import load_checkpoint
 from tests.conftest import SMALL, finish, start
 
 LAST = Path("lightning_logs/version_0/checkpoints/last.ckpt")
@@ -43,8 +43,7 @@ def test_help_and_version_answer_without_torch():
 def test_an_unknown_command_is_an_error_that_lists_the_known(capsys):
     assert main(["train"]) == 2
     assert capsys.readouterr().err == (
-        "error: There is no command 'train'.\n"
-        f"The command comes first: one of {', '.join(COMMANDS)}.\n"
+        f"error: Unknown command 'train'.\nThe first argument is one of {', '.join(COMMANDS)}.\n"
     )
 
 
@@ -86,13 +85,13 @@ def test_a_stopped_fit_names_what_survives_and_how_to_go_on(
     assert time.monotonic() - begun < 5
     assert code == status
     lines = err.splitlines()
-    kept = re.fullmatch(rf"Kept: {LAST}, after epoch (\d+)", lines[0])
+    kept = re.fullmatch(rf"Saved: {LAST} \(epoch (\d+)\)", lines[0])
     assert kept
     assert lines[1:] == [
-        f"To go on from there: python -m mnist_lit fit --ckpt_path {LAST}",
+        f"To resume: python -m mnist_lit fit --ckpt_path {LAST}",
         f"Stopped by {signum.name}.",
     ]
-    resume = [*lines[1].split()[8:], f"--trainer.max_epochs={int(kept[1]) + 1}"]
+    resume = [*lines[1].split()[5:], f"--trainer.max_epochs={int(kept[1]) + 1}"]
     assert f"epoch {int(kept[1]) + 1}/" in mnist_lit(*resume).out
 
 
@@ -106,7 +105,7 @@ def test_a_fit_stopped_before_its_first_epoch_ends_says_there_is_nothing(tmp_pat
     process.terminate()
     code, _, err = finish(process)
     assert code == 143
-    assert err.splitlines()[0] == "No epoch was finished, so there is no checkpoint."
+    assert err.splitlines()[0] == "No epoch was completed, so there is no checkpoint."
 
 
 @pytest.mark.slow

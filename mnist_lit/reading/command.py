@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from mnist_lit.errors import InputError
-from mnist_lit.files import pictures_in, refusals, whole
+from mnist_lit.files import atomic_write, pictures_in, write_errors
 from mnist_lit.options import CommandParser
 from mnist_lit.reading.drawing import draw
 from mnist_lit.reading.image_files import FORMATS, opened
@@ -63,7 +63,7 @@ def _read(reader: Reader, files: list[str], targets: list[Path | None], form: st
                 text = words(reading, reader.threshold)
                 print(f"{file}:\n{text}\n" if len(files) > 1 else text, flush=True)
             if target:
-                with whole(target) as partial:
+                with atomic_write(target) as partial:
                     draw(picture, reading).save(partial, format="PNG")
             if target and form == "text":
                 print(f"Picture: {target}", flush=True)
@@ -185,7 +185,7 @@ def _targets(files: list[str], output: Path | None) -> list[Path | None]:
             raise InputError(f"Two pictures would be drawn into {target}.", "Draw them one by one.")
         if target.exists() and any(target.samefile(file) for file in files if Path(file).exists()):
             raise InputError(f"--output would overwrite {target}.", "Choose another folder.")
-        with refusals(target):  # before the pictures are read
+        with write_errors(target):  # before the pictures are read
             target.parent.mkdir(parents=True, exist_ok=True)
             TemporaryFile(dir=target.parent).close()
     return list(targets)

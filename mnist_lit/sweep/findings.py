@@ -13,7 +13,7 @@ from optuna.importance import get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from mnist_lit.errors import InputError
-from mnist_lit.files import whole
+from mnist_lit.files import atomic_write
 from mnist_lit.runs.command import Row, compact, shortest, summaries, table
 from mnist_lit.runs.files import STUDY, Run
 from mnist_lit.sweep.figures import history_figure, importance_figure, slices_figure
@@ -43,7 +43,7 @@ def claim_directory(study: Study, directory: Path) -> None:
                 f"{os.path.relpath(directory / name)} was not written by this study.",
                 "Move it elsewhere, or give the study another name: --study NAME.",
             )
-    with whole(sign) as partial:
+    with atomic_write(sign) as partial:
         partial.write_text(json.dumps({"study": study.name, "storage": study.place}) + "\n")
 
 
@@ -130,7 +130,7 @@ def _write_best(study: Study, best: FrozenTrial, fit: list[str], path: Path) -> 
     for key in ("name", "ckpt_path"):
         del settings[key]
     place = os.path.relpath(path)
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(
             f"# python -m mnist_lit fit --config {place}\n#\n"
             f"# Trial {best.number} of the study {study.name}: val/loss {best.value:.4f}, "
@@ -164,7 +164,7 @@ def _draw(
         names = _headings(study)
         figures[importance] = importance_figure({names[key]: shares[key] for key in shares})
     for name, figure in figures.items():
-        with whole(directory / f"{name}.png") as partial:
+        with atomic_write(directory / f"{name}.png") as partial:
             figure.savefig(partial, format="png", dpi=100)
     return [os.path.relpath(directory / f"{name}.png") for name in figures]
 
@@ -187,7 +187,7 @@ def _over_seeds(study: Study, complete: list[FrozenTrial]) -> list[Row]:
             status="finished",
             seed=trial.params[SEED],
             settings={"study": study.name, **_params(study, trial)},
-            figures={"val_loss": _loss(trial)},
+            metrics={"val_loss": _loss(trial)},
         )
         for trial in complete
     ]

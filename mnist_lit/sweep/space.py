@@ -23,11 +23,11 @@ from optuna.distributions import (
 from optuna.trial import create_trial
 
 from mnist_lit.errors import InputError
-from mnist_lit.runs.files import NO_DIFFERENCE
+from mnist_lit.runs.files import IGNORED_SETTINGS
 
 SECTIONS = ("space", "sampler", "pruner", "heartbeat")
 FIELDS = ("choices", "low", "high", "log", "step")
-NOT_SEARCHED = tuple(key for key in NO_DIFFERENCE if key != "seed_everything")
+NOT_SEARCHED = tuple(key for key in IGNORED_SETTINGS if key != "seed_everything")
 DEFAULTS = {"sampler": {"name": "TPESampler"}, "pruner": {"name": "NopPruner"}}
 GRID = "GridSampler"  # the queue of the study is the grid, so that each point is tried once
 
