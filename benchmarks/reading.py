@@ -35,7 +35,7 @@ from benchmarks.common import SPREAD, footer, ratio_row, spread, table
 from mnist_lit.assets import unpack
 from mnist_lit.files import sha256
 from mnist_lit.reading.reader import PACKAGED, Reader
-from mnist_lit.training.evaluation import load_trained
+from mnist_lit.training.evaluation import load_trained_model
 
 Images = NDArray[np.float32]
 Answer = Callable[[Images], tuple[Images, Images]]
@@ -87,7 +87,7 @@ def in_turn(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, l
 
 def eager_answer(ckpt_path: str, reader: Reader) -> Answer:
     """What ``Reader.answer`` does, by PyTorch."""
-    trained = load_trained(ckpt_path)
+    trained = load_trained_model(ckpt_path)
     if sha256(trained.path) != reader.metadata["checkpoint_sha256"]:
         sys.exit(f"The model was exported from another checkpoint than {trained.path}.")
     temperature = float(reader.metadata["temperature"])

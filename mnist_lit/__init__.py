@@ -1,14 +1,14 @@
-"""Handwritten digits, trained, evaluated and used: a PyTorch Lightning experiment on MNIST."""
+"""Train, evaluate and use networks that read handwritten digits, with PyTorch Lightning."""
 
 import os
 from importlib import import_module
 
 from mnist_lit.errors import InputError
 
-# ONNX Runtime, from 1.29 on, would report every start and every model to its makers.
+# ONNX Runtime 1.29 and later send usage data to Microsoft unless told not to.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-TYPE_CHECKING = False  # that of typing, whose import takes as long as all the rest
+TYPE_CHECKING = False  # as in typing, whose import would double the time of this one
 if TYPE_CHECKING:
     from mnist_lit.data import MNISTDataModule
     from mnist_lit.module import DigitClassifier
@@ -35,7 +35,7 @@ LAZY = {
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name when it is asked for: most of them take torch along."""
+    """Import a public name on first use, since most of them import torch."""
     if name in LAZY:
         return getattr(import_module(LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The table of commands, and how the program ends: imports a command's module when it is called."""
+"""The command table; a command's module is imported only when it is called."""
 
 import gc
 import os
@@ -12,24 +12,24 @@ from mnist_lit.errors import InputError, exit_status, open_standard_streams
 
 COMMANDS = {
     "fit": ("mnist_lit.training.command", "train a network"),
-    "validate": ("mnist_lit.training.command", "judge a checkpoint on the validation images"),
-    "test": ("mnist_lit.training.command", "judge a checkpoint on the 10,000 test images"),
+    "validate": ("mnist_lit.training.command", "evaluate a checkpoint on the validation images"),
+    "test": ("mnist_lit.training.command", "evaluate a checkpoint on the 10,000 test images"),
     "predict": (
         "mnist_lit.training.command",
-        "write a checkpoint's predictions: test images, or a folder",
+        "write predictions for the test images or a folder of images",
     ),
-    "sweep": ("mnist_lit.sweep.command", "search for good settings"),
+    "sweep": ("mnist_lit.sweep.command", "search for good hyperparameters"),
     "runs": ("mnist_lit.runs.command", "compare the runs on disk"),
-    "show": ("mnist_lit.show.command", "draw digits, and what a checkpoint reads in them"),
-    "export": ("mnist_lit.export.command", "turn a checkpoint into one ONNX file"),
-    "read": ("mnist_lit.reading.command", "read the digits in pictures"),
-    "serve": ("mnist_lit.server.command", "read them for others: a page and an HTTP API"),
+    "show": ("mnist_lit.show.command", "show digits, and the predictions of a checkpoint"),
+    "export": ("mnist_lit.export.command", "export a checkpoint to a single ONNX file"),
+    "read": ("mnist_lit.reading.command", "read the digits in images"),
+    "serve": ("mnist_lit.server.command", "serve a web page and an HTTP API that read digits"),
 }
 
 HELP = """\
-mnist_lit {version}: handwritten digits, trained, judged and used.
+mnist_lit {version}: train, evaluate and use networks that read handwritten digits.
 
-usage: python -m mnist_lit COMMAND [options]     (COMMAND --help lists the options)
+usage: python -m mnist_lit COMMAND [options]     (COMMAND --help lists its options)
 
 {commands}
 
@@ -39,7 +39,7 @@ examples:
 
 
 class Stopped(BaseException):
-    """SIGINT or SIGTERM; not an Exception, so that nothing on the way takes it for an error."""
+    """SIGINT or SIGTERM; not an Exception, so that no handler of errors catches it."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)
@@ -53,8 +53,8 @@ def main(args: list[str] | None = None) -> int:
         args: The command and its options; those of the process if None.
 
     Returns:
-        The exit status: the command's own or 0, 2 for a mistake in the input, 130 after SIGINT, 143
-        after SIGTERM.
+        The exit status: that of the command, or 0; 2 for a mistake in the input, 130 after SIGINT,
+        143 after SIGTERM.
     """
     args = sys.argv[1:] if args is None else args
     open_standard_streams()
@@ -62,7 +62,7 @@ def main(args: list[str] | None = None) -> int:
     try:
         return exit_status(lambda: _run(args))
     except Stopped as stopped:
-        if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes one speaks
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # one process reports
             print(f"Stopped by {stopped}.", file=sys.stderr)
         return stopped.status
     finally:
@@ -81,17 +81,17 @@ def _run(args: list[str]) -> int | None:
         return 0
     if command not in COMMANDS:
         raise InputError(
-            f"There is no command {command!r}.",
-            f"The command comes first: one of {', '.join(COMMANDS)}.",
+            f"Unknown command {command!r}.",
+            f"The first argument is one of {', '.join(COMMANDS)}.",
         )
-    # Threads of torch wait for one another by spinning. On a core that another program uses, too,
-    # each wait lasts as long as the system's time slices: beside one busy process, on two cores, a
-    # step took 20 times as long as alone. With this limit, read when torch is imported, it takes
-    # 3 to 5 times as long, and alone it is as fast as before.
+    # Torch's threads wait for each other by spinning. If another program keeps one of the cores
+    # busy, every wait lasts a time slice of the scheduler: with one busy process on two cores, a
+    # step took 20 times as long. With this limit, which is read when torch is imported, it takes 3
+    # to 5 times as long; on an idle machine the limit costs nothing.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
-        gc.disable()  # what an import makes stays; to look for garbage in it would only take time
+        gc.disable()  # an import creates no garbage to collect
         module = import_module(COMMANDS[command][0])
         gc.freeze()
         gc.enable()
@@ -105,13 +105,13 @@ def _run(args: list[str]) -> int | None:
 
 def _stop(signum: int, frame: FrameType | None) -> None:
     for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, signal.SIG_DFL)  # a second one ends the program at once
+        signal.signal(each, signal.SIG_DFL)  # a second signal ends the program at once
     raise Stopped(signum)
 
 
 def _stop_behind(error: BaseException | None) -> Stopped | None:
-    """The stop that an error comes of: modules in C make an ImportError of it."""
-    seen = set()  # TensorBoard raises an error again and again, until it is its own cause
+    """Find the signal behind an error, for C modules turn it into an ImportError."""
+    seen = set()  # TensorBoard re-raises an error until it is its own cause
     while error and id(error) not in seen:
         seen.add(id(error))
         if isinstance(error, Stopped):

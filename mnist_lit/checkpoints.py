@@ -1,4 +1,4 @@
-"""Checkpoints: what of a model is recorded in one, and what a stranger's may decide: no code."""
+"""Checkpoints: describe models as primitives, and load files that may come from anyone."""
 
 import inspect
 import os
@@ -36,14 +36,14 @@ from mnist_lit.errors import InputError
 from mnist_lit.options import explain
 
 T = TypeVar("T")
-Place = tuple[str, ...]  # the keys under which a value stands in nested settings
+KeyPath = tuple[str, ...]  # the keys that lead to a value in nested settings
 
 TRUSTED_PACKAGES = ("torch", "torchvision", "lightning", "mnist_lit")
 
-# Of these only what models and trainings are made of: importing the rest may have side effects.
+# Modules of these that models and trainings consist of; importing others may have side effects.
 TRUSTED_MODULES = ("torch.nn", "torch.optim", "torchvision", "lightning", "mnist_lit")
 
-# What a class in one of these settings has to be; among the arguments of a class, any of them.
+# Allowed base classes for each setting; in the arguments of a class, all of them are allowed.
 KINDS: dict[str, tuple[type, ...]] = {
     "network": (nn.Module,),
     "augmentation": (nn.Module,),
@@ -60,12 +60,12 @@ NESTED = tuple(kind for kinds in KINDS.values() for kind in kinds)
 
 SECTIONS = ("model", "data", "trainer")  # of a configuration
 
-# Settings that describe a machine, not a model: never taken from a checkpoint.
+# Settings of a machine, not of a model: never taken from a checkpoint.
 LOCAL = {"data": ("data_dir", "num_workers", "predict_dir"), "trainer": ("default_root_dir",)}
 
 VERSION = "pytorch-lightning_version"
 
-# What Lightning saves, as far as it is needed.
+# The required entries of a checkpoint.
 EXPECTED: dict[str, type] = {
     "state_dict": dict,
     "hyper_parameters": dict,
@@ -75,32 +75,32 @@ EXPECTED: dict[str, type] = {
 }
 
 MAX_FILE = 4 * 2**30  # bytes
-MAX_VALUES = 10_000  # in the settings; a real run has about a hundred
-MAX_LENGTH = 1_000  # of a text among them
+MAX_VALUES = 10_000  # in the settings; a run has about a hundred
+MAX_LENGTH = 1_000  # of a string among them
 MAX_NUMBER = 10_000  # among the arguments of a network: layers, channels, features
 MAX_DEVICES = 64
 
 TRAINING_ONLY = ("augmentation", "optimizer", "scheduler")  # arguments not needed to evaluate
 
-UNRECORDED = "(...)"  # ends the name of what was given as an object and cannot be rebuilt
+UNRECORDED = "(...)"  # marks an object that cannot be rebuilt
 
 
 class RefusedError(Exception):
-    """What is wrong with a checkpoint, as the end of a sentence."""
+    """The reason to refuse a checkpoint, as the end of a sentence."""
 
 
 # ---- reading ----
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint: tensors and primitives only, their checksums verified.
+    """Read a checkpoint: only tensors and primitives, with checksums verified.
 
     Raises:
         InputError: If the file is missing, damaged, or not a checkpoint of a DigitClassifier.
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"There is no checkpoint {path}.", "Check the name.")
+        raise InputError(f"There is no checkpoint {path}.", "Check the path.")
     try:
         if path.stat().st_size > MAX_FILE:
             raise RefusedError(f"it is larger than {MAX_FILE / 2**30:.0f} GiB")
@@ -110,11 +110,11 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         return dict(checkpoint)
     except RefusedError as error:
         reason = str(error)
-    except Exception as error:  # a damaged file makes its readers raise anything
-        reason = f"it is damaged, or holds more than numbers and text ({type(error).__name__})"
+    except Exception as error:  # parsing a damaged file may raise anything
+        reason = f"it is damaged, or contains code ({type(error).__name__})"
     raise InputError(
         f"{path} is not a checkpoint of this program: {reason}.",
-        "Give one that fit has written, or best or last for the newest.",
+        "Give one that fit has written, or best or last for the newest run.",
     )
 
 
@@ -126,7 +126,7 @@ def _verify_archive(path: Path) -> None:
         if sum(entry.file_size for entry in entries) > path.stat().st_size:
             raise RefusedError("its parts overlap")
         if damaged := archive.testzip():
-            raise RefusedError(f"it is damaged, as the checksum of {damaged} shows")
+            raise RefusedError(f"it is damaged: the checksum of {damaged} is wrong")
 
 
 def _verify_contents(checkpoint: Any, size: int) -> None:
@@ -136,7 +136,7 @@ def _verify_contents(checkpoint: Any, size: int) -> None:
     if not all(0 <= checkpoint[key] < 2**53 for key in ("epoch", "global_step")):
         raise RefusedError("its epoch or global_step is out of range")
     if not re.fullmatch(r"2(\.\d{1,6}){1,3}((a|b|rc|\.dev|\.post)\d{1,8})?", checkpoint[VERSION]):
-        raise RefusedError("it is not of Lightning 2")
+        raise RefusedError("it was not written by Lightning 2")
     config = checkpoint.get("config", {section: {} for section in SECTIONS})
     if not all(isinstance(config.get(section), dict) for section in SECTIONS):
         raise RefusedError("it has no valid config")
@@ -192,24 +192,24 @@ def recorded_settings(
     without: Collection[str] = (),
     named_by_user: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Give the settings that a checkpoint was trained with, except those about a machine.
+    """Return the settings that a checkpoint was trained with, except those of a machine.
 
     Args:
         checkpoint: From :func:`load_checkpoint`.
-        path: Its file, for messages.
-        sections: Those that are needed.
-        without: Arguments of the model that are not needed.
-        named_by_user: Texts in the user's own options; these are trusted.
+        path: The checkpoint's path, for messages.
+        sections: Sections to return.
+        without: Arguments of the model to leave out.
+        named_by_user: Strings in the user's own options, which are trusted.
 
     Returns:
-        The sections in primitives, of which a model trained from Python has only its own.
+        The sections as primitives; only ``model`` if it was trained from Python.
 
     Raises:
-        InputError: If a setting names code that a checkpoint may not choose, or a place for
+        InputError: If a setting names code that a checkpoint may not choose, or a path for
             Lightning's classes to write to.
     """
     config = checkpoint.get("config", {}) | {"model": checkpoint["hyper_parameters"]}
-    dropped = {**LOCAL, "model": (*without, "_instantiator")}  # which older versions recorded
+    dropped = {**LOCAL, "model": (*without, "_instantiator")}  # recorded by older versions
     settings = {
         section: {
             name: value for name, value in config[section].items() if name not in dropped[section]
@@ -218,11 +218,11 @@ def recorded_settings(
         if section in config
     }
     try:
-        for place, value in _values(settings):
+        for keys, value in _values(settings):
             if isinstance(value, str) and value not in named_by_user:
-                _check(place, value)
+                _check(keys, value)
             elif isinstance(value, int):
-                _check_number(place, value)
+                _check_number(keys, value)
     except RefusedError as error:
         raise InputError(f"{path}: {error}.", _hint(path)) from None
     data_dir = config.get("data", {}).get("data_dir")
@@ -242,61 +242,64 @@ def _without_tuples(value: Any) -> Any:
 def _hint(path: Path) -> str:
     config = path.parent.parent / "config.yaml"
     return (
-        f"If you trust it, run where its own code lies, or give its settings yourself: "
+        f"If you trust it, run in the directory of its code, or give its settings yourself: "
         f"--config {config if config.is_file() else 'FILE'}"
     )
 
 
-def _values(value: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
-    """Give each value in nested settings with the keys that lead to it."""
+def _values(value: Any, keys: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
+    """Yield each value in nested settings with the keys that lead to it, and None for a container.
+
+    Types are exact: a subclass, such as an ordered dictionary, is no primitive.
+    """
     if type(value) is dict:
-        yield place, None
+        yield keys, None
         for key, inner in value.items():
             if type(key) is not str or "." in key or key.startswith("__"):
-                raise RefusedError(f"{'.'.join(place)} has the key {key!r}")
-            yield from _values(inner, (*place, key))
+                raise RefusedError(f"{'.'.join(keys)} has the key {key!r}")
+            yield from _values(inner, (*keys, key))
     elif type(value) in (list, tuple):
-        yield place, None
+        yield keys, None
         for inner in value:
-            yield from _values(inner, place)
+            yield from _values(inner, keys)
     elif value is None or type(value) in (bool, int, float, str):
-        yield place, value
+        yield keys, value
     else:
-        raise RefusedError(f"{'.'.join(place)} is a {type(value).__name__}")
+        raise RefusedError(f"{'.'.join(keys)} is a {type(value).__name__}")
 
 
-def _check_number(place: Place, value: int) -> None:
-    name = ".".join(place)
-    if place[1:2] in (("network",), ("augmentation",)) and abs(value) > MAX_NUMBER:
+def _check_number(keys: KeyPath, value: int) -> None:
+    name = ".".join(keys)
+    if keys[1:2] in (("network",), ("augmentation",)) and abs(value) > MAX_NUMBER:
         raise RefusedError(f"{name} is {value}, more than {MAX_NUMBER:,}")
-    if place == ("trainer", "devices") and value > MAX_DEVICES:
+    if keys == ("trainer", "devices") and value > MAX_DEVICES:
         raise RefusedError(f"{name} is {value}, more than {MAX_DEVICES}")
 
 
-def _check(place: Place, value: str) -> None:
-    """Refuse a text that chooses code, a file, or a place for Lightning's classes to write to."""
-    name = ".".join(place)
-    if place[-1] == "device":
+def _check(keys: KeyPath, value: str) -> None:
+    """Refuse a string that names code, a file, or a path for Lightning's classes to write to."""
+    name = ".".join(keys)
+    if keys[-1] == "device":
         raise RefusedError(f"{name} is a setting of a machine")
-    if "\0" in value or (place[0] != "data" and os.path.lexists(value)):  # would be read as YAML
+    if "\0" in value or (keys[0] != "data" and os.path.lexists(value)):  # would be read as YAML
         raise RefusedError(f"{name} is {value[:100]}, the name of a file")
-    section, setting, *inner = (*place, "", "")
+    section, setting, *inner = (*keys, "", "")
     if value.endswith(UNRECORDED):
-        raise RefusedError(f"{name} was given as an object, {value}, which is not recorded")
+        raise RefusedError(f"{name} was given as an object, {value}, which cannot be recorded")
     texts = {value.strip(), _parsed(name, value)}
     if "class_path" in inner or (setting in KINDS and "." in value) or any(map(_is_code, texts)):
         kinds = NESTED if "init_args" in inner else KINDS.get(setting, ())
         found = [_resolved(text) for text in texts]
         if None in found:
-            raise RefusedError(f"{name} is {value[:100]}, of which there is no trusted code here")
+            raise RefusedError(f"{name} is {value[:100]}, for which there is no trusted code here")
         if not all(isinstance(each, type) and issubclass(each, kinds) for each in found):
-            raise RefusedError(f"{name} is {value[:100]}, which is no class for this setting")
-    elif section == "trainer" and len(place) > 2 and _is_outside(place[-1], value):
+            raise RefusedError(f"{name} is {value[:100]}, which is not a class for this setting")
+    elif section == "trainer" and len(keys) > 2 and _is_outside(keys[-1], value):
         raise RefusedError(f"{name} is {value[:100]}, outside the run's directory")
 
 
 def _parsed(name: str, text: str) -> str:
-    """What a parser of settings makes of a text, if that is a text, too."""
+    """Return the string that a YAML parser makes of ``text``, or ``text`` if not a string."""
     try:
         parsed = yaml.safe_load(text) if len(text) <= MAX_LENGTH else ...
     except yaml.YAMLError:
@@ -307,7 +310,7 @@ def _parsed(name: str, text: str) -> str:
 
 
 def _is_code(text: str) -> bool:
-    """Whether a text is the dotted name of something in a module that exists."""
+    """Whether a string is a dotted name in a module that exists."""
     if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", text):
         return False
     root = text.partition(".")[0]
@@ -325,7 +328,7 @@ def _is_outside(key: str, text: str) -> bool:
 
 
 def _resolved(name: str) -> object:
-    """Find a dotted name, importing nothing but trusted packages and the user's own modules."""
+    """Find a dotted name, importing only trusted packages and the user's own modules."""
     parts = name.split(".")
     for end in range(len(parts) - 1, 0, -1):
         found: Any = _module(".".join(parts[:end]))
@@ -344,23 +347,23 @@ def _module(name: str) -> ModuleType | None:
         return None if own and _is_installed(sys.modules[root]) else sys.modules[name]
     if not name.replace(".", "").isidentifier():
         return None
-    if not (_lies_here(root) if own else f"{name}.".startswith(TRUSTED_MODULES)):
+    if not (_is_local(root) if own else f"{name}.".startswith(TRUSTED_MODULES)):
         return None
     try:
         module = import_module(name)
     except ModuleNotFoundError as error:
         if name.startswith(str(error.name)):
-            return None  # it is a class, say
+            return None  # perhaps a class
         raise RefusedError(f"{name} cannot be imported: {error}") from error
     except (Exception, SystemExit) as error:  # the module is the user's own
         raise RefusedError(f"{name} cannot be imported: {error}") from error
     if own:
-        print(f"Uses code from {Path(str(module.__file__)).name}")
+        print(f"Using code from {Path(str(module.__file__)).name}")
     return module
 
 
 def _is_installed(module: ModuleType) -> bool:
-    """Whether a module that is imported already is not the user's own, but a library's."""
+    """Whether an imported module belongs to an installed library, not to the user."""
     file = getattr(module, "__file__", None)
     if file is None:
         return module.__name__ != "__main__"
@@ -368,8 +371,8 @@ def _is_installed(module: ModuleType) -> bool:
     return any(Path(file).is_relative_to(library) for library in libraries)
 
 
-def _lies_here(root: str) -> bool:
-    """Whether a module of the working directory has this name, and no other comes before it."""
+def _is_local(root: str) -> bool:
+    """Whether the name is that of a module in the working directory that nothing shadows."""
     here = str(Path.cwd())
     own = PathFinder.find_spec(root, [here])
     if own is None:
@@ -385,18 +388,18 @@ def _source(spec: ModuleSpec | None) -> str | None:
     return spec.origin or next(iter(spec.submodule_search_locations or ()), None)
 
 
-# ---- what a checkpoint records, and building it ----
+# ---- recording and building ----
 
 
 def describe(value: object) -> object:
-    """Describe an argument of a model in primitives, as a configuration would.
+    """Describe an argument of a model as primitives, as a configuration would.
 
-    A module is described by its class and the attributes that have the names of its constructor's
-    parameters, if a module built with these is the same.
+    A module is described by its class and the attributes named like its constructor's parameters,
+    provided that these rebuild the same module.
 
     Returns:
-        ``class_path`` and ``init_args`` of a class, a partial of one, or a module; a text that ends
-        in ``UNRECORDED`` for other code; anything else as it is.
+        ``class_path`` and ``init_args`` for a class, a partial of one, or a module; a string that
+        ends in ``UNRECORDED`` for other code; anything else unchanged.
     """
     if isinstance(value, type):
         return _description(value, {})
@@ -422,7 +425,7 @@ def _is_primitive(value: object) -> bool:
 
 
 def _constructor_arguments(module: nn.Module) -> dict[str, Any] | None:
-    """The arguments that a module was built with, or None if they cannot be found out."""
+    """Return the arguments that rebuild a module, or None if they cannot be determined."""
     cls = type(module)
     if cls.__init__ is nn.Module.__init__:
         return {}
@@ -433,7 +436,7 @@ def _constructor_arguments(module: nn.Module) -> dict[str, Any] | None:
     try:
         with torch.random.fork_rng(devices=[]):
             twin = cls(**arguments)
-    except Exception:  # an argument has no attribute, or another value there
+    except Exception:  # an attribute is missing, or has another value
         return None
     same = repr(twin) == repr(module) and _shapes(twin) == _shapes(module)
     return arguments if same else None
@@ -444,15 +447,15 @@ def _shapes(module: nn.Module) -> dict[str, torch.Size]:
 
 
 def instantiate(cls: type[T], settings: dict[str, Any], **given: Any) -> T:
-    """Build an object from settings in primitives.
+    """Build an object from primitives.
 
     Args:
-        cls: Its class.
-        settings: Arguments of its constructor; objects as ``class_path`` and ``init_args``.
-        given: Arguments that are objects already.
+        cls: The class.
+        settings: Arguments of the constructor; objects as ``class_path`` and ``init_args``.
+        given: Further arguments, which are objects already.
 
     Raises:
-        InputError: If the settings do not fit the constructor.
+        InputError: If the settings do not match the constructor.
     """
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(
@@ -461,7 +464,9 @@ def instantiate(cls: type[T], settings: dict[str, Any], **given: Any) -> T:
     try:
         parsed = parser.instantiate_classes(parser.parse_object({"it": settings}))
     except ArgumentError as error:
-        raise InputError(*explain(str(error), (), "")) from error
+        what, _ = explain(str(error), (), "")
+        what_to_do = "The settings must match the installed version of the class."
+        raise InputError(what.removeprefix("it."), what_to_do) from error
     return cls(**vars(parsed.it), **given)
 
 
@@ -472,24 +477,24 @@ def verify_weights(
     path: Path,
     **given: Any,
 ) -> None:
-    """Compare the weights in a checkpoint with those of its model, before these take any memory.
+    """Check that a checkpoint's weights match its model, before allocating any memory.
 
     Args:
         cls: The model's class.
-        settings: Arguments of its constructor, in primitives.
+        settings: Arguments of its constructor, as primitives.
         checkpoint: From :func:`load_checkpoint`.
-        path: Its file, for messages.
-        given: Arguments that are objects already.
+        path: The checkpoint's path, for messages.
+        given: Further arguments, which are objects already.
 
     Raises:
-        InputError: If the model cannot be built, or their names or shapes differ.
+        InputError: If the model cannot be built, or names or shapes of weights differ.
     """
     try:
         model = _without_memory(cls, settings, given)
         expected = _shapes(model)
     except InputError:
         raise
-    except Exception as error:  # a network's constructor may raise anything
+    except Exception as error:  # the user's constructor may raise anything
         problem: str | None = f"its model cannot be built: {' '.join(str(error).split())}"
     else:
         found = {name: weight.shape for name, weight in checkpoint["state_dict"].items()}
@@ -497,7 +502,7 @@ def verify_weights(
     if problem:
         raise InputError(
             f"{path}: {problem}.",
-            "The file of its network, as it was trained, has to lie in this directory.",
+            "This directory must contain the network's code as it was when trained.",
         )
 
 
@@ -505,7 +510,7 @@ def _without_memory(cls: type[T], settings: dict[str, Any], given: dict[str, Any
     try:
         with torch.device("meta"):
             return instantiate(cls, settings, **given)
-    except (RuntimeError, NotImplementedError):  # its constructor computes with its weights
+    except (RuntimeError, NotImplementedError):  # the constructor computes with its weights
         return instantiate(cls, settings, **given)
 
 
@@ -523,19 +528,19 @@ def _other_output(model: nn.Module) -> str | None:
 def _difference(found: dict[str, torch.Size], expected: dict[str, torch.Size]) -> str | None:
     for name in sorted(found.keys() | expected.keys()):
         if found.get(name) != expected.get(name) and not name.startswith("augmentation."):
-            there, wanted = (
+            shape, wanted = (
                 str(tuple(shapes[name])) if name in shapes else "missing"
                 for shapes in (found, expected)
             )
-            return f"{name} is {there} in it, and {wanted} in its network"
+            return f"{name} is {shape} in the checkpoint and {wanted} in the network"
     return None
 
 
 class Unrecorded(nn.Module):
-    """Stands for an argument of a model that its checkpoint could not record.
+    """Placeholder for an argument of a model that the checkpoint does not record.
 
     Args:
-        name: Of the argument.
+        name: The argument's name.
     """
 
     def __init__(self, name: str) -> None:
@@ -543,7 +548,7 @@ class Unrecorded(nn.Module):
         self.name = name
 
     def forward(self, *args: Any) -> Any:
-        """Raise an InputError, as there is nothing to call."""
+        """Raise an InputError, since there is nothing to call."""
         raise InputError(
             f"The checkpoint does not record its {self.name}, which was given as an object.",
             f"Give it when loading: load_from_checkpoint(path, {self.name}=...)",
@@ -551,15 +556,15 @@ class Unrecorded(nn.Module):
 
 
 class CheckpointModule(LightningModule):
-    """A LightningModule whose checkpoints load by themselves, and may come from anyone."""
+    """A LightningModule with self-contained checkpoints, which may come from anyone."""
 
     def describe(self, **hyperparameters: Any) -> None:
-        """Record the hyperparameters in primitives, so that every checkpoint loads by itself."""
+        """Record the hyperparameters as primitives, so that checkpoints are self-contained."""
         described = {name: describe(value) for name, value in hyperparameters.items()}
         self.save_hyperparameters(described, logger=False)
 
     @classmethod
-    def load_from_checkpoint(  # type: ignore[override]  # files only, and nothing but weights
+    def load_from_checkpoint(  # type: ignore[override]  # files and weights only
         cls,
         checkpoint_path: str | Path,
         map_location: torch.device | str = "cpu",
@@ -568,18 +573,18 @@ class CheckpointModule(LightningModule):
     ) -> Self:
         """Load a model from a checkpoint, which may come from anyone.
 
-        A checkpoint names the classes that it was trained with; they are imported if they belong
-        to torch, torchvision, Lightning or this package, lie in the working directory, or have
-        been imported before.
+        A checkpoint names the classes it was trained with. They are imported only if they belong
+        to torch, torchvision, Lightning or this package, or are in the working directory; others
+        must have been imported before.
 
         Args:
             checkpoint_path: The file.
             map_location: The device of the model.
-            weights_only: Whatever it is, only tensors and primitives are loaded.
-            kwargs: Arguments of the constructor that replace the recorded ones.
+            weights_only: Ignored: only tensors and primitives are ever loaded.
+            kwargs: Constructor arguments that replace the recorded ones.
 
         Raises:
-            InputError: If the file is damaged, names other code, or does not fit its network.
+            InputError: If the file is damaged, names other code, or does not match its network.
         """
         path = Path(checkpoint_path)
         checkpoint = load_checkpoint(path)
@@ -597,14 +602,14 @@ class CheckpointModule(LightningModule):
         return model.to(map_location)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the recorded hyperparameters, and drop the weights of what is not built."""
+        """Restore the recorded hyperparameters; drop the weights of modules that were not built."""
         self.describe(**checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY])
         for name in list(checkpoint["state_dict"]):
             if getattr(self, name.partition(".")[0], None) is None:
                 del checkpoint["state_dict"][name]
 
     def on_fit_start(self) -> None:
-        """Refuse to train what no checkpoint could be loaded of.
+        """Refuse to train a network whose checkpoints could not be loaded.
 
         Raises:
             InputError: If the arguments of the network cannot be recorded.
@@ -612,7 +617,7 @@ class CheckpointModule(LightningModule):
         network = self.hparams["network"]
         if isinstance(network, str) and self.trainer.checkpoint_callbacks:
             raise InputError(
-                f"No checkpoint of {network} could be loaded: its arguments are not known.",
-                "Keep each in an attribute of the same name, as self.width = width, in a class "
-                "that can be imported.",
+                f"A checkpoint of {network} could not be loaded: its arguments are unknown.",
+                "Store each in an attribute of the same name (self.width = width), and define the "
+                "class in a module that can be imported.",
             )

@@ -9,12 +9,12 @@ from mnist_lit.module import DigitClassifier
 
 
 class DigitsCLI(LightningCLI):
-    """Wires model, data and Trainer; every one of their arguments is an option.
+    """Connects model, data and Trainer; each of their arguments is a command-line option.
 
-    ``training/command.py`` adds what a run needs besides: its directory, its record, resuming.
+    ``training/command.py`` adds run directories, run records and resuming.
 
     Args:
-        args: Command and options, as they would be typed.
+        args: The command and its options.
         kwargs: Further arguments of LightningCLI.
     """
 
@@ -22,8 +22,8 @@ class DigitsCLI(LightningCLI):
         settings: dict[str, Any] = {
             "datamodule_class": MNISTDataModule,
             "trainer_defaults": {"max_epochs": 10, "enable_model_summary": False},
-            "auto_configure_optimizers": False,  # DigitClassifier creates its own
-            "save_config_callback": None,  # the run's record holds the configuration
+            "auto_configure_optimizers": False,  # DigitClassifier does it
+            "save_config_callback": None,  # the run record contains the configuration
             "load_from_checkpoint_support": False,  # DigitClassifier does it
         }
         super().__init__(DigitClassifier, **(settings | kwargs), args=args)

@@ -1,4 +1,4 @@
-"""MNISTDataModule: the MNIST archives become uint8 tensors, and these become batches."""
+"""MNISTDataModule: from the MNIST archives to uint8 tensors to batches."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ TRAIN_SIZE = 60_000
 
 
 class DigitDataset(Dataset[Batch]):
-    """Images and labels as whole tensors, of which a loader fetches a batch at a time.
+    """Images and labels as whole tensors, from which a loader fetches a batch at a time.
 
     Args:
         images: ``(n, 28, 28)``, ink 255, background 0; MNIST's are ``uint8``.
@@ -43,21 +43,21 @@ class DigitDataset(Dataset[Batch]):
 
 
 class MNISTDataModule(LightningDataModule):
-    """MNIST with its official 60,000 / 10,000 split; validation images come out of the 60,000.
+    """MNIST with the official 60,000/10,000 split; validation images are taken from the 60,000.
 
     Batches arrive at the model as ``float32 (n, 1, 28, 28)`` in [0, 1], ink 1, with labels
-    ``int64 (n,)``. Nothing is downloaded: the archives come with the package.
+    ``int64 (n,)``. Nothing is downloaded: the package contains the archives.
 
     Args:
-        data_dir: Directory for the unpacked data, in torchvision's layout (``MNIST/raw``).
+        data_dir: Directory of the unpacked data, in torchvision's layout (``MNIST/raw``).
         batch_size: Training images per step and device.
         eval_batch_size: Images per step and device in validation, test and prediction.
         val_size: Number of the 60,000 images held out for validation; 0 trains on all of them.
-        split_seed: Seed of the validation split, independent of the global seed.
-        num_workers: Processes that fetch batches. 0 is fastest: a fetch is one indexing operation.
+        split_seed: Seed of the validation split; the global seed does not affect it.
+        num_workers: Worker processes. 0 is fastest, since fetching a batch is one index operation.
 
     Raises:
-        InputError: If ``val_size`` leaves nothing to train on, or the data cannot be unpacked.
+        InputError: If ``val_size`` leaves no training images, or the data cannot be unpacked.
     """
 
     def __init__(
@@ -83,11 +83,11 @@ class MNISTDataModule(LightningDataModule):
         self.seed = 0
 
     def prepare_data(self) -> None:
-        """Unpack what ``data_dir`` lacks; runs on one process of each machine."""
+        """Unpack the archives missing from ``data_dir``; runs in one process per machine."""
         unpack(Path(self.data_dir))
 
     def setup(self, stage: str) -> None:
-        """Load the tensors that ``stage`` needs and that are not loaded yet.
+        """Load the tensors that ``stage`` needs, unless already loaded.
 
         Args:
             stage: ``fit``, ``validate``, ``test`` or ``predict``.
@@ -106,8 +106,8 @@ class MNISTDataModule(LightningDataModule):
             self.test_set = DigitDataset(mnist.data, mnist.targets)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Batches in an order that is a function of the global seed and the epoch."""
-        # DistributedSampler permutes by seed + epoch: neighboring seeds are driven apart first.
+        """Return batches in an order that depends only on the global seed and the epoch."""
+        # DistributedSampler adds the epoch to the seed; hashing separates neighboring seeds.
         seed = int(np.random.SeedSequence(self.seed).generate_state(1)[0])
         sampler: DistributedSampler[Batch] = DistributedSampler(
             self.train_set, *self._world(), shuffle=True, seed=seed
@@ -115,24 +115,24 @@ class MNISTDataModule(LightningDataModule):
         return self._loader(self.train_set, sampler, self.batch_size)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
-        """The validation images in the order of the archive; no loader when there are none."""
+        """Return the validation images in the order of the archive, or no loader without any."""
         return self._eval_loader(self.val_set) if self.val_size else []
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        """The 10,000 test images in the order of the archive."""
+        """Return the 10,000 test images in the order of the archive."""
         return self._eval_loader(self.test_set)
 
     def predict_dataloader(self) -> DataLoader[Batch]:
-        """The same as :meth:`test_dataloader`."""
+        """Return the same batches as :meth:`test_dataloader`."""
         return self._eval_loader(self.test_set)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Scale the images, on the device."""
+        """Scale the images on the device."""
         images, labels = batch
         return scaled(images), labels
 
     def _eval_loader(self, dataset: Dataset[Batch]) -> DataLoader[Batch]:
-        # Unrepeated: several devices share the images without padding that counts some twice.
+        # Unrepeated: devices share the images without padding, so that none is counted twice.
         sampler = UnrepeatedDistributedSampler(dataset, *self._world(), shuffle=False)
         return self._loader(dataset, sampler, self.eval_batch_size)
 
@@ -145,8 +145,8 @@ class MNISTDataModule(LightningDataModule):
             sampler=sampler,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
-            collate_fn=tuple,  # a fetch is a batch already
-            generator=torch.Generator(),  # or a new iterator would draw from the epoch's own
+            collate_fn=tuple,  # a fetch returns a whole batch
+            generator=torch.Generator(),  # or iterators would draw from the global one
         )
 
     def _world(self) -> tuple[int, int]:
@@ -154,5 +154,5 @@ class MNISTDataModule(LightningDataModule):
 
 
 def scaled(images: Tensor) -> Tensor:
-    """Turn ``(n, 28, 28)`` from 0 to 255 into a network's ``float32 (n, 1, 28, 28)`` in [0, 1]."""
+    """Scale ``(n, 28, 28)`` in 0..255 to a network's ``float32 (n, 1, 28, 28)`` in [0, 1]."""
     return images.unsqueeze(1).to(torch.float32, copy=True).div_(255)

@@ -1,4 +1,4 @@
-"""The exception for what a user can mend, its kinds that a server tells apart, and its end."""
+"""InputError, for mistakes that a user can fix, and how the program exits on one."""
 
 import errno
 import io
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 class InputError(Exception):
-    """A mistake in what the program was given: its first line says what, its second what to do.
+    """A mistake in the input: the first line says what is wrong, the second what to do.
 
     The command line prints it without a traceback and exits with status 2.
     """
@@ -22,29 +22,29 @@ class InputError(Exception):
 
 
 class TooLargeError(InputError):
-    """A picture with more pixels than are read."""
+    """An image that exceeds the pixel limit."""
 
 
 class UnknownFormatError(InputError):
-    """What is no picture of a known format."""
+    """A file that is not an image of a supported format."""
 
 
 def open_standard_streams() -> None:
-    """Let output be written whatever the terminal's encoding, and to nowhere if it is closed."""
-    for name in ("stdin", "stdout", "stderr"):  # in this order, each gets its own descriptor back
+    """Escape what the terminal cannot encode, and redirect closed streams to the null device."""
+    for name in ("stdin", "stdout", "stderr"):  # in this order each gets its own file descriptor
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, Path(os.devnull).open("r+"))  # noqa: SIM115  # for good
+            setattr(sys, name, Path(os.devnull).open("r+"))  # noqa: SIM115  # stays open
         elif isinstance(stream, io.TextIOWrapper) and name != "stdin":
             stream.reconfigure(errors="backslashreplace")
 
 
 def exit_status(program: Callable[[], int | None]) -> int:
-    """Run a program; what a user can mend ends it in two lines, without a traceback.
+    """Run a program; an error that a user can fix is two lines on stderr, without a traceback.
 
     Returns:
-        Its own status or 0; 2 after an InputError, for a file that cannot be used, or if the disk
-        behind the output is full; 0 if nobody listens any more.
+        The program's status, or 0; 2 after an InputError, if a file cannot be accessed or if the
+        disk is full; 0 if the reader of the output has closed the pipe.
     """
     try:
         status = program() or 0
@@ -53,7 +53,7 @@ def exit_status(program: Callable[[], int | None]) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except UnicodeEncodeError as error:  # in the name of a file: the streams escape theirs
+    except UnicodeEncodeError as error:  # in a file name; the standard streams escape
         characters = ascii(error.object[error.start : error.end])
         print(f"error: {characters} cannot be encoded in {error.encoding}.", file=sys.stderr)
         print("Use a UTF-8 locale (LC_ALL=C.UTF-8), or rename the file.", file=sys.stderr)
@@ -63,19 +63,19 @@ def exit_status(program: Callable[[], int | None]) -> int:
             if not error.filename:
                 raise
             print(f"error: {error.filename} cannot be used: {error.strerror}.", file=sys.stderr)
-            print("Check the path, its permissions and the free space.", file=sys.stderr)
+            print("Check the path, its permissions and the free disk space.", file=sys.stderr)
             return 2
-        # Python flushes once more at its end.
+        # Python flushes stdout once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if error.errno == errno.EPIPE:
             return 0
         what = f"error: {error.filename or 'The output'} cannot be written: {error.strerror}."
-        print(what, "Make room, or send it elsewhere.", sep="\n", file=sys.stderr)
+        print(what, "Free some space, or write to another disk.", sep="\n", file=sys.stderr)
         return 2
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text, as a sentence; its type if it has none."""
+    """Return the first line of an error's message as a sentence, or the name of its type."""
     lines = str(error).strip().splitlines()
     line = " ".join(lines[0].split()) if lines else type(error).__name__
     return f"{line.rstrip('.')}."

@@ -1,4 +1,4 @@
-"""Files: writing them atomically, and their checksums."""
+"""Files: atomic writes and checksums."""
 
 import hashlib
 import os
@@ -11,60 +11,60 @@ from pathlib import Path
 
 from mnist_lit.errors import InputError
 
-PARTIAL = r"\.mnist_lit-[0-9a-f]{16}\.partial"  # the name of a file that is not yet whole
+PARTIAL = r"\.mnist_lit-[0-9a-f]{16}\.partial"  # name of a file that is still being written
 
 
 @contextmanager
-def refusals(path: Path) -> Iterator[None]:
-    """Turn a disk's refusal to write ``path`` into an InputError."""
+def write_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError on writing ``path`` into an InputError."""
     try:
         yield
     except OSError as error:
         raise InputError(
             f"{path} cannot be written: {error.strerror or error}.",
-            "Make room, get the right to write, or choose another directory; "
-            "an earlier file is intact.",
+            "Check the free space and the permissions, or choose another directory; "
+            "an existing file was not changed.",
         ) from error
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """Give a path beside ``path`` to write to, and move it there once it is complete.
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the same directory, and rename it to ``path`` when complete.
 
-    No two processes get the same one.
+    Every call gets a temporary path of its own, also in other processes.
 
     Raises:
-        InputError: If the disk refuses; an earlier file stays as it was.
+        InputError: If it cannot be written; an existing file stays as it was.
     """
     partial = path.with_name(f".mnist_lit-{secrets.token_hex(8)}.partial")
     try:
-        with refusals(path):
+        with write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield partial
             with partial.open("rb") as file:
                 os.fsync(file.fileno())
             partial.replace(path)
     finally:
-        with suppress(OSError):  # there was no directory to write it in
+        with suppress(OSError):  # the directory could not be created
             partial.unlink(missing_ok=True)
 
 
 def new_file(path: Path) -> Path:
-    """Make an empty file: ``path``, or with the first number after its stem that is not taken.
+    """Create an empty file: ``path``, or ``STEM_N`` with the lowest number that is free.
 
     Raises:
-        InputError: If the disk refuses.
+        InputError: If it cannot be created.
     """
     for number in count():
         place = path.with_stem(f"{path.stem}_{number}") if number else path
-        with refusals(place), suppress(FileExistsError):
+        with write_errors(place), suppress(FileExistsError):
             place.touch(exist_ok=False)
             return place
     raise AssertionError
 
 
 def remove_partials(directory: Path) -> None:
-    """Remove what killed processes have left of files that :func:`whole` was to move to a place."""
+    """Remove the temporary files of :func:`atomic_write` that killed processes have left."""
     if directory.is_dir() and not directory.is_symlink():
         for path in directory.iterdir():
             if re.fullmatch(PARTIAL, path.name):
@@ -72,6 +72,6 @@ def remove_partials(directory: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
+    """Return the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

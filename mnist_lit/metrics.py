@@ -1,4 +1,4 @@
-"""Evaluation: every image's logits, gathered from all processes, and the scores they add up to."""
+"""Evaluation: gather the logits of all images from all processes, and score them."""
 
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -16,10 +16,10 @@ SCALARS = ("loss", "accuracy", "calibration_error", "brier_score")  # scores tha
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What a validation or test found; all tensors are on the CPU, in the order of the images.
+    """The results of a validation or test; all tensors are on the CPU, in the order of the images.
 
     Args:
-        indices: ``int64 (n,)``, places of the images in their data set.
+        indices: ``int64 (n,)``, positions of the images in their data set.
         labels: ``int64 (n,)`` in 0..9.
         logits: ``float32 (n, 10)``.
         scores: ``images`` and ``errors``, counts; ``accuracy`` in [0, 1] and its 95 % interval
@@ -38,7 +38,7 @@ class Evaluation:
 
 
 class Outputs(Metric):
-    """Collects labels and logits of all images, so that scores depend on no batch or process."""
+    """Collects all labels and logits, so that scores do not depend on batches or processes."""
 
     full_state_update = False
     indices: list[Tensor]
@@ -52,7 +52,7 @@ class Outputs(Metric):
             self.add_state(state, default=[], dist_reduce_fx="cat")
 
     def update(self, labels: Tensor, logits: Tensor, rank: int = 0, world_size: int = 1) -> None:
-        """Add a batch, ``(n,)`` and ``(n, 10)``, of images that the processes take in turn."""
+        """Add a batch, ``(n,)`` and ``(n, 10)``; image i belongs to process i modulo world size."""
         places = torch.arange(self.seen, self.seen + len(labels), device=labels.device)
         self.seen += len(labels)
         self.indices.append(places * world_size + rank)
@@ -65,14 +65,14 @@ class Outputs(Metric):
         self.seen = 0
 
     def compute(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Give indices, labels and logits of all images, in the order of the indices."""
+        """Return indices, labels and logits of all images, sorted by index."""
         indices, order = dim_zero_cat(self.indices).sort()
         return indices, dim_zero_cat(self.labels)[order], dim_zero_cat(self.logits)[order]
 
 
 def evaluate(indices: Tensor, labels: Tensor, logits: Tensor) -> Evaluation:
     """Score logits ``(n, 10)`` against labels ``(n,)``, in double precision."""
-    # torchmetrics squeezes what has one element.
+    # torchmetrics squeezes tensors with one element.
     indices, labels, logits = indices.reshape(-1).cpu(), labels.reshape(-1).cpu(), logits.cpu()
     probabilities, predictions = logits.double().softmax(dim=1), logits.argmax(dim=1)
     confusion = multiclass_confusion_matrix(predictions, labels, 10)
@@ -96,21 +96,21 @@ def evaluate(indices: Tensor, labels: Tensor, logits: Tensor) -> Evaluation:
 
 
 def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:
-    """The expected calibration error: the mean distance of confidence and accuracy.
+    """Return the expected calibration error, the mean gap between confidence and accuracy.
 
     Guo et al., "On calibration of modern neural networks", 2017, with bins of equal width.
 
     Args:
-        probabilities: ``(n, 10)`` in [0, 1]; an image's largest one is its confidence.
+        probabilities: ``(n, 10)`` in [0, 1]; the largest one is the confidence.
         labels: ``int64 (n,)`` in 0..9.
-        bins: Their number.
+        bins: Number of bins.
 
     Returns:
-        From 0 to 1; not a number if a probability is none.
+        In [0, 1]; NaN if a probability is NaN.
     """
     if probabilities.isnan().any():
         return float("nan")
-    # torchmetrics computes in single precision, and gives a confidence of exactly 1 its own bin.
+    # torchmetrics uses single precision, and a bin of its own for a confidence of exactly 1.
     confidences, predictions = probabilities.double().max(dim=1)
     excess = confidences - predictions.eq(labels).double()
     places = (confidences * bins).long().clamp(max=bins - 1)
@@ -118,7 +118,7 @@ def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> 
 
 
 def wilson_interval(share: Tensor, n: Tensor | int) -> tuple[Tensor, Tensor]:
-    """The 95 % score interval of shares in [0, 1] of ``n`` trials, as lower and upper ends.
+    """Return lower and upper ends of the 95 % score interval of shares in [0, 1] of ``n`` trials.
 
     Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
     """

@@ -20,7 +20,7 @@ from mnist_lit.errors import InputError, first_line
 from mnist_lit.metrics import SCALARS, Evaluation, Outputs, evaluate
 from mnist_lit.networks import TutorialCNN
 
-# What torch's schedules call the number of steps after which they end.
+# The arguments of torch's schedulers that set their length.
 SCHEDULE_LENGTHS = ("total_steps", "T_max", "total_iters")
 
 # Called with the module, ``val`` or ``test``, and the results.
@@ -28,29 +28,29 @@ Observer = Callable[["DigitClassifier", str, Evaluation], None]
 
 
 class DigitClassifier(CheckpointModule):
-    """Trains and evaluates a network that tells the ten digits apart.
+    """Trains and evaluates a network that classifies the ten digits.
 
-    The training loss is cross-entropy with the given weights and smoothing; validation and test
-    report the plain mean cross-entropy, the negative log-likelihood in nats, so that runs compare.
+    The training loss is cross-entropy with the given weights and smoothing. Validation and test
+    report plain cross-entropy, the mean negative log-likelihood in nats, so that runs compare.
 
     Args:
-        network: From ``float32 (n, 1, 28, 28)`` in [0, 1] to ``(n, 10)`` logits; the tutorial's
-            network if none is given.
-        augmentation: From a training batch on the device, images and labels, to images and
-            targets, which are labels or probabilities, as torchvision's v2 transforms do. Images
-            that are not digits may follow the digits.
+        network: From ``float32 (n, 1, 28, 28)`` in [0, 1] to ``(n, 10)`` logits; TutorialCNN if
+            not given.
+        augmentation: Called with images and labels of a training batch, on the device; returns
+            images and targets, which are labels or probabilities, like torchvision's v2
+            transforms. Images that are not digits may follow the digits.
         optimizer: Called with the parameters.
-        scheduler: Called with the optimizer. Its total_steps, T_max or total_iters, if null or -1,
-            becomes the length of the training.
-        scheduler_interval: Whether the schedule advances every step or every epoch.
-        class_weights: Ten factors of the digits' training losses; a batch's mean is divided by the
-            weights of its labels, as in ``CrossEntropyLoss``.
-        label_smoothing: In [0, 1): share of the target spread evenly over the ten digits
+        scheduler: Called with the optimizer. A total_steps, T_max or total_iters of null or -1
+            is replaced by the length of the training.
+        scheduler_interval: Whether the scheduler advances every step or every epoch.
+        class_weights: Ten weights of the digits in the training loss, a weighted mean as in
+            ``CrossEntropyLoss``.
+        label_smoothing: In [0, 1): share of the target distributed evenly over the ten digits
             (Szegedy et al., "Rethinking the Inception architecture", 2016).
-        compile: Whether fit compiles the network with ``torch.compile``; for GPUs.
+        compile: Whether fit compiles the network with ``torch.compile``; useful on GPUs.
 
     Attributes:
-        observers: Called with the results of each validation and test.
+        observers: Called with the results of every validation and test.
 
     Raises:
         InputError: If the weights or the smoothing are out of range.
@@ -89,7 +89,7 @@ class DigitClassifier(CheckpointModule):
         self.train_metrics = MetricCollection(
             {
                 "accuracy": MulticlassAccuracy(10, average="micro"),
-                # A loss that is not a number shows; "disable" would ignore the weights.
+                # Keep a NaN loss visible; "disable" would ignore the weights.
                 "loss": MeanMetric(nan_strategy=float("nan")),
             },
             prefix="train/",
@@ -97,13 +97,13 @@ class DigitClassifier(CheckpointModule):
         )
         self.observers: list[Observer] = []
         self._outputs = Outputs()
-        self._unlogged: list[tuple[Tensor, Tensor, Tensor]] = []  # of the steps since the last log
+        self._unlogged: list[tuple[Tensor, Tensor, Tensor]] = []  # steps since the last log
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give ``float32 (n, 10)`` logits for ``float32 (n, 1, 28, 28)`` images in [0, 1].
+        """Compute ``float32 (n, 10)`` logits of ``float32 (n, 1, 28, 28)`` images in [0, 1].
 
         Raises:
-            InputError: If the network cannot process the images, or gives another shape.
+            InputError: If the network fails on the images, or returns another shape.
         """
         try:
             logits = self._network_logits(images.to(self.dtype))  # float64 with precision 64-true
@@ -113,12 +113,12 @@ class DigitClassifier(CheckpointModule):
             raise InputError(
                 f"{type(self.network).__name__} fails on images of shape {tuple(images.shape)}: "
                 f"{first_line(error)}",
-                "Let it take (n, 1, 28, 28) float images and give (n, 10) logits.",
+                "It must take (n, 1, 28, 28) float images and return (n, 10) logits.",
             ) from error
         if logits.shape != (len(images), 10):
             raise InputError(
-                f"The network gives {tuple(logits.shape)} for {len(images)} images.",
-                "Let it give (n, 10) logits, one for each digit.",
+                f"The network returns {tuple(logits.shape)} for {len(images)} images.",
+                "It must return (n, 10) logits, one for each digit.",
             )
         return logits.float()
 
@@ -128,7 +128,7 @@ class DigitClassifier(CheckpointModule):
             self._network_logits = torch.compile(self._network_logits)  # type: ignore[method-assign]
 
     def on_train_start(self) -> None:
-        self.loss.float()  # as the logits are: a precision such as bf16-true converts its weights
+        self.loss.float()  # like the logits; bf16-true has converted its weights
 
     def on_train_epoch_start(self) -> None:
         self._unlogged.clear()
@@ -139,7 +139,7 @@ class DigitClassifier(CheckpointModule):
         if self.augmentation is not None:
             images, targets = apply(self.augmentation, images, labels)
         logits = self(images)
-        # Logging and metrics cost more than a tenth of a step: they take many steps at once.
+        # Logging and metrics take over a tenth of a step, so that they run once for many steps.
         self._unlogged.append((logits.detach(), targets, labels))
         if self._logs_after(batch_idx):
             self._log_training(on_step=True, on_epoch=False)
@@ -170,7 +170,7 @@ class DigitClassifier(CheckpointModule):
         self._evaluate("test")
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Give label, prediction, its probability and the loss of each image, all ``(n,)``."""
+        """Return label, prediction, its probability and the loss of each image, all ``(n,)``."""
         images, labels = batch
         logits = self(images)
         probability, prediction = logits.softmax(dim=1).max(dim=1)
@@ -185,7 +185,7 @@ class DigitClassifier(CheckpointModule):
         """Create the optimizer and its schedule.
 
         Raises:
-            InputError: If torch refuses their arguments.
+            InputError: If torch rejects their arguments.
         """
         try:
             optimizer = self.optimizer(self.parameters())
@@ -219,8 +219,8 @@ class DigitClassifier(CheckpointModule):
         length = self.trainer.estimated_stepping_batches if by_step else self.trainer.max_epochs
         if length in (None, -1, float("inf")):
             raise InputError(
-                f"The schedule needs its {unset[0]}, but the training has no end.",
-                f"Give it as model.scheduler.init_args.{unset[0]}, or set trainer.max_epochs.",
+                f"The scheduler needs {unset[0]}, but the length of the training is unlimited.",
+                f"Set model.scheduler.init_args.{unset[0]} or trainer.max_epochs.",
             )
         return partial(scheduler, **dict.fromkeys(unset, length))
 
@@ -237,12 +237,12 @@ class DigitClassifier(CheckpointModule):
         digits = torch.cat([steps_logits[: len(of)] for steps_logits, _, of in self._unlogged])
         self._unlogged.clear()
         loss = self.loss(logits, targets)
-        # In the epoch's mean each image counts as in this one: by the weight of its label.
+        # The epoch's mean weights each image like this one, by its label.
         by_label = None if targets.is_floating_point() else self.loss.weight
         weight = len(targets) if by_label is None else by_label[targets].sum()
         latest = self.train_metrics(preds=digits, target=labels, value=loss, weight=weight)
         scalars = {name.removesuffix("_epoch"): value for name, value in latest.items()}
-        # The devices have as many images each, so the mean of their means is that of all.
+        # Every device has the same number of images, so the mean of their means is exact.
         self.log_dict(scalars, on_step=on_step, on_epoch=on_epoch, prog_bar=True, sync_dist=True)
 
     def _collect(self, batch: Batch) -> None:
@@ -251,7 +251,7 @@ class DigitClassifier(CheckpointModule):
         self._outputs.update(labels, self(images), trainer.global_rank, trainer.world_size)
 
     def _evaluate(self, split: str) -> None:
-        # Every process has the outputs of all, so the scores need no averaging.
+        # Every process has all outputs, so the scores need no averaging.
         evaluation = evaluate(*self._outputs.compute())
         # In double precision: a plain number would be rounded to single.
         for name in SCALARS:

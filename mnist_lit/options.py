@@ -1,25 +1,30 @@
-"""What is wrong with a command's options, said in two lines instead of a usage dump."""
+"""Option parsing with errors of two lines: what is wrong, and what to do."""
 
 import re
 from argparse import ArgumentParser
 from collections.abc import Iterable
 from difflib import get_close_matches
-from importlib import import_module
-from inspect import signature
+from textwrap import shorten
 from typing import NoReturn
 
 from mnist_lit.errors import InputError
 
-# Lines of jsonargparse's complaints that are beside the point.
-NOISE = ("Does not validate", "Subtypes:", "Errors:", "Given value type:", "Expected a path but")
+# Lines of jsonargparse's messages that do not help a user.
+NOISE = (
+    *("Does not validate", "Subtypes:", "Errors:", "Expected a path but"),
+    *("Expected a <class 'NoneType'>", "Given value type:"),
+    *("Given value: Namespace", "Given value: NestedArg"),
+)
+
+MAX_LENGTH = 300  # characters of a message
 
 
 class CommandParser(ArgumentParser):
-    """argparse for the commands beside Lightning's, with errors in the program's two lines.
+    """argparse for the commands that do not use Lightning's parser.
 
     Args:
-        command: The command whose options it reads.
-        description: What the command does, for its help.
+        command: The command to parse options for.
+        description: What the command does, shown by ``--help``.
     """
 
     def __init__(self, command: str, description: str) -> None:
@@ -36,58 +41,33 @@ class CommandParser(ArgumentParser):
 
 
 def explain(message: str, keys: Iterable[str], command: str) -> tuple[str, str]:
-    """Turn a parser's complaint into what is wrong and what to do.
+    """Shorten a message of jsonargparse to what is wrong and what to do.
 
     Args:
         message: Of the ``ArgumentError`` that jsonargparse raises.
-        keys: All settings that the command has, dotted.
+        keys: All settings of the command, dotted.
         command: As typed, for the reference to its help.
 
     Returns:
-        Two sentences, a line each.
+        Two sentences, one line each.
     """
     see_help = f"All options: {command} --help"
-    unknown = re.search(r"unrecognized arguments: -*([^\s=]+)|accept option '(.+?)'", message)
-    if unknown:
-        key = unknown[1] or unknown[2]
-        return f"There is no option {key}.", _nearest(key, keys) or see_help
-    match = re.match(r'Parser key "(.+?)":?', message)
-    where = match[1] if match else "configuration"
-    detail = _detail(message[match.end() :] if match else message)
-    refused = re.search(r"Option '(.+?)' is not accepted", message)
-    if refused:
-        hint = _nearest(refused[1], _arguments(message))
-        return f"{where}: there is no argument {refused[1]}.", hint or see_help
-    missing = re.search(r"No module named '(.+?)'", message)
-    if missing:
-        return f"{where}: {detail}", f"Run where {missing[1]}.py lies, or put it on PYTHONPATH."
-    return f"{where}: {detail}", see_help
-
-
-def _detail(text: str) -> str:
-    lines = [line.strip(" -") for line in text.splitlines()]
-    said = [
-        line
-        for line in lines
-        if line and not line.startswith(NOISE) and line != "Expected a <class 'NoneType'>"
-    ]
-    sentence = "; ".join(said)
-    sentence = re.sub(r"Type \S.* expects a function or a callable class: ", "", sentence)
-    sentence = re.sub(r"[.;]? (Got|Given) value: (Namespace|NestedArg|\{).*", "", sentence)
-    sentence = re.sub(r"[.;]? (Got|Given) value: ", ", got ", sentence)
-    sentence = re.sub(r"(:) *;", r"\1", sentence)
-    return re.sub(r"Expected a <class '(.+?)'>", r"expected \1", sentence).rstrip(".") + "."
+    where = ""
+    if message.startswith("Parser key"):
+        where, _, message = message.removeprefix('Parser key "').partition('":')
+    if unknown := re.search(r"(?:unrecognized arguments: -*|option ')([^\s=']+)", message, re.I):
+        if where:
+            see_help = f"Its options: {command} --{where}.help CLASS"
+            return f"{where} has no option {unknown[1]}.", see_help
+        return f"There is no option {unknown[1]}.", _nearest(unknown[1], keys) or see_help
+    if "No module named" in message:
+        see_help = "Run in the directory of the module, or add that to PYTHONPATH."
+    lines = [line.strip(" -") for line in message.splitlines()]
+    said = [line.split("callable class: ")[-1] for line in lines if not line.startswith(NOISE)]
+    what = shorten("; ".join(filter(None, said)).replace(":;", ":"), MAX_LENGTH)
+    return f"{where or 'configuration'}: {what.rstrip('.:')}.", see_help
 
 
 def _nearest(key: str, keys: Iterable[str]) -> str | None:
     matches = get_close_matches(key, list(keys), n=1)
     return f"Did you mean {matches[0]}?" if matches else None
-
-
-def _arguments(message: str) -> list[str]:
-    """The arguments of the class that the complaint is about."""
-    class_path = re.search(r"class_path(?:=| )'(.+?)'", message)
-    if not class_path:
-        return []
-    module, _, name = class_path[1].rpartition(".")
-    return list(signature(getattr(import_module(module), name)).parameters)

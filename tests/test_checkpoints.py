@@ -259,7 +259,7 @@ def test_code_in_the_working_directory_is_used_and_named(mnist_lit: Command, tam
     path = tampered(change)
     outcome = mnist_lit("test", f"--ckpt_path={path}", "--trainer.limit_test_batches=1")
     assert outcome.status == 0, outcome.err
-    assert outcome.out.splitlines()[:2] == [f"Checkpoint: {path}", "Uses code from own_linear.py"]
+    assert outcome.out.splitlines()[:2] == [f"Checkpoint: {path}", "Using code from own_linear.py"]
 
 
 def weight(change: Callable[[torch.Tensor], torch.Tensor]) -> Change:

@@ -392,7 +392,7 @@ def test_predictions_come_with_probability_and_loss():
 
 
 def test_a_network_without_ten_outputs_is_a_clear_error():
-    with pytest.raises(InputError, match=r"gives \(3, 784\) for 3 images.\nLet it give \(n, 10\)"):
+    with pytest.raises(InputError, match=r"returns \(3, 784\) for 3 images.\nIt must return"):
         DigitClassifier(nn.Flatten())(torch.zeros(3, 1, 28, 28))
 
 

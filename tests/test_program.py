@@ -44,8 +44,7 @@ def test_help_and_version_answer_without_torch():
 def test_an_unknown_command_is_an_error_that_lists_the_known(capsys):
     assert main(["train"]) == 2
     assert capsys.readouterr().err == (
-        "error: There is no command 'train'.\n"
-        f"The command comes first: one of {', '.join(COMMANDS)}.\n"
+        f"error: Unknown command 'train'.\nThe first argument is one of {', '.join(COMMANDS)}.\n"
     )
 
 
@@ -83,13 +82,13 @@ def test_a_stopped_fit_names_what_survives_and_how_to_go_on(
     code, _, err = finish(process)
     assert code == status
     lines = err.splitlines()
-    kept = re.fullmatch(rf"Kept: {LAST}, after epoch (\d+)", lines[0])
+    kept = re.fullmatch(rf"Saved: {LAST} \(epoch (\d+)\)", lines[0])
     assert kept
     assert lines[1:] == [
-        f"To go on from there: python -m mnist_lit fit --ckpt_path {LAST}",
+        f"To resume: python -m mnist_lit fit --ckpt_path {LAST}",
         f"Stopped by {signum.name}.",
     ]
-    resume = [*lines[1].split()[8:], f"--trainer.max_epochs={int(kept[1]) + 1}"]
+    resume = [*lines[1].split()[5:], f"--trainer.max_epochs={int(kept[1]) + 1}"]
     assert f"epoch {int(kept[1]) + 1}/" in mnist_lit(*resume).out
 
 
@@ -101,7 +100,7 @@ def test_a_fit_stopped_before_its_first_epoch_ends_says_there_is_nothing(tmp_pat
     process.terminate()
     code, _, err = finish(process)
     assert code == 143
-    assert err.splitlines()[0] == "No epoch was finished, so there is no checkpoint."
+    assert err.splitlines()[0] == "No epoch was completed, so there is no checkpoint."
 
 
 @pytest.mark.slow

@@ -11,14 +11,14 @@ from torch import nn
 from mnist_lit.__main__ import COMMANDS
 from mnist_lit.data import MNISTDataModule
 from mnist_lit.networks import TutorialCNN
-from mnist_lit.training.environment import QUIET
+from mnist_lit.training.environment import IGNORED_WARNINGS
 
 ROOT = Path(__file__).parents[1]
 TUTORIAL = ROOT / "docs" / "tutorial.md"
 
 
 @pytest.mark.filterwarnings(
-    *(f"ignore:{message}" for message in QUIET),  # what the commands keep quiet, and why
+    *(f"ignore:{message}" for message in IGNORED_WARNINGS),  # as the commands do
     "ignore:GPU available but not used",  # the examples ask for the CPU
 )
 def test_examples_of_the_tutorial_print_what_it_shows(data_dir, tmp_path, monkeypatch):

@@ -10,10 +10,10 @@ __all__ = ["Handwriting", "apply"]
 
 
 def apply(augmentation: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Augment a batch, and check what the augmentation gives.
+    """Augment a batch, and check the result.
 
     Args:
-        augmentation: As the module takes it.
+        augmentation: As ``DigitClassifier`` takes it.
         images: ``float32 (n, 1, 28, 28)`` in [0, 1].
         labels: ``int64 (n,)`` in 0..9.
 
@@ -21,11 +21,11 @@ def apply(augmentation: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tens
         ``float32 (m, 1, 28, 28)``, and targets: labels ``(m,)`` or probabilities ``(m, 10)``.
 
     Raises:
-        InputError: If it fails, or gives something else.
+        InputError: If it fails, or returns something else.
     """
     name = type(augmentation).__name__
     contract = (
-        "Let it take float images (n, 1, 28, 28) and labels (n,), and give both; the labels "
+        "It must take float images (n, 1, 28, 28) and labels (n,), and return both; the labels "
         "may become probabilities (n, 10)."
     )
     try:
@@ -40,5 +40,5 @@ def apply(augmentation: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tens
         ((n,), torch.int64),
         ((n, 10), torch.float32),
     ):
-        raise InputError(f"The augmentation {name} gives {given}.", contract)
+        raise InputError(f"The augmentation {name} returns {given}.", contract)
     return images, targets

@@ -1,8 +1,8 @@
-"""Augmentation: training digits as other hands, pens and scanners would have made them.
+"""Handwriting: augment digits as if by other writers, pens and scanners.
 
-Everything here works on a batch ``float32 (n, 1, 28, 28)``, ink 1.0 on 0.0, on its own device, and
-draws new random numbers for every image. As with torchvision's ``MixUp``, images and labels go in,
-images and targets come out.
+Everything works on a batch ``float32 (n, 1, 28, 28)``, ink 1.0 on background 0.0, on its device,
+with new random numbers for every image. As with torchvision's ``MixUp``, the input is images and
+labels, and the output images and targets.
 """
 
 import math
@@ -11,31 +11,31 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import affine_grid, grid_sample, interpolate, one_hot, pad
 
-from mnist_lit.augment.outliers import no_digits
-from mnist_lit.augment.strokes import CENTRE, SIZE, between, columns, pixels, strokes
+from mnist_lit.augment.outliers import non_digits
+from mnist_lit.augment.strokes import CENTER, SIZE, between, columns, pixels, strokes
 
 HALF = SIZE / 2
 
 
 class Handwriting(nn.Module):
-    """European forms, distortions of the hand, the pen and the scanner, and what is no digit.
+    """Distortions of hand, pen and scanner, European digit forms, and images that are not digits.
 
-    Rotation, shear and scale are those of Simard et al., "Best practices for convolutional neural
-    networks applied to visual document analysis" (2003), with their elastic bending; pictures that
-    are no digits, with the uniform distribution as target, teach the network to doubt (Hendrycks
+    Rotation, shear, scale and elastic distortion follow Simard et al., "Best practices for
+    convolutional neural networks applied to visual document analysis" (2003). Images that are not
+    digits, with the uniform distribution as target, teach the network to be uncertain (Hendrycks
     et al., "Deep anomaly detection with outlier exposure", 2019).
 
     Args:
-        rotation: Largest angle in degrees, either way.
-        shear: Largest horizontal shear, as a tangent, either way.
-        scale: Largest change of width and of height, each for itself, as a share.
-        shift: Largest shift in pixels, along either axis.
-        foreign: In [0, 1]: share of the digits that also get what follows.
-        european: In [0, 1]: share of them that get a flag if they are a 1, a bar if they are a 7,
-            and are opened if they are a 4.
-        bend: Standard deviation of their elastic displacements in pixels.
-        pen: In [0, 1]: how much the thickness, contrast and texture of their strokes change.
-        others: Pictures that are no digits, added to the batch, as a share of the digits.
+        rotation: Largest angle in degrees, in either direction.
+        shear: Largest horizontal shear, as a tangent, in either direction.
+        scale: Largest relative change of width and height, which vary independently.
+        shift: Largest shift in pixels along each axis.
+        foreign: In [0, 1]: share of the digits to which the next three apply.
+        european: In [0, 1]: share of these on which a 1 gets a flag, a 7 a bar, and a 4 an open
+            top.
+        bend: Standard deviation of the elastic displacement in pixels.
+        pen: In [0, 1]: how much the thickness, contrast and texture of the strokes vary.
+        others: Number of images that are not digits to add, as a share of the digits.
     """
 
     def __init__(
@@ -70,40 +70,40 @@ class Handwriting(nn.Module):
             labels: ``int64 (n,)`` in 0..9.
 
         Returns:
-            ``float32 (m, 1, 28, 28)`` in [0, 1] and their targets, ``float32 (m, 10)``
-            probabilities: first the n digits in their order, then those that are no digits.
+            ``float32 (m, 1, 28, 28)`` in [0, 1], and targets, ``float32 (m, 10)`` probabilities:
+            first the n digits in order, then the images that are not digits.
         """
         with torch.autocast(images.device.type, enabled=False):  # coordinates need float32
             foreign = torch.rand(len(images), 1, 1, 1, device=images.device) < self.foreign
-            others = no_digits(images, round(self.others * len(images)))
+            others = non_digits(images, round(self.others * len(images)))
             european = european_forms(images, labels, self.european)
             images = torch.cat([torch.where(foreign, european, images), others])
             foreign = torch.cat([foreign, foreign.new_ones(len(others), 1, 1, 1)])
-            images = self._by_another_hand(images, foreign)
-            images = torch.where(foreign, self._by_another_pen(images), images)
+            images = self._distort(images, foreign)
+            images = torch.where(foreign, self._vary_strokes(images), images)
         targets = images.new_full((len(images), 10), 0.1)
         targets[: len(labels)] = one_hot(labels, 10).to(targets.dtype)
         return images, targets
 
-    def _by_another_hand(self, images: Tensor, foreign: Tensor) -> Tensor:
-        """Rotate, shear, scale, shift and bend, about the centre of mass, in one resampling."""
+    def _distort(self, images: Tensor, foreign: Tensor) -> Tensor:
+        """Rotate, shear, scale, shift and bend about the center of mass, in one resampling."""
         n = len(images)
-        angle, shear = (most * _spread(n, images) for most in (self.rotation, self.shear))
+        angle, shear = (limit * _spread(n, images) for limit in (self.rotation, self.shear))
         width, height = (1 + self.scale * _spread(n, images) for _ in range(2))
         cos, sin = angle.cos(), angle.sin()
         rows = torch.stack([cos / width, shear - sin, sin, cos / height], 1)
         matrix = rows.view(n, 2, 2)
         shift = self.shift / HALF * torch.stack([_spread(n, images), _spread(n, images)], 1)
-        middle = matrix.new_full((2,), (CENTRE + 0.5) / HALF - 1)
-        offset = (_centre_of_mass(images) + 0.5) / HALF - 1 + shift - matrix @ middle
+        middle = matrix.new_full((2,), (CENTER + 0.5) / HALF - 1)
+        offset = (_center_of_mass(images) + 0.5) / HALF - 1 + shift - matrix @ middle
         theta = torch.cat([matrix, offset.unsqueeze(2)], 2)  # (n, 2, 3)
         grid = affine_grid(theta, list(images.shape), align_corners=False)  # (n, 28, 28, 2)
         coarse = self.bend / HALF * torch.randn(n, 2, 5, 5, device=images.device) * foreign
         bending = interpolate(coarse, (SIZE, SIZE), mode="bicubic", align_corners=True)
         return grid_sample(images, grid + bending.movedim(1, 3), align_corners=False)
 
-    def _by_another_pen(self, images: Tensor) -> Tensor:
-        """Make strokes thicker or thinner, softer or harder, and uneven."""
+    def _vary_strokes(self, images: Tensor) -> Tensor:
+        """Make strokes thicker or thinner, softer or sharper, and uneven."""
         n = len(images)
         thickness = self.pen * _spread(n, images).view(n, 1, 1, 1)
         thicker, thinner = _thickened(images), 1 - _thickened(1 - images)
@@ -121,34 +121,34 @@ class Handwriting(nn.Module):
 
 
 def _thickened(images: Tensor) -> Tensor:
-    """The maximum over 3x3 pixels; ``max_pool2d`` takes ten times as long for one channel."""
+    """The maximum over 3x3 pixels; ``max_pool2d`` is ten times slower on one channel."""
     for dim in (2, 3):
-        before, here, after = _neighbours(images, dim)
+        before, here, after = _neighbors(images, dim)
         images = before.maximum(here).maximum(after)
     return images
 
 
 def _blurred(images: Tensor) -> Tensor:
-    """The mean over 3x3 pixels, weighted 1, 2, 1 along either axis."""
+    """The mean over 3x3 pixels, weighted 1, 2, 1 along each axis."""
     for dim in (2, 3):
-        before, here, after = _neighbours(images, dim)
+        before, here, after = _neighbors(images, dim)
         images = (before + 2 * here + after) / 4
     return images
 
 
-def _neighbours(images: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
+def _neighbors(images: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
     padded = pad(images, (0, 0, 1, 1) if dim == 2 else (1, 1))
     before, here, after = (padded.narrow(dim, start, SIZE) for start in range(3))
     return before, here, after
 
 
 def european_forms(images: Tensor, labels: Tensor, share: float) -> Tensor:
-    """Give some 1s a flag and perhaps a foot, some 7s a bar, and open some 4s at the top.
+    """Give some 1s a flag and perhaps a base, some 7s a bar, and some 4s an open top.
 
     Args:
         images: ``float32 (n, 1, 28, 28)`` in [0, 1].
         labels: ``int64 (n,)`` in 0..9.
-        share: In [0, 1]: how many of these digits are changed.
+        share: In [0, 1]: share of these digits to change.
     """
     images = images.clone()
     chosen = torch.rand(len(labels), device=labels.device) < share
@@ -195,7 +195,7 @@ def _opened(fours: Tensor) -> Tensor:
 
 
 def _stem(digits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Topmost and lowest point of the ink, (x, y) ``(n, 2)``, and the stroke's width ``(n,)``."""
+    """Return top and bottom of the ink, (x, y) ``(n, 2)``, and the stroke width ``(n,)``."""
     ink = digits.squeeze(1)
     inky = (ink.amax(2) > 0.4).float()  # (n, 28): the rows with ink
     first = inky.argmax(1)
@@ -211,7 +211,7 @@ def _stem(digits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return top, bottom, width
 
 
-def _centre_of_mass(images: Tensor) -> Tensor:
+def _center_of_mass(images: Tensor) -> Tensor:
     """(x, y) in pixels, ``(n, 2)``."""
     total = images.sum((1, 2, 3)).clamp(min=1e-3)
     place = columns(images)
@@ -220,5 +220,5 @@ def _centre_of_mass(images: Tensor) -> Tensor:
 
 
 def _spread(n: int, like: Tensor) -> Tensor:
-    """Draw n numbers evenly from -1 to 1."""
+    """Sample ``(n,)`` numbers uniformly from -1 to 1."""
     return 2 * torch.rand(n, device=like.device) - 1

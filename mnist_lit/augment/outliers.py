@@ -1,4 +1,4 @@
-"""Pictures that are no digits, drawn at random: what a network is to doubt."""
+"""Random images that are not digits, for outlier exposure."""
 
 import math
 
@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from mnist_lit.augment.strokes import BOX, CENTRE, SIZE, between, pixels, strokes
+from mnist_lit.augment.strokes import BOX, CENTER, SIZE, between, pixels, strokes
 
 
-def no_digits(images: Tensor, count: int) -> Tensor:
-    """Draw pictures that are no digits.
+def non_digits(images: Tensor, count: int) -> Tensor:
+    """Draw random images that are not digits.
 
     Args:
-        images: ``float32 (n, 1, 28, 28)`` in [0, 1]: digits, of which some are laid over others.
-        count: How many pictures are wanted.
+        images: ``float32 (n, 1, 28, 28)`` in [0, 1]: digits, some of which are superimposed.
+        count: Number of images to draw.
 
     Returns:
         ``float32 (count, 1, 28, 28)`` in [0, 1].
@@ -41,32 +41,32 @@ def _scribbles(n: int, device: torch.device) -> Tensor:
 
 
 def _zigzags(n: int, device: torch.device) -> Tensor:
-    """Four to eight straight strokes up and down, from left to right."""
+    """Zigzags of four to eight straight strokes, from left to right."""
     corner = torch.arange(9, device=device)
     last = torch.randint(4, 9, (n, 1), device=device)
-    corner = corner.minimum(last)  # (n, 9): the last one again
+    corner = corner.minimum(last)  # (n, 9): the last corner repeats
     x = corner * (0.1 + 0.3 * torch.rand(n, 1, device=device))
     y = corner % 2 + 0.3 * torch.rand(n, 9, device=device).gather(1, corner)
     return _path(torch.stack([x, y], 2))
 
 
 def _shapes(n: int, device: torch.device) -> Tensor:
-    """Polygons of three to five corners."""
+    """Polygons with three to five corners."""
     corners = torch.randint(3, 6, (n, 1), device=device)
     radius = 0.3 + 0.7 * torch.rand(n, 5, device=device)
-    corner = torch.arange(6, device=device) % corners  # (n, 6): goes round, and on over itself
+    corner = torch.arange(6, device=device) % corners  # (n, 6): repeats the first corners
     angle = 2 * math.pi * (corner / corners + torch.rand(n, 1, device=device))
     length = radius.gather(1, corner)
     return _path(torch.stack([length * angle.cos(), length * angle.sin()], 2))
 
 
 def _tangles(n: int, device: torch.device) -> Tensor:
-    """Six straight strokes from anywhere to anywhere."""
+    """Six straight strokes between random points."""
     return torch.rand(n, 6, 2, 2, device=device)
 
 
 def _asterisks(n: int, device: torch.device) -> Tensor:
-    """Two to four strokes through about the same point, the first two about at right angles."""
+    """Two to four strokes through nearly the same point, the first two roughly perpendicular."""
     turns = torch.tensor([0.0, 0.5, 0.25, 0.75], device=device) + 0.05 * torch.randn(
         n, 4, device=device
     )
@@ -79,7 +79,7 @@ def _asterisks(n: int, device: torch.device) -> Tensor:
 
 
 def _suns(n: int, device: torch.device) -> Tensor:
-    """Ellipses with six short strokes in them, as in faces, or all over them."""
+    """Ellipses with six short strokes inside, as in a face, or across them."""
     angle = torch.linspace(0, 2 * math.pi, 17, device=device)
     circle = torch.stack([angle.cos(), angle.sin()], 1) * (
         0.5 + 0.5 * torch.rand(n, 1, 2, device=device)
@@ -91,23 +91,23 @@ def _suns(n: int, device: torch.device) -> Tensor:
 
 
 def _crossed(n: int, images: Tensor) -> Tensor:
-    """A digit, and another one across it."""
+    """Digits with another digit, rotated by 90 degrees, on top."""
     one, other = torch.randint(len(images), (2, n), device=images.device)
     return images[one].maximum(images[other].rot90(1, (2, 3)))
 
 
 def _noise(n: int, device: torch.device) -> Tensor:
-    """Patches without a form, over the whole box."""
+    """Smooth random noise over the whole box."""
     coarse = 2 * torch.randn(n, 1, 7, 7, device=device)
     patches = interpolate(coarse, (20, 20), mode="bicubic", align_corners=True).clamp(0, 1)
     return pad(patches, (4, 4, 4, 4))
 
 
 def _blots(n: int, device: torch.device) -> Tensor:
-    """Filled outlines, each with four harmonics."""
-    away = pixels(torch.zeros(1, device=device)) - CENTRE  # (784, 2)
+    """Filled shapes, whose outlines have four harmonics."""
+    offset = pixels(torch.zeros(1, device=device)) - CENTER  # (784, 2)
     stretch = 0.8 + torch.rand(n, 1, 2, device=device)
-    x, y = (away * stretch).unbind(2)  # (n, 784)
+    x, y = (offset * stretch).unbind(2)  # (n, 784)
     order = torch.arange(1, 5, device=device).view(4, 1)
     phase, size = 6.3 * torch.rand(n, 4, 1, device=device), torch.randn(n, 4, 1, device=device)
     waves = (0.15 * size * (order * torch.atan2(y, x).unsqueeze(1) + phase).sin()).sum(1)
@@ -116,12 +116,12 @@ def _blots(n: int, device: torch.device) -> Tensor:
 
 
 def _path(points: Tensor) -> Tensor:
-    """The strokes ``(n, k - 1, 2, 2)`` from point to point of ``(n, k, 2)``."""
+    """Connect points ``(n, k, 2)`` into strokes ``(n, k - 1, 2, 2)``."""
     return torch.stack([points[:, :-1], points[:, 1:]], 2)
 
 
 def _in_box(segments: Tensor) -> Tensor:
-    """Scale and shift to fit MNIST's box."""
-    least, most = segments.amin((1, 2), keepdim=True), segments.amax((1, 2), keepdim=True)
-    longest = (most - least).amax(3, keepdim=True).clamp(min=1e-3)
-    return CENTRE + (BOX - 2) * (segments - (least + most) / 2) / longest
+    """Scale and shift strokes into MNIST's box."""
+    low, high = segments.amin((1, 2), keepdim=True), segments.amax((1, 2), keepdim=True)
+    longest = (high - low).amax(3, keepdim=True).clamp(min=1e-3)
+    return CENTER + (BOX - 2) * (segments - (low + high) / 2) / longest

@@ -1,19 +1,19 @@
-"""Strokes of a pen: what augmentation draws with, on batches ``float32 (n, 1, 28, 28)``."""
+"""Draw pen strokes on batches of images, ``float32 (n, 1, 28, 28)``."""
 
 import torch
 from torch import Tensor
 
 SIZE = 28
 BOX = 20.0  # MNIST's digits fit into 20x20 pixels,
-CENTRE = 14.0  # with their centre of mass in the middle of this pixel, counted from 0
+CENTER = 14.0  # with their center of mass at this pixel, counted from 0
 
 
 def strokes(segments: Tensor, width: Tensor) -> Tensor:
     """Draw straight strokes with round ends.
 
     Args:
-        segments: ``float32 (n, s, 2, 2)``: of s strokes both ends, (x, y) in pixels, the middle of
-            the first pixel at (0, 0).
+        segments: ``float32 (n, s, 2, 2)``: s strokes per image, each with two ends (x, y) in
+            pixels; (0, 0) is the center of the first pixel.
         width: ``float32 (n,)`` in pixels.
 
     Returns:
@@ -29,16 +29,16 @@ def strokes(segments: Tensor, width: Tensor) -> Tensor:
 
 
 def pixels(like: Tensor) -> Tensor:
-    """(x, y) of all pixels, ``(784, 2)``."""
+    """Return the coordinates (x, y) of all pixels, ``(784, 2)``."""
     y, x = torch.meshgrid(columns(like), columns(like), indexing="ij")
     return torch.stack([x.flatten(), y.flatten()], 1)
 
 
 def columns(like: Tensor) -> Tensor:
-    """Places of the columns, ``(28,)``."""
+    """Return the coordinates of the columns, ``(28,)``."""
     return torch.arange(SIZE, device=like.device, dtype=like.dtype)
 
 
 def between(low: float, high: float, like: Tensor) -> Tensor:
-    """Draw a number evenly from ``low`` to ``high`` for each element of a batch, ``(n,)``."""
+    """Sample from the uniform distribution on [low, high) for each element of a batch, ``(n,)``."""
     return low + (high - low) * torch.rand(len(like), device=like.device)

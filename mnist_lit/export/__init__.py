@@ -1,1 +1,1 @@
-"""From a checkpoint to one ONNX file, calibrated and checked."""
+"""Export a checkpoint to a single ONNX file, calibrated and verified."""

@@ -1,4 +1,4 @@
-"""The command export: a checkpoint becomes one ONNX file, which answers as the checkpoint does."""
+"""The command export: write a checkpoint to one ONNX file, and verify that they agree."""
 
 import io
 import json
@@ -24,19 +24,24 @@ from mnist_lit import __version__
 from mnist_lit.checkpoints import instantiate
 from mnist_lit.data import Batch, MNISTDataModule, scaled
 from mnist_lit.errors import InputError
-from mnist_lit.export.calibration import LEAST, SURE, default_threshold, fitted_temperature
-from mnist_lit.files import sha256, whole
+from mnist_lit.export.calibration import (
+    CONFIDENT_SHARE,
+    MIN_THRESHOLD,
+    default_threshold,
+    fitted_temperature,
+)
+from mnist_lit.files import atomic_write, sha256
 from mnist_lit.options import CommandParser
 from mnist_lit.reading.reader import Reader, open_session, refusal
-from mnist_lit.training.evaluation import Trained, load_trained, outputs
+from mnist_lit.training.evaluation import TrainedModel, load_trained_model, outputs
 
-# Largest allowed differences between checkpoint and model.
+# Largest allowed differences between the checkpoint and the exported model.
 TOLERANCES = {"logit": 1e-4, "probability": 1e-4}
 
-BATCHES = (1, 2, 500)  # compared besides the Reader's own
+BATCH_SIZES = (1, 2, 500)  # verified besides the Reader's own
 
-# Settings that are no part of a recipe: where things lie, and what the metadata has by itself.
-NO_RECIPE = (
+# Settings left out of the recipe: paths, and what the metadata already has.
+NOT_IN_RECIPE = (
     *("seed_everything", "name", "ckpt_path", "config"),
     *("data_dir", "predict_dir", "default_root_dir", "_instantiator"),
 )
@@ -49,14 +54,14 @@ def main(args: list[str]) -> None:
         args: The command and its options.
 
     Raises:
-        InputError: If something is wrong with them, or with the files they name, or if the
-            exported model does not answer as the checkpoint does.
+        InputError: If an option or a file it names is invalid, or if the exported model does not
+            agree with the checkpoint.
     """
     options = _options(args[1:])
-    trained = load_trained(options.ckpt_path)
+    trained = load_trained_model(options.ckpt_path)
     data = _data(trained.data, options.data_dir)
     labels, logits = _outputs(trained, data.test_set, data.eval_batch_size)
-    temperature, threshold = 1.0, LEAST  # where there are no validation images
+    temperature, threshold = 1.0, MIN_THRESHOLD  # if there are no validation images
     metadata = _provenance(trained) | {"test_accuracy": _accuracy(labels, logits)}
     if data.val_size:
         val_labels, val_logits = _outputs(trained, data.val_set, data.eval_batch_size)
@@ -67,36 +72,36 @@ def main(args: list[str]) -> None:
     content = onnx_model(trained.model.network, temperature, metadata)
     if reason := refusal(content):
         raise InputError(
-            f"{metadata['network']} was exported, but read would refuse the model: {reason}.",
-            "No file was written. Change that part of the network.",
+            f"read would reject the exported {metadata['network']}: {reason}.",
+            "No file was written. Change this part of the network.",
         )
     expected = logits, (logits / temperature).softmax(dim=1)
-    with whole(options.output) as partial:
+    with atomic_write(options.output) as partial:
         partial.write_bytes(content)
-        differences = _checked(partial, data.test_set.images, expected)
-    print(words(options.output, metadata, differences, data.val_size))
+        differences = _verify(partial, data.test_set.images, expected)
+    print(report(options.output, metadata, differences, data.val_size))
 
 
-def words(
+def report(
     path: Path, metadata: dict[str, Any], differences: tuple[float, float], val_size: int
 ) -> str:
-    """Say what was made.
+    """Summarize the exported model.
 
     Args:
         path: The model's file.
-        metadata: What it notes.
-        differences: The largest between the checkpoint's and the model's logits, and
-            probabilities.
+        metadata: Its metadata.
+        differences: The largest differences of the logits and of the probabilities from those of
+            the checkpoint.
         val_size: Number of validation images.
     """
     temperature, threshold = (f"{metadata[name]:.4f}" for name in ("temperature", "threshold"))
     if val_size:
         temperature += f", fitted to the {val_size:,} validation images"
-        fewer = "fewer than " if metadata["threshold"] == LEAST else ""
-        threshold += f", which {fewer}{SURE:.0%} of the validation digits exceed in probability"
+        fewer = "fewer than " if metadata["threshold"] == MIN_THRESHOLD else ""
+        threshold += f", exceeded by {fewer}{CONFIDENT_SHARE:.0%} of the validation digits"
     else:
-        temperature += ": without validation images it cannot be fitted"
-        threshold += ": without validation images there is none to measure"
+        temperature += ", not fitted: there are no validation images"
+        threshold += ", the default: there are no validation images"
     accuracy = metadata["test_accuracy"]
     rows = {
         "network": f"{metadata['network']}, {metadata['parameters']:,} parameters",
@@ -109,13 +114,13 @@ def words(
         "threshold": threshold,
     }
     lines = [f"Model: {path}, {path.stat().st_size / 1000:,.0f} kB"]
-    lines += [f"{name:15}{what}" for name, what in rows.items()]
-    lines.append(f"To read with it: python -m mnist_lit read --model {path} PICTURE")
+    lines += [f"{name:15}{text}" for name, text in rows.items()]
+    lines.append(f"To use: python -m mnist_lit read --model {path} PICTURE")
     return "\n".join(lines)
 
 
-class _Answer(nn.Module):
-    """What is exported: the network, and probabilities from its logits."""
+class _ExportedModel(nn.Module):
+    """The exported module: the network, and probabilities from its logits."""
 
     def __init__(self, network: nn.Module, temperature: float) -> None:
         super().__init__()
@@ -136,16 +141,16 @@ def onnx_model(network: nn.Module, temperature: float, metadata: dict[str, Any])
     Args:
         network: In evaluation mode.
         temperature: Divisor of the logits before they become probabilities.
-        metadata: What the file notes; what is no text, as JSON.
+        metadata: Stored in the file; values other than text as JSON.
 
     Raises:
-        InputError: If the network does what ONNX cannot say.
+        InputError: If the network cannot be expressed in ONNX.
     """
-    answer = _Answer(network, temperature).eval().to(memory_format=torch.contiguous_format)
+    exported = _ExportedModel(network, temperature).eval().to(memory_format=torch.contiguous_format)
     try:
         with _quiet():
             program = torch.onnx.export(
-                answer,
+                exported,
                 (torch.zeros(2, 1, 28, 28),),
                 input_names=["images"],
                 output_names=["logits", "probabilities"],
@@ -155,14 +160,14 @@ def onnx_model(network: nn.Module, temperature: float, metadata: dict[str, Any])
         model = program.model
         shape = model.graph.inputs[0].shape
         if shape is None or isinstance(shape[0], int):
-            raise ValueError("it takes a certain number of images only.")
-    except Exception as error:  # the user's code is traced, which may raise anything
+            raise ValueError("it accepts only a fixed number of images.")
+    except Exception as error:  # tracing runs the user's code, which may raise anything
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise InputError(
             f"{type(network).__name__} cannot be exported: {reason}",
-            "Write its forward for any number of images, and without decisions by what they hold.",
+            "Write its forward for any number of images, without branches on their values.",
         ) from error
-    ClearMetadataAndDocStringPass()(model)  # of source files, and where they lie
+    ClearMetadataAndDocStringPass()(model)  # names and paths of source files
     for name, value in metadata.items():
         is_text = isinstance(value, str)
         model.metadata_props[name] = value if is_text else json.dumps(value, separators=(",", ":"))
@@ -172,7 +177,7 @@ def onnx_model(network: nn.Module, temperature: float, metadata: dict[str, Any])
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Swallow what the exporter tells its developers."""
+    """Suppress the exporter's messages and warnings."""
     nowhere = io.StringIO()
     logging.disable()
     try:
@@ -184,14 +189,16 @@ def _quiet() -> Iterator[None]:
 
 
 def _options(args: list[str]) -> Namespace:
-    parser = CommandParser("export", "Turn a checkpoint into one ONNX file, for read and Reader.")
+    parser = CommandParser(
+        "export", "Export a checkpoint to a single ONNX file, for read and Reader."
+    )
     add = parser.add_argument
-    ckpt_help = "The checkpoint, or best or last of the newest run."
+    ckpt_help = "The checkpoint: a file, or best or last for the newest run."
     add("--ckpt_path", required=True, metavar="FILE|best|last", help=ckpt_help)
-    output_help = "File to write or replace. Default: digits.onnx, if there is none yet."
+    output_help = "File to write or replace. Default: digits.onnx, if it does not exist yet."
     add("--output", type=_onnx_path, metavar="FILE", help=output_help)
-    data_help = "Directory of the unpacked data. Default: the checkpoint's, or data."
-    # The second name is that of fit and test, which error messages about data use.
+    data_help = "Directory of the unpacked data. Default: that of the checkpoint, or data."
+    # The second name is the one that fit and test use, and error messages mention.
     add("--data_dir", "--data.data_dir", metavar="DIR", help=data_help)
     options = parser.parse_args(args)
     if options.output is None:
@@ -205,7 +212,7 @@ def _options(args: list[str]) -> Namespace:
 
 def _onnx_path(text: str) -> Path:
     if Path(text).suffix != ".onnx":
-        raise InputError(f"--output {text} is no name for a model.", "End it in .onnx.")
+        raise InputError(f"--output {text} is not an ONNX file name.", "Use the suffix .onnx.")
     return Path(text)
 
 
@@ -217,12 +224,14 @@ def _data(settings: dict[str, Any], data_dir: str | None) -> MNISTDataModule:
     return data
 
 
-def _outputs(trained: Trained, dataset: Dataset[Batch], batch_size: int) -> tuple[Tensor, Tensor]:
+def _outputs(
+    trained: TrainedModel, dataset: Dataset[Batch], batch_size: int
+) -> tuple[Tensor, Tensor]:
     labels, logits = outputs(trained.model, dataset, batch_size)
     if not logits.isfinite().all():
         raise InputError(
-            f"{trained.path} gives logits that are not numbers.",
-            "Its training diverged: train again, perhaps with a lower learning rate.",
+            f"{trained.path} gives logits that are not finite.",
+            "Its training diverged; try a lower learning rate.",
         )
     return labels, logits
 
@@ -231,7 +240,7 @@ def _accuracy(labels: Tensor, logits: Tensor) -> float:
     return float(logits.argmax(dim=1).eq(labels).double().mean())
 
 
-def _provenance(trained: Trained) -> dict[str, Any]:
+def _provenance(trained: TrainedModel) -> dict[str, Any]:
     network = trained.model.network
     return {
         "version": __version__,
@@ -244,8 +253,8 @@ def _provenance(trained: Trained) -> dict[str, Any]:
     }
 
 
-def _recipe(trained: Trained) -> dict[str, Any]:
-    """The settings of the run, but for the trainer's defaults."""
+def _recipe(trained: TrainedModel) -> dict[str, Any]:
+    """Return the settings of the run without the Trainer's defaults."""
     config = trained.config or {"model": dict(trained.model.hparams)}
     defaults = {name: each.default for name, each in signature(Trainer).parameters.items()}
     trainer = {
@@ -253,42 +262,47 @@ def _recipe(trained: Trained) -> dict[str, Any]:
         for name, value in config.get("trainer", {}).items()
         if value != defaults.get(name)
     }
-    return _set(config | {"trainer": trainer})
+    return _without_unset(config | {"trainer": trainer})
 
 
-def _set(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings that are set, without ``NO_RECIPE``."""
+def _without_unset(settings: dict[str, Any]) -> dict[str, Any]:
+    """Drop settings that are None or in ``NOT_IN_RECIPE``."""
     return {
-        name: _set(value) if isinstance(value, dict) else value
+        name: _without_unset(value) if isinstance(value, dict) else value
         for name, value in settings.items()
-        if value is not None and name not in NO_RECIPE
+        if value is not None and name not in NOT_IN_RECIPE
     }
 
 
-def _checked(path: Path, images: Tensor, expected: tuple[Tensor, Tensor]) -> tuple[float, float]:
-    """Compare a model with its checkpoint, on all images and in batches of several sizes.
+def _verify(path: Path, images: Tensor, expected: tuple[Tensor, Tensor]) -> tuple[float, float]:
+    """Compare the exported model with its checkpoint on all images, at several batch sizes.
 
     Args:
-        path: The model.
+        path: The exported model.
         images: ``uint8 (n, 28, 28)``.
         expected: The checkpoint's logits and probabilities, both ``float32 (n, 10)``.
 
     Returns:
-        The largest difference of a logit, and that of a probability.
+        The largest difference of a logit, and of a probability.
+
+    Raises:
+        InputError: If a prediction differs, or a difference exceeds ``TOLERANCES``.
     """
     inputs = scaled(images).numpy()  # (n, 1, 28, 28)
     session = open_session(path.read_bytes())
-    outputs = [session.run(["logits", "probabilities"], {"images": inputs[:n]}) for n in BATCHES]
+    outputs = [
+        session.run(["logits", "probabilities"], {"images": inputs[:n]}) for n in BATCH_SIZES
+    ]
     outputs.append(Reader(path).classify(inputs[:, 0]))
     differences = [_differences(output, expected) for output in outputs]
-    others, *largest = np.max(differences, axis=0).tolist()  # NaN if one is
+    mismatches, *largest = np.max(differences, axis=0).tolist()  # NaN propagates
     for (name, allowed), difference in zip(TOLERANCES.items(), largest, strict=True):
-        if others or not difference <= allowed:
+        if mismatches or not difference <= allowed:
             raise InputError(
-                f"The exported model differs from the checkpoint in {others:,.0f} of "
+                f"The exported model differs from the checkpoint in {mismatches:,.0f} of "
                 f"{len(images):,} predictions, and by up to {difference:.2g} in a {name}, where "
                 f"{allowed:g} is allowed.",
-                "No file was written. Does its forward depend on more than the image itself?",
+                "No file was written. Check that its forward depends on nothing but the image.",
             )
     return largest[0], largest[1]
 
@@ -296,12 +310,12 @@ def _checked(path: Path, images: Tensor, expected: tuple[Tensor, Tensor]) -> tup
 def _differences(
     output: Sequence[NDArray[np.float32]], expected: tuple[Tensor, Tensor]
 ) -> tuple[int, float, float]:
-    """Number of different predictions, and the largest differences, for the first images."""
+    """Return the number of different predictions, and the largest differences."""
     logits, probabilities = map(torch.from_numpy, output)
     same_logits, same_probabilities = (each[: len(logits)] for each in expected)
-    others = int((logits.argmax(dim=1) != same_logits.argmax(dim=1)).sum())
+    mismatches = int((logits.argmax(dim=1) != same_logits.argmax(dim=1)).sum())
     return (
-        others,
+        mismatches,
         (logits - same_logits).abs().max().item(),
         (probabilities - same_probabilities).abs().max().item(),
     )

@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from mnist_lit.errors import InputError
-from mnist_lit.files import refusals, whole
+from mnist_lit.files import atomic_write, write_errors
 from mnist_lit.options import CommandParser
 from mnist_lit.reading.drawing import draw
 from mnist_lit.reading.image_files import FORMATS, opened, pictures_in
@@ -64,7 +64,7 @@ def _read(reader: Reader, files: list[str], targets: list[Path | None], format_:
                 text = report(reading, reader.threshold)
                 print(f"{file}:\n{text}\n" if len(files) > 1 else text, flush=True)
             if target:
-                with whole(target) as partial:
+                with atomic_write(target) as partial:
                     draw(picture, reading).save(partial, format="PNG")
             if target and format_ == "text":
                 print(f"Picture: {target}", flush=True)
@@ -191,7 +191,7 @@ def _targets(files: list[str], output: Path | None) -> list[Path | None]:
             raise InputError(
                 f"--output would overwrite the picture {target}.", "Choose another folder."
             )
-        with refusals(target):  # fails before the pictures are read
+        with write_errors(target):  # fails before the pictures are read
             target.parent.mkdir(parents=True, exist_ok=True)
             TemporaryFile(dir=target.parent).close()
     return list(targets)

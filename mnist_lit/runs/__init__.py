@@ -1,1 +1,1 @@
-"""Run directories on disk: found, read and compared, without torch."""
+"""Find, load and compare run directories on disk, without torch."""

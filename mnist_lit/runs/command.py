@@ -1,4 +1,4 @@
-"""The command runs: one table of the runs on disk, and the spread of their results over seeds."""
+"""The command runs: compare the runs on disk, with mean and deviation over seeds."""
 
 import csv
 import io
@@ -13,16 +13,16 @@ from typing import Any
 
 from mnist_lit.errors import InputError
 from mnist_lit.options import CommandParser
-from mnist_lit.runs.files import Run, natural, read_runs
+from mnist_lit.runs.files import Run, natural_key, read_runs
 
-Row = dict[str, Any]  # a line of a table, by its headings
+Row = dict[str, Any]  # a row of a table, by column
 
-NEARLY_ALL = Decimal("99.99")  # percent: only what has no error shows 100 %
+MAX_WITH_ERRORS = Decimal("99.99")  # percent: only an accuracy without errors shows as 100 %
 
 
 def _percent(share: float) -> str:
     exact = 100 * Decimal(str(share))
-    return f"{min(exact, NEARLY_ALL) if share < 1 else exact:.2f} %"
+    return f"{min(exact, MAX_WITH_ERRORS) if share < 1 else exact:.2f} %"
 
 
 def _clock(seconds: float) -> str:
@@ -30,9 +30,9 @@ def _clock(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
 
 
-# The columns left and right of the settings; for a figure, how it is shown.
+# The columns left and right of the settings; for each metric, its format.
 IDENTITY = ("name", "when", "status", "seed")
-FIGURES: dict[str, Callable[[float], str]] = {
+METRICS: dict[str, Callable[[float], str]] = {
     "epochs": str,
     "val_loss": "{:.4f}".format,
     "val_accuracy": _percent,
@@ -40,17 +40,17 @@ FIGURES: dict[str, Callable[[float], str]] = {
     "test_loss": "{:.4f}".format,
     "duration": _clock,
 }
-SPREAD = ("val_loss", "val_accuracy", "test_accuracy")  # the figures given for a group of runs
-WIDEST = 24  # characters of a setting in the table
+SUMMARIZED = ("val_loss", "val_accuracy", "test_accuracy")  # metrics shown for groups of runs
+MAX_WIDTH = 24  # characters of a setting in the table
 
 NOTES = """\
-val_loss is the lowest of all epochs, val_accuracy that of the same epoch; test_accuracy and
-test_loss are those of the checkpoint tested last. The table's duration is in hours:minutes:seconds;
-csv and json have seconds. A run is running, finished, stopped (by a signal, or pruned), failed (the
-reason is given), killed (its process is gone) or broken (a file of it is missing or damaged). A
-setting has a column if the runs differ in it. Runs that differ only in their seed are summed up
-below, and in json: mean and sample standard deviation of those that are finished, of each seed the
-newest."""
+val_loss is the lowest of all epochs, and val_accuracy belongs to the same epoch; test_accuracy and
+test_loss belong to the checkpoint tested last. duration is hours:minutes:seconds in the table, and
+seconds in csv and json. A run is running, finished, stopped (by a signal, or pruned), failed (see
+the reason), killed (its process died) or broken (a file is missing or damaged). A setting has a
+column if it differs between runs. Runs that differ only in their seed are summarized below the
+table and in json, by the mean and sample standard deviation of the finished ones (the newest for
+each seed)."""
 
 
 def main(args: list[str]) -> None:
@@ -60,13 +60,13 @@ def main(args: list[str]) -> None:
         args: The command and its options.
 
     Raises:
-        InputError: If there are no runs, or no such column to sort by.
+        InputError: If there are no runs, or the column to sort by does not exist.
     """
     options = _options(args[1:])
     runs = read_runs(Path(options.dir))
     if not runs:
         raise InputError(
-            f"There are no runs in {options.dir}.",
+            f"No runs found in {options.dir}.",
             "Train one: python -m mnist_lit fit --config configs/default.yaml",
         )
     headings = differences(runs)
@@ -83,7 +83,7 @@ def main(args: list[str]) -> None:
             text += "\n\nFailed:\n"
             text += "\n".join(f"{row['name']}: {compact(row['reason'])}" for row in failed)
         if groups:
-            text += "\n\nThe same with n seeds, mean ± sample standard deviation:\n"
+            text += "\n\nOver n seeds, mean ± sample standard deviation:\n"
             label = {} if headings else {"name": "all runs"}
             text += table([label | group for group in groups], classes)
     print(text)
@@ -93,22 +93,22 @@ def _options(args: list[str]) -> Namespace:
     parser = CommandParser("runs", "Compare the runs on disk.")
     parser.epilog = NOTES
     add = parser.add_argument
-    dir_help = "Directory of the runs, or of one. Default: lightning_logs."
+    dir_help = "Directory of the runs, or of a single run. Default: lightning_logs."
     add("dir", nargs="?", default="lightning_logs", metavar="DIR", help=dir_help)
-    sort_help = "Heading to sort by; with a minus, --sort=-COLUMN, from high to low. Default: when."
+    sort_help = "Column to sort by; --sort=-COLUMN sorts in descending order. Default: when."
     add("--sort", default="when", metavar="COLUMN", help=sort_help)
-    format_help = "csv and json have unrounded figures. Default: table."
+    format_help = "Output format; csv and json have unrounded numbers. Default: table."
     add("--format", choices=("table", "csv", "json"), default="table", help=format_help)
     return parser.parse_args(args)
 
 
 def differences(runs: list[Run]) -> dict[str, str]:
-    """Find the settings in which runs differ.
+    """Find the settings that differ between runs.
 
-    An argument that only some classes have is no difference: the column of the class says so.
+    An argument that only some classes have does not count: the column of the class shows it.
 
     Returns:
-        The heading for the key of each: the shortest unambiguous end of the option's name.
+        A heading for each key: the shortest unambiguous suffix of the option's name.
     """
     known = [run.settings for run in runs if run.settings]
     keys = list(dict.fromkeys(key for settings in known for key in settings))
@@ -117,48 +117,48 @@ def differences(runs: list[Run]) -> dict[str, str]:
 
 
 def _differs(key: str, known: list[dict[str, Any]]) -> bool:
-    class_key = key.rpartition(".init_args.")[0] + ".class_path"  # no setting, if no argument
+    class_key = key.rpartition(".init_args.")[0] + ".class_path"
     having = [settings for settings in known if settings.get(key) is not None]
     lacking = [settings for settings in known if settings.get(key) is None]
     classes = [settings.get(class_key) for settings in having]
-    values = {json.dumps(settings[key]) for settings in having}  # there 1, 1.0 and true differ
+    values = {json.dumps(settings[key]) for settings in having}  # as JSON 1, 1.0 and true differ
     return len(values) > 1 or any(settings.get(class_key) in classes for settings in lacking)
 
 
 def option(key: str) -> str:
-    """The name of a setting on the command line, such as ``model.optimizer.lr``."""
+    """Return the command-line name of a setting, such as ``model.optimizer.lr``."""
     return key.removesuffix(".class_path").replace(".init_args.", ".")
 
 
 def shortest(name: str, names: set[str]) -> str:
-    """The shortest end of a dotted name that no other name and no other column has."""
+    """Return the shortest suffix of a dotted name that no other name or column shares."""
     parts = name.split(".")
-    ends = [".".join(parts[start:]) for start in reversed(range(len(parts)))]
-    for end in ends:
-        same = [each for each in names if f".{each}".endswith(f".{end}")]
-        if len(same) == 1 and end not in (*IDENTITY, *FIGURES, "n", "reason"):
-            return end
+    suffixes = [".".join(parts[start:]) for start in reversed(range(len(parts)))]
+    for suffix in suffixes:
+        same = [each for each in names if f".{each}".endswith(f".{suffix}")]
+        if len(same) == 1 and suffix not in (*IDENTITY, *METRICS, "n", "reason"):
+            return suffix
     return name
 
 
 def _class_names(runs: list[Run]) -> dict[str, str]:
-    """The shortest unambiguous name of each class, by its path."""
+    """Map the path of each class to its shortest unambiguous name."""
     settings = [setting for run in runs for setting in run.settings.items()]
     paths = {str(value) for key, value in settings if key.endswith(".class_path")}
     return {path: shortest(path, paths) for path in paths}
 
 
 def summaries(runs: list[Run], headings: dict[str, str]) -> list[Row]:
-    """Sum up the runs that have the same settings and different seeds.
+    """Summarize the runs that differ only in their seed.
 
     Args:
-        runs: The oldest first; of each seed, the newest counts.
-        headings: Of the settings in which runs differ, by their keys.
+        runs: Oldest first; the newest run of each seed counts.
+        headings: Headings of the settings that differ between runs, by key.
 
     Returns:
-        Of each group of runs its settings, ``n`` seeds, and for each figure in ``SPREAD`` the
-        ``mean`` and sample standard deviation (``sd``) over the ``n`` seeds whose run is finished
-        and has it.
+        For each group its settings, the number ``n`` of seeds, and for each metric in
+        ``SUMMARIZED`` the ``mean`` and sample standard deviation (``sd``) over the ``n`` seeds
+        with a finished run that has the metric.
     """
     groups: dict[str, list[Run]] = {}
     for run in runs:
@@ -170,14 +170,14 @@ def summaries(runs: list[Run], headings: dict[str, str]) -> list[Row]:
         seeds = {run.seed for run in group}
         if len(seeds) > 1:
             row = {heading: group[0].settings.get(key) for key, heading in headings.items()}
-            spreads = {figure: _spread(group, figure) for figure in SPREAD}
+            spreads = {metric: _spread(group, metric) for metric in SUMMARIZED}
             rows.append({**row, "n": len(seeds), **spreads})
     return rows
 
 
-def _spread(group: list[Run], figure: str) -> Row:
-    finished = [run for run in group if run.status == "finished" and figure in run.figures]
-    values = list({run.seed: run.figures[figure] for run in finished}.values())
+def _spread(group: list[Run], metric: str) -> Row:
+    finished = [run for run in group if run.status == "finished" and metric in run.metrics]
+    values = list({run.seed: run.metrics[metric] for run in finished}.values())
     return {
         "mean": mean(values) if values else None,
         "sd": stdev(values) if len(values) > 1 else None,
@@ -188,8 +188,8 @@ def _spread(group: list[Run], figure: str) -> Row:
 def _row(run: Run, headings: dict[str, str]) -> Row:
     identity = {name: getattr(run, name) for name in IDENTITY}
     settings = {heading: run.settings.get(key) for key, heading in headings.items()}
-    figures = {name: run.figures.get(name) for name in FIGURES}
-    return identity | settings | figures | {"reason": run.reason}
+    metrics = {name: run.metrics.get(name) for name in METRICS}
+    return identity | settings | metrics | {"reason": run.reason}
 
 
 def _without_reason(row: Row) -> Row:
@@ -199,7 +199,7 @@ def _without_reason(row: Row) -> Row:
 def _sorted(rows: list[Row], order: str) -> list[Row]:
     column = order.removeprefix("-")
     if column not in rows[0]:
-        raise InputError(f"There is no column {column}.", f"The columns: {', '.join(rows[0])}.")
+        raise InputError(f"Unknown column {column}.", f"The columns are {', '.join(rows[0])}.")
     known = [row for row in rows if row[column] is not None]
     known.sort(key=lambda row: _rank(row[column]), reverse=order != column)
     return known + [row for row in rows if row[column] is None]
@@ -207,7 +207,7 @@ def _sorted(rows: list[Row], order: str) -> list[Row]:
 
 def _rank(value: Any) -> tuple[bool, Any]:
     is_text = not isinstance(value, int | float)
-    return is_text, natural(compact(value)) if is_text else value
+    return is_text, natural_key(compact(value)) if is_text else value
 
 
 def _csv(rows: list[Row]) -> str:
@@ -223,45 +223,45 @@ def _csv(rows: list[Row]) -> str:
 
 
 def table(rows: list[Row], classes: dict[str, str]) -> str:
-    """Lay out rows in columns under their headings.
+    """Format rows as a table with headings.
 
     Args:
-        rows: At least one, with the headings of the first.
-        classes: Short names of classes, by their paths.
+        rows: At least one; all have the columns of the first.
+        classes: Short names of classes, by path.
     """
     columns = []
     for heading in rows[0]:
-        cells = [heading, *(_shown(row, heading, classes) for row in rows)]
+        cells = [heading, *(_format(row, heading, classes) for row in rows)]
         is_text = any(isinstance(row[heading], str | list | dict) for row in rows)
         width = max(map(len, cells))
         columns.append([cell.ljust(width) if is_text else cell.rjust(width) for cell in cells])
     return "\n".join("  ".join(cells).rstrip() for cells in zip(*columns, strict=True))
 
 
-def _shown(row: Row, heading: str, classes: dict[str, str]) -> str:
+def _format(row: Row, heading: str, classes: dict[str, str]) -> str:
     value = row[heading]
     if value is None:
         return "-"
     if isinstance(value, dict):
-        return _shown_spread(value, FIGURES[heading], row["n"])
-    if heading in FIGURES:
-        return FIGURES[heading](value)
+        return _format_spread(value, METRICS[heading], row["n"])
+    if heading in METRICS:
+        return METRICS[heading](value)
     if heading == "when":
         return f"{datetime.fromisoformat(value).astimezone():%Y-%m-%d %H:%M}"
     text = compact(classes.get(value, value) if isinstance(value, str) else value)
-    is_short = heading in IDENTITY or len(text) <= WIDEST
-    return text if is_short else f"{text[: WIDEST - 3]}..."
+    is_short = heading in IDENTITY or len(text) <= MAX_WIDTH
+    return text if is_short else f"{text[: MAX_WIDTH - 3]}..."
 
 
-def _shown_spread(spread: Row, form: Callable[[float], str], n: int) -> str:
-    text = "-" if spread["mean"] is None else form(spread["mean"])
+def _format_spread(spread: Row, format_metric: Callable[[float], str], n: int) -> str:
+    text = "-" if spread["mean"] is None else format_metric(spread["mean"])
     if spread["sd"] is not None:
-        text = f"{text.removesuffix(' %')} ± {form(spread['sd'])}"
+        text = f"{text.removesuffix(' %')} ± {format_metric(spread['sd'])}"
     return text if spread["n"] == n else f"{text} (n={spread['n']})"
 
 
 def compact(value: Any) -> str:
-    """A setting in few characters: no quotes, and a class by its name."""
+    """Format a setting compactly: without quotes, classes by name."""
     if isinstance(value, list):
         return f"[{','.join(map(compact, value))}]"
     if isinstance(value, dict):

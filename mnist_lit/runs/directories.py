@@ -1,4 +1,4 @@
-"""Run directories: how they are named, and what lies in them."""
+"""Run directories: create, lock and find them and their checkpoints."""
 
 import re
 from collections.abc import Iterator
@@ -10,23 +10,30 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from mnist_lit.errors import InputError
-from mnist_lit.files import refusals
-from mnist_lit.runs.files import LOCK, begun, best_of_study, by_age, is_run, run_directories
+from mnist_lit.files import write_errors
+from mnist_lit.runs.files import (
+    LOCK,
+    best_of_study,
+    has_started,
+    is_run,
+    run_directories,
+    start_key,
+)
 
 LOG_DIR = "lightning_logs"
 
 
 def new_run(log_dir: Path, name: str) -> Path:
-    """Make the directory of a new run, ``log_dir/version_N`` or ``log_dir/name/version_N``.
+    """Create the directory of a new run, ``log_dir/version_N`` or ``log_dir/name/version_N``.
 
-    Safe beside other processes that do the same. The path is absolute, as Lightning knows a
-    resumed run's checkpoints again by their directory.
+    Safe if other processes do the same. The path is absolute, since Lightning identifies the
+    checkpoints of a resumed run by their directory.
     """
     return _numbered((log_dir / name).resolve(), "version_")
 
 
 def _numbered(parent: Path, prefix: str) -> Path:
-    """Make a directory that did not exist, ``prefix`` and the next number its name."""
+    """Create a new directory, named ``prefix`` and the next free number."""
     parent.mkdir(parents=True, exist_ok=True)
     numbers = [path.name.removeprefix(prefix) for path in parent.glob(f"{prefix}*")]
     taken = [int(number) for number in numbers if number.isdecimal()]
@@ -41,22 +48,22 @@ def _numbered(parent: Path, prefix: str) -> Path:
 
 
 @contextmanager
-def training(run: Path) -> Iterator[None]:
-    """Hold the lock of a run for as long as it is trained.
+def training_lock(run: Path) -> Iterator[None]:
+    """Hold the lock of a run during training.
 
-    The system releases it when the process ends, in whatever way.
+    The operating system releases it when the process ends, even if it is killed.
 
     Raises:
         InputError: If another process holds it, or the directory cannot be written to.
     """
-    lock = FileLock(run / LOCK, timeout=2)  # whoever only looks at it holds it for a moment
-    with refusals(run):
+    lock = FileLock(run / LOCK, timeout=2)  # a process that tests the lock holds it for a moment
+    with write_errors(run):
         try:
             lock.acquire()
         except Timeout as error:
             raise InputError(
-                f"{run} is being trained by another process.",
-                "Wait until it ends, or stop it; the lock ends with the process.",
+                f"Another process is training {run}.",
+                "Wait for it to finish, or stop it.",
             ) from error
     try:
         yield
@@ -65,31 +72,31 @@ def training(run: Path) -> Iterator[None]:
 
 
 def results_directory(checkpoint: Path, log_dir: Path, command: str) -> Path:
-    """Where the results of a checkpoint belong.
+    """Return the directory for the results of a checkpoint.
 
     Returns:
-        The directory of its run; for a checkpoint anywhere else a new one, ``log_dir/COMMAND_N``,
-        so that no file is replaced that a run has not written.
+        That of its run. For a checkpoint from elsewhere a new one, ``log_dir/COMMAND_N``, so that
+        only files written by a run are ever replaced.
     """
     run = run_of(checkpoint)
     return run if run != checkpoint.parent and is_run(run) else _numbered(log_dir, f"{command}_")
 
 
 def run_of(checkpoint: Path) -> Path:
-    """The directory of the run that wrote ``checkpoint``, or else the one it lies in."""
+    """Return the directory of the run that wrote ``checkpoint``, or else the checkpoint's own."""
     parent = checkpoint.parent
     return parent.parent if parent.name == "checkpoints" else parent
 
 
 def resumable(checkpoint: Path, state: dict[str, Any]) -> Path | None:
-    """The directory of the run that goes on from ``checkpoint``, unless it has to be a new one.
+    """Return the directory in which to resume from ``checkpoint``; None if it must be a new one.
 
-    A run is resumed in its own directory from its last checkpoint. From an earlier one, or after
-    the directory was moved, it would overwrite what it does not know.
+    Only from its last checkpoint is a run resumed in its own directory. From an earlier one, or
+    after the directory was moved, it would overwrite later results.
 
     Args:
-        checkpoint: Where the run goes on.
-        state: What this file holds.
+        checkpoint: The file to resume from.
+        state: The contents of the file.
     """
     run = run_of(checkpoint).resolve()
     known = [callback.get("dirpath") for callback in state.get("callbacks", {}).values()]
@@ -98,29 +105,29 @@ def resumable(checkpoint: Path, state: dict[str, Any]) -> Path | None:
 
 
 def checkpoints(log_dir: Path, pattern: str = "*") -> list[Path]:
-    """The checkpoints of all runs below ``log_dir`` whose name fits, those of the newest first."""
+    """List the checkpoints below ``log_dir`` whose name matches, those of the newest run first."""
     found = log_dir.glob(f"**/checkpoints/{pattern}.ckpt")
-    return sorted(found, key=lambda path: (by_age(run_of(path)), _mtime(path)), reverse=True)
+    return sorted(found, key=lambda path: (start_key(run_of(path)), _mtime(path)), reverse=True)
 
 
 def _mtime(path: Path) -> float:
     try:
         return path.stat().st_mtime
-    except OSError:  # removed meanwhile
+    except OSError:  # removed in the meantime
         return 0.0
 
 
 def find_checkpoint(which: str, log_dir: Path, *, of_newest: bool = False) -> Path:
-    """Find the checkpoint meant by a file's path, ``best`` or ``last``.
+    """Find a checkpoint by its path, or the ``best`` or ``last`` one of the newest run.
 
     Args:
-        which: A path, or ``best`` or ``last`` of the newest run that has one. If this is a trial
-            of a sweep, ``best`` is that of the best trial.
+        which: A path, or ``best`` or ``last`` for the newest run that has one. If that run is a
+            trial of a sweep, ``best`` means the best trial.
         log_dir: Directory of the runs.
-        of_newest: Refuse to take that of another run if the newest has none.
+        of_newest: Whether it is an error if the newest run has none.
 
     Raises:
-        InputError: If there is none.
+        InputError: If there is no such checkpoint.
     """
     if which not in ("best", "last"):
         if Path(which).is_file():
@@ -143,7 +150,7 @@ def find_checkpoint(which: str, log_dir: Path, *, of_newest: bool = False) -> Pa
         )
     newest = run_of(found[0])
     if of_newest:
-        newest = max([newest, *filter(begun, run_directories(log_dir))], key=by_age)
+        newest = max([newest, *filter(has_started, run_directories(log_dir))], key=start_key)
     if which == "best" and (best := best_of_study(newest.parent)):
         return newest.parent / best.name / "checkpoints" / "best.ckpt"
     if run_of(found[0]) != newest:
@@ -154,21 +161,22 @@ def find_checkpoint(which: str, log_dir: Path, *, of_newest: bool = False) -> Pa
     return found[0]
 
 
-def label(checkpoint: Path) -> str:
-    """A checkpoint's path, and that it is the best of a study if it is."""
+def describe_checkpoint(checkpoint: Path) -> str:
+    """Return a checkpoint's path, with a note if it is the best of a study."""
     run = run_of(checkpoint)
     best = best_of_study(run.parent) if checkpoint.name == "best.ckpt" else None
     if best is None or run != run.parent / best.name:
         return str(checkpoint)
-    loss = best.figures["val_loss"]
-    return f"{checkpoint}, the best of the study {run.parent.name} (val/loss {loss:.4f})"
+    loss = best.metrics["val_loss"]
+    return f"{checkpoint}, best of study {run.parent.name} (val/loss {loss:.4f})"
 
 
 def check_name(name: str) -> None:
-    """Refuse a run's name that would not be one directory.
+    """Check that a run's name is a single directory name.
 
     Raises:
-        InputError: If it is not made of letters, digits, ``.``, ``_`` and ``-``.
+        InputError: If it contains anything but letters, digits, ``.``, ``_`` and ``-``.
     """
     if name and not re.fullmatch(r"\w[\w.-]*", name):
-        raise InputError(f"A run cannot be named {name!r}.", "Use letters, digits, '.', '_', '-'.")
+        what = f"{name!r} is not a valid run name."
+        raise InputError(what, "Use letters, digits, '.', '_' and '-'.")

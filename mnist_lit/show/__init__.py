@@ -1,1 +1,1 @@
-"""Digits and results as figures."""
+"""Figures of digits, predictions and results."""

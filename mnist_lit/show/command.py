@@ -1,4 +1,4 @@
-"""The command show: digits in a picture and in words, and what a checkpoint reads in them."""
+"""The command show: digits as a figure and a table, with the predictions of a checkpoint."""
 
 import re
 from argparse import Namespace
@@ -14,13 +14,19 @@ from torch.utils.data import Subset
 from mnist_lit.checkpoints import instantiate
 from mnist_lit.data import MNISTDataModule, scaled
 from mnist_lit.errors import InputError
-from mnist_lit.files import whole
+from mnist_lit.files import atomic_write
 from mnist_lit.options import CommandParser
 from mnist_lit.show.figures import digit_figure, digits_figure
-from mnist_lit.training.evaluation import batches, load_trained, logits_of, outputs, worst_errors
+from mnist_lit.training.evaluation import (
+    batches,
+    load_trained_model,
+    outputs,
+    predict_logits,
+    worst_errors,
+)
 
-NO_DISPLAY = "No display here: --output FILE.png writes the picture."
-MOST = 100  # more digits in one picture would be too small to look at
+NO_DISPLAY = "There is no display: write the figure to a file with --output FILE.png."
+MAX_DIGITS = 100  # more would be too small to see
 
 
 def main(args: list[str]) -> None:
@@ -30,13 +36,13 @@ def main(args: list[str]) -> None:
         args: The command and its options.
 
     Raises:
-        InputError: If something is wrong with them, or with the files they name.
+        InputError: If an option or a file it names is invalid.
     """
     options = _options(args[1:])
     opens_window = not options.output and _may_have_display()
     if not (options.output or opens_window):
         print(NO_DISPLAY, flush=True)  # before the work, which takes seconds
-    trained = load_trained(options.ckpt_path) if options.ckpt_path else None
+    trained = load_trained_model(options.ckpt_path) if options.ckpt_path else None
     model = trained.model if trained else None
     settings = trained.data if trained else {}
     if options.data_dir:
@@ -54,22 +60,22 @@ def main(args: list[str]) -> None:
         indices = _within(options, len(dataset))
     if not indices:
         return
-    images, labels = next(iter(batches(Subset(dataset, indices), MOST)))
-    logits = None if model is None else logits_of(model, images)
-    print(words(options.split, indices, labels, logits), flush=True)
-    figure = picture(scaled(images), labels, logits)
+    images, labels = next(iter(batches(Subset(dataset, indices), MAX_DIGITS)))
+    logits = None if model is None else predict_logits(model, images)
+    print(summary(options.split, indices, labels, logits), flush=True)
+    figure = draw(scaled(images), labels, logits)
     if options.output:
         _write(figure, options.output)
     elif opens_window and not _open_window(figure):
         print(NO_DISPLAY)
 
 
-def words(split: str, indices: list[int], labels: Tensor, logits: Tensor | None) -> str:
-    """Say which digits these are and what a model answers; if there is only one, in full.
+def summary(split: str, indices: list[int], labels: Tensor, logits: Tensor | None) -> str:
+    """Format a table of digits and their predictions; for a single digit, with all logits.
 
     Args:
         split: ``train``, ``val`` or ``test``.
-        indices: The n places of the images in the split.
+        indices: The n indices of the images in the split.
         labels: ``int64 (n,)`` in 0..9.
         logits: ``float32 (n, 10)``, or None without a model.
     """
@@ -90,18 +96,18 @@ def words(split: str, indices: list[int], labels: Tensor, logits: Tensor | None)
 
 
 def _output(label: int, logits: Tensor, loss: float) -> str:
-    rows = ["", "The output, a logit for each digit, which softmax turns into probabilities:"]
+    rows = ["", "Output: a logit per digit, and its softmax probability:"]
     rows.append("digit     logit  probability")
     probabilities = logits.softmax(dim=0).tolist()
     for digit, logit in enumerate(logits.tolist()):
         row = f"{digit:5}  {logit:8.4f}  {probabilities[digit]:11.2%}"
         rows.append(f"{row}  label" if digit == label else row)
-    rows.append(f"The loss is -log(probability of {label}) = {loss:.4f} nats.")
+    rows.append(f"Loss: -log(probability of {label}) = {loss:.4f} nats")
     return "\n".join(rows)
 
 
-def picture(images: Tensor, labels: Tensor, logits: Tensor | None) -> Figure:
-    """Draw digits, and what a model reads in them.
+def draw(images: Tensor, labels: Tensor, logits: Tensor | None) -> Figure:
+    """Draw digits, with their predictions if there is a model.
 
     Args:
         images: ``float32 (n, 1, 28, 28)`` in [0, 1].
@@ -118,57 +124,57 @@ def picture(images: Tensor, labels: Tensor, logits: Tensor | None) -> Figure:
 
 
 def _losses(labels: Tensor, logits: Tensor) -> Tensor:
-    return cross_entropy(logits, labels, reduction="none").abs()  # of certainty it is -0.0
+    return cross_entropy(logits, labels, reduction="none").abs()  # no -0.0
 
 
 def _options(args: list[str]) -> Namespace:
-    parser = CommandParser("show", "Draw digits, and what a checkpoint reads in them.")
+    parser = CommandParser("show", "Show digits, and the predictions of a checkpoint.")
     add = parser.add_argument
     add("--split", choices=("train", "val", "test"), help="Default: train; with --wrong, test.")
     index_help = (
-        f"Place in the split, from 0 on, or the range of those from A to before B, at most {MOST}. "
+        f"Index in the split, counted from 0, or a range of at most {MAX_DIGITS} that excludes B. "
         "Default: 0; with --wrong, 0:16."
     )
-    add("--index", type=_places, metavar="N|A:B", help=index_help)
-    wrong_help = "Images that the checkpoint reads wrong; --index counts them, the worst first."
+    add("--index", type=_index_range, metavar="N|A:B", help=index_help)
+    wrong_help = "Show misclassified images, highest loss first; --index counts these."
     add("--wrong", action="store_true", help=wrong_help)
-    ckpt_help = "What reads them: a checkpoint, or best or last of the newest run. Default: none."
+    ckpt_help = "Checkpoint to predict with: a file, or best or last for the newest run."
     add("--ckpt_path", metavar="FILE|best|last", help=ckpt_help)
-    output_help = "Picture to write, .png or .svg. Default: a window shows it."
-    add("--output", type=_picture_path, metavar="FILE", help=output_help)
-    data_help = "Directory of the unpacked data. Default: the checkpoint's, or data."
-    # The second name is that of fit and test, which error messages about data use.
+    output_help = "Write the figure to a .png or .svg file. Default: open a window."
+    add("--output", type=_image_path, metavar="FILE", help=output_help)
+    data_help = "Directory of the unpacked data. Default: that of the checkpoint, or data."
+    # The second name is the one that fit and test use, and error messages mention.
     add("--data_dir", "--data.data_dir", metavar="DIR", help=data_help)
     options = parser.parse_args(args)
     if options.wrong and not options.ckpt_path:
         raise InputError(
-            "--wrong needs a checkpoint, which reads the images.",
-            "Give one, for instance the newest run's: --wrong --ckpt_path best",
+            "--wrong needs a checkpoint.",
+            "For example, of the newest run: --wrong --ckpt_path best",
         )
     options.split = options.split or ("test" if options.wrong else "train")
     options.index = options.index or range(16 if options.wrong else 1)
     return options
 
 
-def _places(text: str) -> range:
+def _index_range(text: str) -> range:
     match = re.fullmatch(r"(\d{1,9})(?::(\d{1,9}))?", text)
     if not match:
         raise InputError(
-            f"--index {text} is no place.", "Give a number, 0 for the first, or a range: 0:16."
+            f"--index {text} is not an index.", "Give a number counted from 0, or a range: 0:16."
         )
     start = int(match[1])
-    places = range(start, int(match[2]) if match[2] else start + 1)
-    if not 1 <= len(places) <= MOST:
+    indices = range(start, int(match[2]) if match[2] else start + 1)
+    if not 1 <= len(indices) <= MAX_DIGITS:
         raise InputError(
-            f"--index {text} names {len(places)} images.",
-            f"Give a range of 1 to {MOST}: 0:16 names sixteen, 0 to 15.",
+            f"--index {text} selects {len(indices)} images.",
+            f"Select 1 to {MAX_DIGITS}: 0:16 selects the first 16.",
         )
-    return places
+    return indices
 
 
-def _picture_path(text: str) -> Path:
+def _image_path(text: str) -> Path:
     if Path(text).suffix.lower() not in (".png", ".svg"):
-        raise InputError(f"--output {text} is no kind of picture.", "End it in .png or .svg.")
+        raise InputError(f"--output {text} is not an image file.", "Use the suffix .png or .svg.")
     return Path(text)
 
 
@@ -176,34 +182,33 @@ def _within(options: Namespace, count: int) -> list[int]:
     if options.index[-1] >= count:
         raise InputError(
             f"There is no {options.split} image {options.index[-1]}.",
-            f"Its --index is one of 0 to {count - 1}.",
+            f"--index goes from 0 to {count - 1}.",
         )
     return list(options.index)
 
 
 def _wrong(options: Namespace, labels: Tensor, logits: Tensor) -> list[int]:
-    """The indices of the errors asked for; says how many there are."""
+    """Return the indices of the requested errors, and print how many there are."""
     errors: list[int] = worst_errors(labels, logits).tolist()
     before = options.index.start
     chosen = errors[before : options.index.stop]
     if chosen:
-        shown = f"here the {'next' if before else 'worst'} {len(chosen)}"
-        shown += f" after the worst {before}" if before else ""
+        shown = f"showing errors {before + 1} to {before + len(chosen)} by loss"
     else:
-        shown = f"none to show from --index {before} on"
-    print(f"{len(errors):,} of {len(labels):,} {options.split} images are read wrong; {shown}.")
+        shown = f"none left at --index {before}"
+    print(f"{len(errors):,} of {len(labels):,} {options.split} images are misclassified; {shown}.")
     return chosen
 
 
 def _write(figure: Figure, path: Path) -> None:
     look = matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "show"})
-    with look, whole(path) as partial:  # text stays text; the same picture, the same file
+    with look, atomic_write(path) as partial:  # SVG text stays text, and files are reproducible
         figure.savefig(partial, format=path.suffix[1:].lower(), metadata={"Date": None})
-    print(f"Picture: {path}")
+    print(f"Figure: {path}")
 
 
 def _may_have_display() -> bool:
-    """Whether matplotlib's backend, chosen by the user or found by itself, opens windows."""
+    """Whether matplotlib's backend, whether chosen or detected, can open windows."""
     windowless = backend_registry.list_builtin(  # type: ignore[no-untyped-call]
         BackendFilter.NON_INTERACTIVE
     )
@@ -211,13 +216,13 @@ def _may_have_display() -> bool:
 
 
 def _open_window(figure: Figure) -> bool:
-    """Show a figure until its window is closed, if there can be one."""
+    """Show a figure until its window is closed; return False if no window can be opened."""
     try:
         from matplotlib import pyplot
 
-        # Without a display matplotlib takes a backend that has no windows.
+        # Without a display matplotlib falls back to a backend without windows.
         pyplot.figure(FigureClass=lambda **_: figure)  # type: ignore[arg-type]  # its window
-    except Exception:  # a toolkit that is not installed, or cannot start, raises anything
+    except Exception:  # a missing or broken GUI toolkit may raise anything
         return False
     has_window = figure.canvas.required_interactive_framework is not None
     if has_window:

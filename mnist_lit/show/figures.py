@@ -1,4 +1,4 @@
-"""Pictures of what a model sees and how it judges: tensors in, matplotlib figures out."""
+"""Figures of images, predictions and results: tensors in, matplotlib figures out."""
 
 import math
 from typing import Any
@@ -13,18 +13,18 @@ from torchvision.utils import make_grid
 
 from mnist_lit.metrics import calibration_error, wilson_interval
 
-# The colour-blind tell these apart (Okabe and Ito, "Color Universal Design", 2008).
+# Distinguishable for the color-blind (Okabe and Ito, "Color Universal Design", 2008).
 BLUE, VERMILION = "#0072B2", "#D55E00"
 CHECK, CROSS = "\N{CHECK MARK}", "\N{BALLOT X}"
 SMALL = 9  # points, legible at TensorBoard's 100 dots per inch
-CENTRED: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": SMALL}
+CENTERED: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": SMALL}
 CELL = (36, 34)  # height and width of a digit with its frame and title, in its own pixels
 
 
 def confusion_figure(counts: Tensor) -> Figure:
-    """Draw a confusion matrix, each row coloured by its share.
+    """Draw a confusion matrix, colored by the share of each row.
 
-    The colours are logarithmic, so that one error in a thousand shows beside the diagonal.
+    The color scale is logarithmic, so that one error in a thousand is visible.
 
     Args:
         counts: ``(10, 10)`` integers; row is the true digit, column the predicted one.
@@ -37,28 +37,28 @@ def confusion_figure(counts: Tensor) -> Figure:
     shares = counts / counts.sum(dim=1, keepdim=True)
     figure, axes = _figure(6, 6.2, left=0.6, bottom=0.8, top=0.4)
     norm = LogNorm(5e-4, 1)
-    seen = shares.where(counts > 0, torch.nan)  # the rest stays white
+    seen = shares.where(counts > 0, torch.nan)  # empty cells stay white
     axes.imshow(seen.numpy(), cmap="Blues", norm=norm)
     dark = norm(shares.numpy()) > 0.6
     for true, predicted in counts.nonzero().tolist():
         color = "white" if dark[true, predicted] else "black"
         count = f"{counts[true, predicted]:,}"
-        axes.text(predicted, true, count, color=color, **CENTRED)
+        axes.text(predicted, true, count, color=color, **CENTERED)
     total, right = int(counts.sum()), int(counts.trace())
     axes.set_title(f"{total - right:,} errors in {total:,} images", y=1)
     axes.set(xticks=[], yticks=[])
     for digit in range(10):  # ticks would take four times as long to draw
-        axes.text(-0.7, digit, str(digit), **CENTRED)
-        axes.text(digit, 9.7, str(digit), **CENTRED)
+        axes.text(-0.7, digit, str(digit), **CENTERED)
+        axes.text(digit, 9.7, str(digit), **CENTERED)
     axes.set_ylabel("true digit", labelpad=20)
     axes.set_xlabel(
-        "predicted digit\n(the darker, the more of the true digit's images)", labelpad=20
+        "predicted digit\n(darker: a larger share of the true digit's images)", labelpad=20
     )
     return figure
 
 
 def accuracy_by_digit_figure(counts: Tensor) -> Figure:
-    """Draw the accuracy of each digit with its 95 % Wilson interval, and that of all digits.
+    """Draw the accuracy of each digit with its 95 % Wilson interval, and the overall accuracy.
 
     Args:
         counts: ``(10, 10)`` integers; row is the true digit, column the predicted one.
@@ -81,19 +81,19 @@ def accuracy_by_digit_figure(counts: Tensor) -> Figure:
     beside["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 1}
     for digit, share in zip(digits.tolist(), accuracy.tolist(), strict=True):
         axes.text(digit + 0.15, share, f"{share:.1%}", **beside)
-    # From 97 % on while every interval fits, so that the pictures of a run compare.
+    # Starts at 97 % if every interval fits, so that the figures of a run are comparable.
     bottom = min([0.97, *(math.floor(100 * end) / 100 for end in low.tolist())])
     axes.set(xlim=(-0.5, 10.1), ylim=(bottom, 1 + (1 - bottom) / 30), xticks=range(10))
     axes.yaxis.set_major_formatter(lambda tick, _: f"{100 * tick:g}%")
     axes.grid(axis="y", alpha=0.3)
     axes.set(xlabel="digit", ylabel="accuracy")
-    title = f"Accuracy of all digits {overall:.2%} (dashed), of each with 95% interval"
+    title = f"Accuracy by digit with 95% interval; overall {overall:.2%} (dashed)"
     axes.set_title(title, y=1)
     return figure
 
 
 def reliability_figure(probabilities: Tensor, labels: Tensor, bins: int = 15) -> Figure:
-    """Draw how often a model is right when it is how sure, with its calibration error.
+    """Draw accuracy against confidence, with the expected calibration error.
 
     Reliability diagram and expected calibration error as in Guo et al., "On Calibration of Modern
     Neural Networks", 2017. The gap of a bin is between its mean confidence and its accuracy.
@@ -104,7 +104,7 @@ def reliability_figure(probabilities: Tensor, labels: Tensor, bins: int = 15) ->
         bins: Number of bins, of equal width.
 
     Raises:
-        ValueError: If the shapes are others, there is no image, or a value is outside [0, 1].
+        ValueError: If a shape differs, there is no image, or a value is outside [0, 1].
     """
     _expect("probabilities", probabilities, ("n", 10))
     _expect("labels", labels, (len(probabilities),))
@@ -120,7 +120,7 @@ def reliability_figure(probabilities: Tensor, labels: Tensor, bins: int = 15) ->
 
 
 def filters_figure(weights: Tensor) -> Figure:
-    """Draw the filters of a first layer, red where they like ink and blue where they do not.
+    """Draw the filters of a first layer: positive weights red, negative ones blue.
 
     Args:
         weights: ``(n, 1, h, w)``.
@@ -134,8 +134,7 @@ def filters_figure(weights: Tensor) -> Figure:
     count, _, height, width = weights.shape
     low, high = image.get_clim()
     axes.set_title(
-        f"{count} first-layer filters, {height} x {width}\n"
-        f"from blue {low:.2g} over white 0 to red {high:.2g}",
+        f"{count} first-layer filters, {height} x {width}\nblue {low:.2g}, white 0, red {high:.2g}",
         y=1,
     )
     return figure
@@ -162,18 +161,18 @@ def digits_figure(
     probabilities: Tensor | None = None,
     losses: Tensor | None = None,
 ) -> Figure:
-    """Draw digits with what a model reads in them: right in blue, wrong in vermilion.
+    """Draw digits with their predictions: correct ones blue, errors vermilion.
 
-    Above a digit stand truth, prediction and its probability: ``4 → 9 (98.9%)``.
+    The title of a digit is its label, prediction and probability: ``4 → 9 (98.9%)``.
 
     Args:
-        images: ``(n, 1, 28, 28)`` in [0, 1]; sixteen make a handy picture.
+        images: ``(n, 1, 28, 28)`` in [0, 1].
         labels: ``(n,)`` true digits.
         probabilities: ``(n, 10)`` in [0, 1], if there is a model.
-        losses: ``(n,)``, written last if given.
+        losses: ``(n,)``, shown last if given.
 
     Raises:
-        ValueError: If the shapes are others, or there is no image.
+        ValueError: If a shape differs, or there is no image.
     """
     _expect("images", images, ("n", 1, 28, 28))
     _expect("labels", labels, (len(images),))
@@ -184,24 +183,24 @@ def digits_figure(
     legend, titles, colors = _titles(labels, probabilities, losses)
     columns = _columns(len(images))
     rows = math.ceil(len(images) / columns)
-    inch = min(20, 8 * columns)  # in pixels of an image; a few are drawn large
+    inch = min(20, 8 * columns)  # image pixels per inch; few digits are drawn larger
     height = CELL[0] * rows / inch + 0.3
     figure, axes = _figure(CELL[1] * columns / inch, height, top=0.3)
-    figure.text(0.5, 1 - 0.18 / height, legend, **CENTRED)
-    canvas = torch.ones(CELL[0] * rows, CELL[1] * columns, 4)  # with alpha it is drawn faster
+    figure.text(0.5, 1 - 0.18 / height, legend, **CENTERED)
+    canvas = torch.ones(CELL[0] * rows, CELL[1] * columns, 4)  # RGBA is drawn faster than RGB
     for place, image in enumerate(images.detach().cpu().float().clamp(0, 1)):
         top, left = CELL[0] * (place // columns), CELL[1] * (place % columns)
         canvas[top + 5 : top + 35, left + 2 : left + 32] = torch.tensor(to_rgba(colors[place]))
         canvas[top + 6 : top + 34, left + 3 : left + 31, :3] = image[0, ..., None]
         x, y = left + CELL[1] / 2, top + 2.5
-        axes.text(x - 0.5, y - 0.5, titles[place], color=colors[place], **CENTRED)
+        axes.text(x - 0.5, y - 0.5, titles[place], color=colors[place], **CENTERED)
     axes.imshow(canvas.numpy(), interpolation="nearest")
     axes.set_axis_off()
     return figure
 
 
 def digit_figure(image: Tensor, label: int, probabilities: Tensor, loss: float) -> Figure:
-    """Draw a digit beside what a model reads in it: the truth in blue, an error in vermilion.
+    """Draw a digit beside its predicted probabilities: the label blue, an error vermilion.
 
     Args:
         image: ``(1, 28, 28)`` in [0, 1].
@@ -219,7 +218,7 @@ def digit_figure(image: Tensor, label: int, probabilities: Tensor, loss: float) 
     left.set(title=f"label {label}", xticks=[], yticks=[])
     bars = right.barh(range(10), shares, color="grey")
     right.bar_label(bars, [f"{share:.1%}" for share in shares], padding=3)
-    right.set_title(f"{sign} reads {prediction}, loss {loss:.4f}", color=color)
+    right.set_title(f"{sign} predicted {prediction}, loss {loss:.4f}", color=color)
     right.set(yticks=range(10), ylabel="digit", ylim=(9.6, -0.6))  # 0 at the top
     right.set(xlabel="probability", xlim=(0, 1.25))
     right.set_xticks([0, 0.5, 1], labels=["0%", "50%", "100%"])
@@ -253,8 +252,8 @@ def _figure(
 def _titles(
     labels: Tensor, probabilities: Tensor | None, losses: Tensor | None
 ) -> tuple[str, list[str], list[str]]:
-    """What the titles of digits say, the titles and their colours."""
-    legend, titles = "truth", [str(label) for label in labels.tolist()]
+    """Return the legend of the titles of digits, the titles, and their colors."""
+    legend, titles = "label", [str(label) for label in labels.tolist()]
     colors = ["black"] * len(titles)
     if probabilities is not None:
         legend += " → prediction (probability)"
@@ -288,7 +287,7 @@ def _draw_reliability(
     ticks = [10**power for power in range(len(str(2 * len(labels))))]
     below.set_yticks(ticks, labels=[f"{tick:,}" for tick in ticks])
     below.set(ylim=(0, 2 * len(labels)), xlim=(0, 1))
-    below.set(xlabel="confidence: probability of the digit that the model reads", ylabel="images")
+    below.set(xlabel="confidence: probability of the predicted digit", ylabel="images")
 
 
 def _columns(count: int) -> int:
@@ -296,7 +295,7 @@ def _columns(count: int) -> int:
 
 
 def _draw_grid(axes: Axes, tiles: Tensor, **look: Any) -> AxesImage:
-    # (n, 1, h, w) -> (rows * (h + 1) + 1, columns * (w + 1) + 1), gaps not a number: grey
+    # (n, 1, h, w) -> (rows * (h + 1) + 1, columns * (w + 1) + 1), gaps are NaN: grey
     tiles = tiles.detach().cpu().float()
     grid = make_grid(tiles, nrow=_columns(len(tiles)), padding=1, pad_value=torch.nan)[0]
     axes.set(xticks=[], yticks=[], facecolor="lightgrey")

@@ -12,7 +12,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from mnist_lit.errors import InputError
-from mnist_lit.files import whole
+from mnist_lit.files import atomic_write
 from mnist_lit.runs.command import Row, compact, shortest, summaries, table
 from mnist_lit.runs.files import STUDY, Run
 from mnist_lit.sweep.figures import count, figures
@@ -40,7 +40,7 @@ def claim_directory(study: Study, directory: Path) -> None:
                 f"{os.path.relpath(path)} was not written by this study.",
                 "Move it elsewhere, or give the study another name: --study NAME.",
             )
-    with whole(directory / STUDY) as partial:
+    with atomic_write(directory / STUDY) as partial:
         partial.write_text(json.dumps({"study": study.name, "storage": study.place}) + "\n")
 
 
@@ -86,7 +86,7 @@ def report(study: Study, fit: list[str], directory: Path) -> None:
     paths = []
     for name, figure in figures(_readable(study, trials)):
         paths.append(os.path.relpath(directory / f"{name}.png"))
-        with whole(Path(paths[-1])) as partial:
+        with atomic_write(Path(paths[-1])) as partial:
             figure.savefig(partial, format="png", dpi=100)
     print(
         f"\nFigures: {', '.join(paths)}\n"
@@ -119,7 +119,7 @@ def _write_best(study: Study, best: FrozenTrial, fit: list[str], path: Path) -> 
     for key in ("name", "ckpt_path"):
         del settings[key]
     place = os.path.relpath(path)
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(
             f"# python -m mnist_lit fit --config {place}\n#\n"
             f"# Trial {best.number} of the study {study.name}: val/loss {best.value:.4f}, "
@@ -157,7 +157,7 @@ def _over_seeds(study: Study, complete: list[FrozenTrial]) -> list[Row]:
             status="finished",
             seed=trial.params[SEED],
             settings={"study": study.name, **_params(study, trial)},
-            figures={"val_loss": _loss(trial)},
+            metrics={"val_loss": _loss(trial)},
         )
         for trial in complete
     ]

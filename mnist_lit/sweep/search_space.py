@@ -15,9 +15,9 @@ from optuna.distributions import (
 from optuna.trial import Trial, create_trial
 
 from mnist_lit.errors import InputError
-from mnist_lit.runs.files import NO_DIFFERENCE
+from mnist_lit.runs.files import IGNORED_SETTINGS
 
-NOT_SEARCHED = tuple(key for key in NO_DIFFERENCE if key != "seed_everything")
+NOT_SEARCHED = tuple(key for key in IGNORED_SETTINGS if key != "seed_everything")
 
 
 def distribution(key: str, given: Any) -> BaseDistribution:

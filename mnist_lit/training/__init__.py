@@ -1,1 +1,1 @@
-"""What a run does besides learning: resuming, its record, TensorBoard, processes."""
+"""Everything a run does besides learning: resuming, run records, TensorBoard, processes."""

@@ -26,45 +26,55 @@ from mnist_lit.errors import InputError, first_line
 from mnist_lit.module import DigitClassifier
 from mnist_lit.options import explain
 from mnist_lit.runs import directories as runs
-from mnist_lit.runs.files import is_gone
+from mnist_lit.runs.files import was_deleted
 from mnist_lit.training.environment import prepare
 from mnist_lit.training.hparams import HParams, hyperparameters
 from mnist_lit.training.loggers import AtomicCheckpointIO, run_loggers
 from mnist_lit.training.predictions import PredictDataModule, Predictions
-from mnist_lit.training.processes import PROGRAM, Together, broken_connection, check_number, program
-from mnist_lit.training.progress import BusyProcessor, EpochLines, GradientNorm, Throughput
+from mnist_lit.training.processes import (
+    PROGRAM,
+    ProcessSync,
+    broken_connection,
+    check_number,
+    program,
+)
+from mnist_lit.training.progress import CPUContention, EpochLines, GradientNorm, Throughput
 from mnist_lit.training.restoring import cannot_be_resumed, damage, verify_training_state
 from mnist_lit.training.results import Results
 from mnist_lit.training.resuming import (
     FREE_WHEN_RESUMED,
     EpochSeed,
-    WholeEpochs,
+    ResumeAtEpochStart,
     bound_settings,
     changes,
 )
-from mnist_lit.training.run_record import RunRecord, gone
+from mnist_lit.training.run_record import RunRecord, deleted_error
 from mnist_lit.training.tensorboard import FitPictures, TestPictures, draw_validation
 
 PREDICT = """\
-Write what a checkpoint reads into predictions.csv: in the test images, or, with --data.predict_dir
-FOLDER, in the pictures of a folder. The probabilities are not calibrated, as those of read are; the
-exit status is 2 if a picture could not be read."""  # Lightning's own does not know our folders
+Write the predictions of a checkpoint to predictions.csv: for the test images or, with
+--data.predict_dir FOLDER, for the digits in a folder of images. The probabilities are not
+calibrated, unlike those of read. The exit status is 2 if an image could not be read."""
 
-ENDS = ("trainer.max_", "trainer.min_", "trainer.callbacks")  # settings by which a training ends
+STOPPING_SETTINGS = (
+    "trainer.max_",
+    "trainer.min_",
+    "trainer.callbacks",
+)  # settings by which a training ends
 
 CKPT_PATH = {
-    "fit": "Resume from this checkpoint with the settings of its run: a file, or last or best of "
-    "the newest run. Without it a new run starts.",
-    "other": "Required. The checkpoint to use, with the model and data settings of its run: a "
-    "file, or best or last of the newest run that has one.",
+    "fit": "Resume from this checkpoint, with the settings of its run: a file, or last or best for "
+    "the newest run. Default: start a new run.",
+    "other": "Required. The checkpoint to evaluate, with the model and data settings of its run: a "
+    "file, or best or last for the newest run that has one.",
 }
 
-# Trainer options that Lightning accepts with values that fail later, or reverse the gradients.
+# Trainer options for which Lightning accepts values that fail later or flip the gradients' sign.
 POSITIVE = ("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval")
 NOT_NEGATIVE = ("log_every_n_steps", "gradient_clip_val")
 
-# What Lightning raises for options that it refuses.
-REFUSALS = (
+# What Lightning raises for invalid options.
+OPTION_ERRORS = (
     MisconfigurationException,
     AttributeError,
     ImportError,
@@ -79,13 +89,13 @@ def main(args: list[str], callbacks: Sequence[Callback] = ()) -> int:
 
     Args:
         args: The command and its options.
-        callbacks: Beside those of the command and its configuration.
+        callbacks: Added to those of the command and its configuration.
 
     Returns:
-        The exit status: 0, or 2 if ``predict`` could not read one of the pictures.
+        The exit status: 0, or 2 if ``predict`` could not read an image.
 
     Raises:
-        InputError: If something is wrong with them, or with the files they name.
+        InputError: If an option or a file it names is invalid.
     """
     prepare()
     try:
@@ -97,23 +107,23 @@ def main(args: list[str], callbacks: Sequence[Callback] = ()) -> int:
         if error.filename or not error.errno:
             raise
         raise InputError(
-            f"A log cannot be used: {error.strerror}.",
-            "Make room, or get the right to write; the checkpoints are intact.",
+            f"A log cannot be written: {error.strerror}.",
+            "Check the free space and the permissions; the checkpoints are intact.",
         ) from error
     except Exception as error:
         if lost := broken_connection(error):
-            raise InputError(lost, "See above why one of them ended; start them again.") from error
-        if not _is_refusal(error):
+            raise InputError(lost, "See above for the reason, and start them again.") from error
+        if not _is_option_error(error):
             raise
         raise InputError(first_line(error), f"All options: {PROGRAM} {args[0]} --help") from error
 
 
 class RunCLI(DigitsCLI):
-    """DigitsCLI for one of its commands, which keeps a run's settings and files together.
+    """DigitsCLI for a single command, with run directories and resuming.
 
     Args:
         args: The command and its options.
-        callbacks: Beside those of the command and its configuration.
+        callbacks: Added to those of the command and its configuration.
     """
 
     def __init__(self, args: list[str], callbacks: Sequence[Callback] = ()) -> None:
@@ -122,7 +132,7 @@ class RunCLI(DigitsCLI):
         self.more_callbacks = callbacks
         self.checkpoint: Path | None = None
         self.failure = ""  # why an object could not be created
-        self.run: Path | None = None  # the directory of the run, on the first process
+        self.run: Path | None = None  # directory of the run, on rank 0 only
         super().__init__(
             args,
             datamodule_class=PredictDataModule if self.command == "predict" else MNISTDataModule,
@@ -139,21 +149,21 @@ class RunCLI(DigitsCLI):
         )
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
-        """Only the command called: every parser costs time."""
+        """Only the command that is called, since each parser takes time to build."""
         skipped = {"ckpt_path", "weights_only", "verbose"}
         return {self.command: LightningCLI.subcommands()[self.command] | skipped}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the options that are not Lightning's, and ours in place of its ``ckpt_path``."""
+        """Add ``--name``, and replace Lightning's ``--ckpt_path``."""
         text = CKPT_PATH.get(self.command, CKPT_PATH["other"])
         parser.add_argument("--ckpt_path", type=str | None, help=text)
         if self.command == "fit":
             parser.add_argument(
-                "-n", "--name", default="", help="Name of the run, its place in lightning_logs."
+                "-n", "--name", default="", help="Name of the run: its directory in lightning_logs."
             )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse; a checkpoint brings along the settings of its run."""
+        """Parse the options on top of the settings recorded in the checkpoint."""
         self.config = self._parse(parser, args)
         log_dir = self._log_dir()
         if which := self.config[self.command].ckpt_path:
@@ -163,20 +173,20 @@ class RunCLI(DigitsCLI):
             found = runs.checkpoints(log_dir, "best") or runs.checkpoints(log_dir)
             newest = found[0] if found else "best"
             raise InputError(
-                f"{self.command} needs a checkpoint: untrained weights tell nothing.",
-                f"Give one: {PROGRAM} {self.command} --ckpt_path {newest}",
+                f"{self.command} needs a checkpoint.",
+                f"For example: {PROGRAM} {self.command} --ckpt_path {newest}",
             )
         settings = self.config[self.command]
-        if isinstance(settings.seed_everything, bool):  # none was given
-            # Lightning hands it on to the processes that it starts. Of those that torchrun or SLURM
-            # starts each draws one; weights and batches are by the first one's.
-            handed_on = os.environ.get("PL_GLOBAL_SEED") if "LOCAL_RANK" in os.environ else None
-            settings.seed_everything = int(handed_on or secrets.randbelow(2**32))
+        if isinstance(settings.seed_everything, bool):  # no seed was given
+            # Processes started by Lightning inherit the seed. Those started by torchrun or SLURM
+            # draw their own, but weights and batches follow that of rank 0.
+            inherited = os.environ.get("PL_GLOBAL_SEED") if "LOCAL_RANK" in os.environ else None
+            settings.seed_everything = int(inherited or secrets.randbelow(2**32))
         if self.command == "fit":
             runs.check_name(settings.name)
 
     def _parse_ckpt_path(self) -> None:
-        """Nothing left to do: parse_arguments has read the checkpoint's settings."""
+        """Replace Lightning's hook, which would merge the settings again."""
 
     def _parse(self, parser: LightningArgumentParser, args: list[str], source: str = "") -> Any:
         try:
@@ -184,7 +194,7 @@ class RunCLI(DigitsCLI):
         except (UnicodeError, RecursionError) as error:
             raise InputError(
                 f"A configuration cannot be read: {first_line(error)}",
-                "Give --config YAML files in UTF-8, in which nothing contains itself.",
+                "Give --config YAML files in UTF-8 without recursive aliases.",
             ) from error
         except ArgumentError as error:
             keys = self._parser(self.command).get_defaults().keys()
@@ -199,9 +209,9 @@ class RunCLI(DigitsCLI):
     def _parse_over_recorded(self, parser: LightningArgumentParser, args: list[str]) -> None:
         assert self.checkpoint is not None
         self.state = load_checkpoint(self.checkpoint)
-        rank_zero_only(print)(f"Checkpoint: {runs.label(self.checkpoint)}")
+        rank_zero_only(print)(f"Checkpoint: {runs.describe_checkpoint(self.checkpoint)}")
         needed: dict[str, Any] = {}
-        if self.command != "fit":  # how it was trained plays no part
+        if self.command != "fit":
             needed = {"sections": ("model", "data"), "without": TRAINING_ONLY}
         recorded = recorded_settings(
             self.state, self.checkpoint, named_by_user=set(_texts(self.settings())), **needed
@@ -221,14 +231,14 @@ class RunCLI(DigitsCLI):
             if key.startswith(bound) and key not in FREE_WHEN_RESUMED:
                 raise InputError(
                     f"{key} is {then} in the checkpoint and {now} in your options.",
-                    "Leave it out to go on with the checkpoint, or train anew without --ckpt_path.",
+                    "Leave it out to use the checkpoint, or start a new run without --ckpt_path.",
                 )
 
     def settings(self, changed: bool = False) -> dict[str, Any]:
-        """All settings of the command, or those that differ from their defaults, in primitives."""
+        """Return all settings, or only those changed from their default, as primitives."""
         parser = self._parser(self.command)
         config = self.config[self.command]
-        text = parser.dump(config, skip_none=False, skip_default=changed)
+        text = parser.dump(config, skip_unset=False, skip_default=changed)
         settings: dict[str, Any] = yaml.safe_load(text)
         return settings
 
@@ -237,13 +247,13 @@ class RunCLI(DigitsCLI):
         return Path(root or ".", runs.LOG_DIR)
 
     def before_instantiate_classes(self) -> None:
-        """Have all objects made by ``_make``."""
+        """Create every object of the configuration with ``_make``."""
         self.parser.add_instantiator(self._make, object)
 
     def _make(self, kind: type, *args: Any, **kwargs: Any) -> Any:
         try:
             return kind(*args, **kwargs)
-        except Exception as error:  # the parser mixes it with the complaints of other types
+        except Exception as error:  # the parser reports it among failures of other types
             self.failure = f"{kind.__name__} cannot be created: {first_line(error)}"
             raise
 
@@ -251,7 +261,7 @@ class RunCLI(DigitsCLI):
         """Create model, data and trainer.
 
         Raises:
-            InputError: If a constructor raises anything.
+            InputError: If a constructor raises an exception.
         """
         try:
             super().instantiate_classes()
@@ -261,13 +271,13 @@ class RunCLI(DigitsCLI):
             if not self.failure:
                 raise
             raise InputError(
-                self.failure, "Check its arguments, and that the packages it needs are installed."
+                self.failure, "Check its arguments, and that its packages are installed."
             ) from error
         self.model.describe(**self.settings()["model"])
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Add to the user's what a run always needs: no list in a configuration takes it away."""
-        self.failure = ""  # every object of the configuration exists
+        """Create the Trainer with the user's callbacks and plugins and those every run needs."""
+        self.failure = ""  # all objects of the configuration exist
         given = self.config_init[self.command].trainer
         _check_options(given)
         if self.model.loss.weight is not None and self.datamodule.batch_size == 1:
@@ -276,12 +286,12 @@ class RunCLI(DigitsCLI):
                 "Leave it out, or choose a larger batch.",
             )
         own = [*self.more_callbacks, *self._callbacks()]
-        callbacks = [Together(), *_listed(given.callbacks), *own]
+        callbacks = [ProcessSync(), *_listed(given.callbacks), *own]
         checkpoint_io = AtomicCheckpointIO()
         plugins = [*_listed(given.plugins), checkpoint_io]
         if given.enable_progress_bar is None and not sys.stdout.isatty():
             kwargs["enable_progress_bar"] = False
-        # The logs of a fit come with its directory, which is made when all else is sound.
+        # fit creates the run directory and its loggers only after everything else has succeeded.
         self.logs = (
             self.command == "fit" and given.logger in (None, True) and not given.fast_dev_run
         )
@@ -295,12 +305,12 @@ class RunCLI(DigitsCLI):
         return trainer
 
     def _callbacks(self) -> list[Callback]:
-        """The callbacks of the command; what only looks at results observes the model."""
+        """The command's own callbacks; also registers the observers of evaluations."""
         if self.command == "fit":
             return self._fit_callbacks()
         assert self.checkpoint is not None
-        place = partial(runs.results_directory, self.checkpoint, self._log_dir(), self.command)
-        directory = cache(place)  # made when there are results, once
+        find = partial(runs.results_directory, self.checkpoint, self._log_dir(), self.command)
+        directory = cache(find)  # created with the first result
         if self.command == "predict":
             return [Predictions(directory)]
         self.model.observers.append(Results(self.checkpoint, directory))
@@ -312,8 +322,8 @@ class RunCLI(DigitsCLI):
     def _fit_callbacks(self) -> list[Callback]:
         given = self.config_init.fit.trainer
         config = {**self.settings(), "ckpt_path": None, "config": None}
-        callbacks = [RunRecord(config, self.args), EpochSeed(), WholeEpochs()]
-        callbacks += [EpochLines(), BusyProcessor()]
+        callbacks = [RunRecord(config, self.args), EpochSeed(), ResumeAtEpochStart()]
+        callbacks += [EpochLines(), CPUContention()]
         if given.logger is not False and not given.fast_dev_run:
             hparams = HParams(hyperparameters(config, self.settings(changed=True)))
             callbacks += [LearningRateMonitor("step"), Throughput(), GradientNorm(), hparams]
@@ -326,16 +336,16 @@ class RunCLI(DigitsCLI):
         return callbacks
 
     def validate(self, **kwargs: Any) -> None:
-        """Validate; Results prints what Lightning's table would."""
+        """Validate; ``Results`` replaces Lightning's table."""
         if not self.datamodule.val_size:
             raise InputError(
                 "data.val_size is 0: there are no validation images.",
-                "Test the checkpoint, or give another --data.val_size.",
+                "Use test, or give another --data.val_size.",
             )
         self.trainer.validate(verbose=False, ckpt_path=self.checkpoint, **kwargs)
 
     def test(self, **kwargs: Any) -> None:
-        """Test; Results prints what Lightning's table would."""
+        """Test; ``Results`` replaces Lightning's table."""
         self.trainer.test(verbose=False, ckpt_path=self.checkpoint, **kwargs)
 
     def predict(self, **kwargs: Any) -> None:
@@ -343,7 +353,7 @@ class RunCLI(DigitsCLI):
         self.trainer.predict(ckpt_path=self.checkpoint, **kwargs)
 
     def fit(self, **kwargs: Any) -> None:
-        """Train in a run directory of its own, or resume in that of the checkpoint."""
+        """Train in a new run directory, or resume in that of the checkpoint."""
         with ExitStack() as until_end:
             self.run = self._resumed_run(until_end)
             if self.checkpoint:
@@ -362,35 +372,35 @@ class RunCLI(DigitsCLI):
                     f"{self.trainer.strategy.root_device}, seed {self.config.fit.seed_everything}"
                 )
             self._train(**kwargs)
-        best = self._kept("best") or self._kept("last")
+        best = self._saved("best") or self._saved("last")
         if self.trainer.is_global_zero and best:
-            print(f"Checkpoint: {best}\nTo test it: {PROGRAM} test --ckpt_path {best}")
+            print(f"Checkpoint: {best}\nTo test: {PROGRAM} test --ckpt_path {best}")
             if self.logs:
-                print(f"To look at the run: tensorboard --logdir {self._log_dir()}")
+                print(f"To view: tensorboard --logdir {self._log_dir()}")
 
     def _train(self, **kwargs: Any) -> None:
         try:
             self.trainer.fit(ckpt_path=self.checkpoint, **kwargs)
         except BaseException as error:
-            if lost := broken_connection(error):  # on each process: any may be the last one
-                raise InputError(lost, self._how_to_go_on().splitlines()[-1]) from error
+            if lost := broken_connection(error):  # on every rank: others may be gone
+                raise InputError(lost, self._resume_hint().splitlines()[-1]) from error
             if self.checkpoint and (why := damage(error)):
                 raise cannot_be_resumed(self.checkpoint, why) from error
-            stopped = not isinstance(error, Exception)  # but by a signal
-            if self.run and not stopped and is_gone(self.run):
-                raise gone(self.run) from error
-            if self.trainer.is_global_zero and (stopped or self._kept("last")):
-                print(self._how_to_go_on(), file=sys.stderr)
+            stopped = not isinstance(error, Exception)  # by a signal
+            if self.run and not stopped and was_deleted(self.run):
+                raise deleted_error(self.run) from error
+            if self.trainer.is_global_zero and (stopped or self._saved("last")):
+                print(self._resume_hint(), file=sys.stderr)
             raise
 
     def _resumed_run(self, until_end: ExitStack) -> Path | None:
-        """The run to resume in its own directory, locked by the first process."""
+        """Return the directory of the run to resume, locked by rank 0."""
         if not (self.checkpoint and self.logs and self.trainer.is_global_zero):
             return None
         run = runs.resumable(self.checkpoint, self.state)
         if run:
-            until_end.enter_context(runs.training(run))
-            self.state = load_checkpoint(self.checkpoint)  # it may just have been replaced
+            until_end.enter_context(runs.training_lock(run))
+            self.state = load_checkpoint(self.checkpoint)  # it may have been replaced
         return run
 
     def _finished(self) -> bool:
@@ -401,36 +411,33 @@ class RunCLI(DigitsCLI):
         elif max_steps in range(steps + 1):
             limit, longer = f"max_steps is {max_steps}", f"--trainer.max_steps {2 * steps}"
         elif self.state.get("stopped_early") and not self._stops_otherwise():
-            limit, longer = f"it was stopped early, in epoch {epochs}", "--trainer.callbacks null"
+            limit, longer = f"it stopped early, in epoch {epochs}", "--trainer.callbacks null"
             if self.config.fit.trainer.max_time and not self.trainer.early_stopping_callbacks:
                 longer = "--trainer.max_time null"
         else:
             return False
         rank_zero_only(print)(
             f"This run is finished: {limit}.\n"
-            f"To train it further: {PROGRAM} fit --ckpt_path {self.checkpoint} {longer}"
+            f"To continue: {PROGRAM} fit --ckpt_path {self.checkpoint} {longer}"
         )
         return True
 
     def _stops_otherwise(self) -> bool:
-        """Whether what ends the training differs from what the checkpoint was trained with."""
+        """Whether a setting that stops training differs from the checkpoint's."""
         changed = changes(self.state.get("config", {}), self.settings())
-        return any(key.startswith(ENDS) for key, _, _ in changed)
+        return any(key.startswith(STOPPING_SETTINGS) for key, _, _ in changed)
 
-    def _how_to_go_on(self) -> str:
-        last = self._kept("last")
+    def _resume_hint(self) -> str:
+        last = self._saved("last")
         try:
             epoch = load_checkpoint(last)["epoch"] + 1 if last else 0
-        except InputError:  # it was removed or damaged
+        except InputError:  # removed or damaged
             last = None
         if not last and self.trainer.current_epoch:
-            return "There is no checkpoint here."  # but perhaps on the first machine
+            return "There is no checkpoint on this machine."  # rank 0 writes it
         if not last:
-            return "No epoch was finished, so there is no checkpoint."
-        return (
-            f"Kept: {last}, after epoch {epoch}\n"
-            f"To go on from there: {program()} fit --ckpt_path {last}"
-        )
+            return "No epoch was completed, so there is no checkpoint."
+        return f"Saved: {last} (epoch {epoch})\nTo resume: {program()} fit --ckpt_path {last}"
 
     def _run_loggers(self, until_end: ExitStack) -> list[Logger]:
         if not self.trainer.is_global_zero:
@@ -438,14 +445,14 @@ class RunCLI(DigitsCLI):
         if self.run:
             return run_loggers(self.run, self.state["global_step"])
         self.run = runs.new_run(self._log_dir(), self.config.fit.name)
-        until_end.enter_context(runs.training(self.run))
+        until_end.enter_context(runs.training_lock(self.run))
         return run_loggers(self.run)
 
-    def _kept(self, name: str) -> Path | None:
-        """A checkpoint of this run, if it has been written."""
+    def _saved(self, name: str) -> Path | None:
+        """Return the path of this run's checkpoint ``name`` if it exists."""
         for callback in self.trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.filename == name:
-                written = callback.best_model_path or "-"  # by processes that this one has spawned
+                written = callback.best_model_path or "-"  # by spawned processes
                 path = Path(callback.dirpath, f"{name}.ckpt") if callback.dirpath else Path(written)
                 return Path(os.path.relpath(path)) if path.is_file() else None
         return None
@@ -455,9 +462,9 @@ def _checkpoint(name: str, **when: Any) -> ModelCheckpoint:
     return ModelCheckpoint(filename=name, enable_version_counter=False, **when)
 
 
-def _is_refusal(error: BaseException) -> bool:
-    """Whether Lightning or an optimizer of torch raised ``error`` itself, not what they call."""
-    if not isinstance(error, REFUSALS):
+def _is_option_error(error: BaseException) -> bool:
+    """Whether ``error`` was raised by Lightning or a torch optimizer, not by code they call."""
+    if not isinstance(error, OPTION_ERRORS):
         return False
     *_, (frame, _) = walk_tb(error.__traceback__)
     module: str = frame.f_globals.get("__name__", "")
@@ -467,7 +474,7 @@ def _is_refusal(error: BaseException) -> bool:
 def _check_options(options: Any) -> None:
     if options.precision == "16-true":
         raise InputError(
-            "trainer.precision 16-true loses small gradients and updates.",
+            "trainer.precision 16-true underflows: small gradients become 0.",
             "Use 16-mixed, or bf16-true.",
         )
     for name in (*POSITIVE, *NOT_NEGATIVE):

@@ -1,4 +1,4 @@
-"""Trained models: out of their checkpoints, and what they answer for a data set."""
+"""Load trained models from checkpoints, and compute their outputs on a data set."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +16,14 @@ from mnist_lit.runs import directories as runs
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A trained model and where it comes from.
+class TrainedModel:
+    """A trained model and its origin.
 
     Args:
-        path: Of the checkpoint.
+        path: The checkpoint.
         model: On the CPU, in evaluation mode.
-        config: All settings of its run, in primitives; empty if it was trained from Python.
-        data: The settings of its data module, as far as a checkpoint decides them.
+        config: All settings of its run, as primitives; empty if it was trained from Python.
+        data: The settings of its data module that a checkpoint may decide.
     """
 
     path: Path
@@ -32,14 +32,14 @@ class Trained:
     data: dict[str, Any]
 
 
-def load_trained(which: str) -> Trained:
-    """Load the model of a checkpoint for evaluation, and print which it is.
+def load_trained_model(which: str) -> TrainedModel:
+    """Load the model of a checkpoint for evaluation, and print the path.
 
     Args:
-        which: A path, or ``best`` or ``last`` of the newest run that has one.
+        which: A path, or ``best`` or ``last`` for the newest run that has one.
 
     Raises:
-        InputError: If there is none, it is damaged, or it does not fit its network.
+        InputError: If the checkpoint is missing or damaged, or does not match its network.
     """
     path = runs.find_checkpoint(which, Path(runs.LOG_DIR))
     checkpoint = load_checkpoint(path)
@@ -47,18 +47,18 @@ def load_trained(which: str) -> Trained:
         path, augmentation=None, optimizer=torch.optim.Adam, scheduler=None
     )
     data = recorded_settings(checkpoint, path, sections=["data"]).get("data", {})
-    print(f"Checkpoint: {runs.label(path)}")
-    return Trained(path, model.eval(), checkpoint.get("config", {}), data)
+    print(f"Checkpoint: {runs.describe_checkpoint(path)}")
+    return TrainedModel(path, model.eval(), checkpoint.get("config", {}), data)
 
 
 def batches(dataset: Dataset[Batch], batch_size: int) -> DataLoader[Batch]:
-    """Images, unscaled, and labels of a data set, in its order."""
-    return DataLoader(dataset, batch_size, collate_fn=tuple)  # a fetch is a batch already
+    """Return a loader of unscaled images and labels, in the order of the data set."""
+    return DataLoader(dataset, batch_size, collate_fn=tuple)  # a fetch returns a whole batch
 
 
 @torch.inference_mode()
-def logits_of(model: DigitClassifier, images: Tensor) -> Tensor:
-    """Give ``float32 (n, 10)`` logits for ``uint8 (n, 28, 28)`` images."""
+def predict_logits(model: DigitClassifier, images: Tensor) -> Tensor:
+    """Compute ``float32 (n, 10)`` logits for ``uint8 (n, 28, 28)`` images."""
     logits: Tensor = model(scaled(images))
     return logits
 
@@ -66,14 +66,16 @@ def logits_of(model: DigitClassifier, images: Tensor) -> Tensor:
 def outputs(
     model: DigitClassifier, dataset: Dataset[Batch], batch_size: int
 ) -> tuple[Tensor, Tensor]:
-    """Give labels ``int64 (n,)`` and logits ``float32 (n, 10)`` of a whole data set."""
-    parts = [(labels, logits_of(model, images)) for images, labels in batches(dataset, batch_size)]
+    """Compute labels ``int64 (n,)`` and logits ``float32 (n, 10)`` of a whole data set."""
+    parts = [
+        (labels, predict_logits(model, images)) for images, labels in batches(dataset, batch_size)
+    ]
     labels, logits = (torch.cat(part) for part in zip(*parts, strict=True))
     return labels, logits
 
 
 def worst_errors(labels: Tensor, logits: Tensor) -> Tensor:
-    """Give the places of the images that are read wrong, the highest loss first.
+    """Return the indices of the misclassified images, highest loss first.
 
     Args:
         labels: ``int64 (n,)`` in 0..9.

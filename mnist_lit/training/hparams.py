@@ -1,4 +1,4 @@
-"""What TensorBoard's HPARAMS shows of a run: its settings beside the figures of its best epoch."""
+"""TensorBoard's HPARAMS tab: a run's settings with the metrics of its best epoch."""
 
 from contextlib import suppress
 from math import inf
@@ -15,17 +15,17 @@ from mnist_lit.runs.command import compact, option
 from mnist_lit.runs.files import flat, read_run
 from mnist_lit.training.loggers import writers
 
-# TensorBoard shows the latest value of every scalar in the directory of the settings, so these have
-# a directory of their own within that of the run.
+# TensorBoard shows the latest value of every scalar in the directory that holds the settings.
+# A subdirectory keeps it from showing the last epoch instead of the best.
 DIRECTORY = "hparams"
 SHOWN = ("loss", "accuracy")
 
-# Shown even where they have their default, as most comparisons are about them.
+# Shown even at their default, since most comparisons are about them.
 ALWAYS = (
     *("seed_everything", "trainer.max_epochs", "data.batch_size"),
     *("model.network.class_path", "model.optimizer.class_path", "model.optimizer.init_args.lr"),
 )
-# Names and places, which change nothing of what a run learns.
+# Names and paths, which do not affect training.
 NEVER = (
     *("name", "ckpt_path", "config", "data.data_dir", "data.predict_dir"),
     *("trainer.default_root_dir", "trainer.logger"),
@@ -33,12 +33,12 @@ NEVER = (
 
 
 class HParams(Callback):
-    """Writes a run's settings, and loss and accuracy of its best epoch, for HPARAMS.
+    """Writes a run's settings and the loss and accuracy of its best epoch for HPARAMS.
 
-    The best epoch is that of the lowest validation loss, as for ``best.ckpt`` and ``runs``.
+    The best epoch is the one with the lowest validation loss, as for ``best.ckpt`` and ``runs``.
 
     Args:
-        values: The settings, as :func:`hyperparameters` gives them.
+        values: The settings, from :func:`hyperparameters`.
     """
 
     def __init__(self, values: dict[str, str | float]) -> None:
@@ -49,15 +49,14 @@ class HParams(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for logger in trainer.loggers:
             logger.log_hyperparams(self.values)
-        # Without torch's summary of the experiment: TensorBoard would take the columns of the first
-        # run's for all.
+        # Skip torch's experiment summary: TensorBoard would use the first run's columns for all.
         _, settings, _ = hparams(self.values, {})  # type: ignore[no-untyped-call]
         earlier: dict[str, float] = {}  # of a resumed run
         for writer in writers(trainer):
             directory = Path(writer.log_dir, DIRECTORY)
-            earlier |= read_run(directory.parent, "").figures
+            earlier |= read_run(directory.parent, "").metrics
             for events in directory.glob("events.out.tfevents.*"):
-                events.unlink()  # TensorBoard would show the settings before it was resumed
+                events.unlink()  # or TensorBoard would show the settings from before the resume
             self._writers.append(FileWriter(str(directory)))
             self._writers[-1].add_summary(settings)
             self._writers[-1].flush()
@@ -65,7 +64,7 @@ class HParams(Callback):
             self._write(earlier["val_loss"], earlier["val_accuracy"], trainer.global_step)
 
     def observe(self, model: DigitClassifier, split: str, evaluation: Evaluation) -> None:
-        """Write loss and accuracy of an epoch that is the best so far."""
+        """Write loss and accuracy if this epoch is the best so far."""
         loss, accuracy = (evaluation.scores[name] for name in SHOWN)
         if loss < self.best:
             self._write(loss, accuracy, model.trainer.global_step)
@@ -76,7 +75,7 @@ class HParams(Callback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        with suppress(OSError):  # a full disk, perhaps; the exception says more
+        with suppress(OSError):  # perhaps a full disk; the exception is reported anyway
             self._close()
 
     def _write(self, loss: float, accuracy: float, steps: int) -> None:
@@ -90,11 +89,11 @@ class HParams(Callback):
 
 
 def add_test(run: Path, scores: dict[str, Any], step: int) -> None:
-    """Show what a test has found beside the settings of the run that wrote the checkpoint.
+    """Add test results to the HPARAMS of the run that wrote the checkpoint.
 
     Args:
-        run: Directory of the run; nothing is written if it has nothing to show in HPARAMS.
-        scores: With ``loss`` and ``accuracy``.
+        run: Directory of the run; nothing is written if it has no HPARAMS.
+        scores: Includes ``loss`` and ``accuracy``.
         step: The last step before the checkpoint.
     """
     if (run / DIRECTORY).is_dir():
@@ -103,18 +102,18 @@ def add_test(run: Path, scores: dict[str, Any], step: int) -> None:
         writer.close()
 
 
-def _add(writer: FileWriter, split: str, figures: dict[str, Any], step: int) -> None:
+def _add(writer: FileWriter, split: str, scores: dict[str, Any], step: int) -> None:
     for name in SHOWN:
-        writer.add_summary(scalar(f"{split}/{name}", figures[name]), step)  # type: ignore[no-untyped-call]
-    writer.flush()  # also for a run that is killed
+        writer.add_summary(scalar(f"{split}/{name}", scores[name]), step)  # type: ignore[no-untyped-call]
+    writer.flush()  # in case the run is killed
 
 
 def hyperparameters(config: dict[str, Any], changed: dict[str, Any]) -> dict[str, str | float]:
-    """Choose the settings that tell runs apart: flat, in primitives, named as the options are.
+    """Select the settings that distinguish runs: flat primitives, named like the options.
 
     Args:
-        config: All settings of a run, in primitives.
-        changed: Those that differ from their defaults.
+        config: All settings of a run, as primitives.
+        changed: Those that differ from their default.
     """
     settings = dict(flat(config))
     keys = [*(key for key in ALWAYS if key in settings), *dict(flat(changed))]

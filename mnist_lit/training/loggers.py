@@ -1,4 +1,4 @@
-"""What writes a run to disk: its TensorBoard and CSV loggers, and its checkpoints."""
+"""Write a run to disk: TensorBoard and CSV loggers, and atomic checkpoints."""
 
 import csv
 import io
@@ -15,15 +15,15 @@ from torch.utils.tensorboard import SummaryWriter
 
 from mnist_lit.checkpoints import load_checkpoint
 from mnist_lit.errors import InputError
-from mnist_lit.files import remove_partials, whole
+from mnist_lit.files import atomic_write, remove_partials
 
 
 def run_loggers(run: Path, step: int = 0) -> list[Logger]:
-    """The TensorBoard and CSV logs of the run in directory ``run``.
+    """Create the TensorBoard and CSV loggers of the run in directory ``run``.
 
     Args:
         run: An existing directory.
-        step: Where a resumed run goes on; what it logged from there before is dropped.
+        step: The step at which a run resumes; what was logged from there on is dropped.
 
     Raises:
         InputError: If its ``metrics.csv`` is damaged.
@@ -36,11 +36,11 @@ def run_loggers(run: Path, step: int = 0) -> list[Logger]:
     metrics, earlier = run / "metrics.csv", run / "metrics_before_resume.csv"
     rows = _logged(earlier if earlier.exists() else metrics)
     if metrics.exists() and not earlier.exists():
-        metrics.rename(earlier)  # Lightning would delete it, and this process may be killed
+        metrics.rename(earlier)  # or Lightning would delete it, and a kill would lose the rows
     for row in rows:
         if row["step"].isdecimal() and int(row["step"]) < step:
-            kept = {name: value for name, value in row.items() if name and value}
-            table.experiment.log_metrics(kept, int(kept.pop("step")))
+            values = {name: value for name, value in row.items() if name and value}
+            table.experiment.log_metrics(values, int(values.pop("step")))
     if rows:
         table.save()
     earlier.unlink(missing_ok=True)
@@ -48,7 +48,7 @@ def run_loggers(run: Path, step: int = 0) -> list[Logger]:
 
 
 def _logged(metrics: Path) -> list[dict[str, str]]:
-    """The rows of a ``metrics.csv``; of a killed run the last may be incomplete."""
+    """Return the rows of a ``metrics.csv``; after a kill the last may be incomplete."""
     if not metrics.exists():
         return []
     try:
@@ -64,27 +64,27 @@ def _logged(metrics: Path) -> list[dict[str, str]]:
 
 def _damaged(metrics: Path) -> InputError:
     return InputError(
-        f"{metrics} is damaged: it is no table with a column step.",
-        "Restore it, or move it away to resume without the earlier figures.",
+        f"{metrics} is damaged: it is not a table with a column step.",
+        "Restore it, or move it away to resume without the earlier metrics.",
     )
 
 
 def writers(trainer: Trainer) -> list[SummaryWriter]:
-    """What writes a trainer's TensorBoard events; none but on the first process."""
+    """Return the trainer's TensorBoard writers; none except on rank 0."""
     if not trainer.is_global_zero:
         return []
     return [each.experiment for each in trainer.loggers if isinstance(each, TensorBoardLogger)]
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's own way to checkpoints, but a killed or failed write leaves the old one."""
+    """Lightning's checkpoint IO with atomic writes: a failed one leaves the old file intact."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        buffer = io.BytesIO()  # a failed write into a file of its own would not be an OSError
+        buffer = io.BytesIO()  # torch.save to a file would not raise OSError
         torch.save(checkpoint, buffer)
-        with whole(Path(path)) as partial:
+        with atomic_write(Path(path)) as partial:
             partial.write_bytes(buffer.getbuffer())
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Predictions of a checkpoint, for the test images or the digits in a folder's pictures."""
+"""Predict the test images, or the digits in a folder of images, and write a table."""
 
 import csv
 import sys
@@ -15,20 +15,20 @@ from torch.utils.data import DataLoader
 
 from mnist_lit.data import Batch, DigitDataset, MNISTDataModule
 from mnist_lit.errors import InputError
-from mnist_lit.files import new_file, whole
+from mnist_lit.files import atomic_write, new_file
 from mnist_lit.reading.folder import Place, find_glyphs
 
-PLACE = ("file", "line", "left", "top", "right", "bottom")  # of a digit in a folder of pictures
+POSITION = ("file", "line", "left", "top", "right", "bottom")  # of a digit in a folder of images
 
-UNLABELLED = -100  # the label that torch's cross-entropy leaves out
+UNLABELLED = -100  # the label that torch's cross-entropy ignores
 
 
 class PredictDataModule(MNISTDataModule):
-    """MNISTDataModule whose images to predict may be the digits in a folder's pictures.
+    """MNISTDataModule that can also predict the digits in a folder of images.
 
     Args:
-        predict_dir: The folder; null for the test images. Probabilities are the network's own,
-            not calibrated as those of ``read``.
+        predict_dir: The folder; null for the test images. Unlike those of ``read``, the
+            probabilities are not calibrated.
         kwargs: Arguments of MNISTDataModule.
     """
 
@@ -36,13 +36,13 @@ class PredictDataModule(MNISTDataModule):
         super().__init__(**kwargs)
         self.predict_dir = predict_dir
         self.places: list[Place] = []
-        self.skipped = 0  # pictures that cannot be read
+        self.skipped = 0  # images that cannot be read
 
     def setup(self, stage: str) -> None:
         """Load the images to predict.
 
         Raises:
-            InputError: If there are no digits, or fewer than processes.
+            InputError: If there are fewer digits than processes, or none.
         """
         if not self.predict_dir:
             super().setup(stage)
@@ -56,7 +56,7 @@ class PredictDataModule(MNISTDataModule):
         if len(images) < processes:
             raise InputError(
                 f"There are fewer digits than processes: {len(images)} for {processes}.",
-                "Take one: --trainer.devices 1",
+                "Use one process: --trainer.devices 1",
             )
         self.predict_set = DigitDataset(images, torch.full((len(images),), UNLABELLED))
 
@@ -68,11 +68,11 @@ class PredictDataModule(MNISTDataModule):
 class Predictions(BasePredictionWriter):
     """Writes ``predictions.csv``: index, label, prediction, probability and loss of each image.
 
-    Digits in a folder's pictures have no labels: their file, line and box stand there, and
-    prediction and probability.
+    Digits from a folder have no label: their file, line and box take the place of index, label
+    and loss.
 
     Args:
-        directory: Gives the place of the file. One that is there stays, and the name of the new
+        directory: Returns the directory of the file. An existing file is not replaced: the new
             one gets a number.
     """
 
@@ -101,16 +101,16 @@ class Predictions(BasePredictionWriter):
             return
         rows.sort()
         if places := getattr(trainer.datamodule, "places", None):  # type: ignore[attr-defined]
-            heading = [*PLACE, "prediction", "probability"]
-            rows = [(*places[index], *answer) for index, _, *answer, _ in rows]
-            about = f"digits {len(rows):,}, pictures {len({file for file, *_ in places}):,}"
+            heading = [*POSITION, "prediction", "probability"]
+            rows = [(*places[index], *result) for index, _, *result, _ in rows]
+            counts = f"{len(rows):,} digits, {len({file for file, *_ in places}):,} images"
         else:
             heading = ["index", *columns]
             wrong = sum(label != prediction for _, label, prediction, *_ in rows)
-            about = f"images {len(rows):,}, wrong {wrong:,}"
+            counts = f"{len(rows):,} images, {wrong:,} errors"
         path = new_file(self.directory() / "predictions.csv")
-        with whole(path) as partial, partial.open("w", newline="") as file:
+        with atomic_write(path) as partial, partial.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(heading)
             writer.writerows(rows)
-        pl_module.print(f"Predictions: {path} ({about})")
+        pl_module.print(f"Predictions: {path} ({counts})")

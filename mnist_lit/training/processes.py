@@ -1,4 +1,4 @@
-"""Several processes that work as one: how they are started, go on and end together."""
+"""Multi-process training: processes start, resume and end together."""
 
 import re
 import signal
@@ -18,17 +18,17 @@ PROGRAM = "python -m mnist_lit"
 
 
 def program() -> str:
-    """The program with what started it, for a command that is to be started alike."""
+    """Return how this program was launched, for the command that resumes it."""
     if TorchElasticEnvironment.detect():
         return "torchrun ... -m mnist_lit"
     return f"srun ... {PROGRAM}" if SLURMEnvironment.detect() else PROGRAM
 
 
 def check_number(trainer: Trainer) -> None:
-    """Refuse to work in another number of processes than torchrun or SLURM has started.
+    """Check that torchrun or SLURM started as many processes as the Trainer expects.
 
     Raises:
-        InputError: If it is not the trainer's devices times its machines.
+        InputError: If the number is not devices times machines.
     """
     for environment in (TorchElasticEnvironment, SLURMEnvironment):
         if environment.detect():
@@ -37,38 +37,38 @@ def check_number(trainer: Trainer) -> None:
             except ValueError as error:
                 raise InputError(
                     " ".join(str(error).split()),
-                    "Give --trainer.devices the number of processes on each machine, "
-                    "--trainer.num_nodes that of the machines.",
+                    "Set --trainer.devices to the number of processes per machine, and "
+                    "--trainer.num_nodes to the number of machines.",
                 ) from error
             return
 
 
 def broken_connection(error: BaseException) -> str | None:
-    """What to say of an error by which a process learns that it has lost another one.
+    """Describe an error that means the connection to another process was lost.
 
     Args:
-        error: Any; torch's for a closed connection or one that timed out.
+        error: Any exception; torch raises one if a connection closes or times out.
 
     Returns:
-        A sentence, or None for another error.
+        A sentence, or None for any other error.
     """
     if not isinstance(error, DistError) and "/gloo/" not in str(error):
         return None
-    text = re.sub(r"^\[\S+\] ", "", str(error))  # without the place in torch's source
+    text = re.sub(r"^\[\S+\] ", "", str(error))  # strip the location in torch's source
     why = text.splitlines()[0].partition(". This is typically")[0].rstrip(".")
     return f"The connection between the processes broke: {why}."
 
 
-class Together(Callback):
-    """Lets the processes of a training go on from the same checkpoint, and end together."""
+class ProcessSync(Callback):
+    """Makes all processes resume from the same checkpoint, and end together."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._on_sigterm = signal.getsignal(signal.SIGTERM)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the program's own handler of SIGTERM back in the place of Lightning's.
+        """Restore the program's SIGTERM handler, which Lightning has replaced.
 
-        Lightning's waits for the other processes, and these may wait for this one.
+        Lightning's waits for the other processes, which may be waiting for this one.
         """
         signal.signal(signal.SIGTERM, self._on_sigterm)
 
@@ -77,25 +77,25 @@ class Together(Callback):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Compare the checkpoints of the machines.
+        """Check that every machine has the same checkpoint.
 
         Raises:
-            InputError: If this one's is another than the first one's.
+            InputError: If this machine's differs from that of rank 0.
         """
         own = sha256(Path(str(trainer.ckpt_path)))
         if trainer.strategy.broadcast(own) != own:
             raise InputError(
-                f"{trainer.ckpt_path} is not the same file as on the first machine.",
-                "Copy the first machine's to the same path on every other one.",
+                f"{trainer.ckpt_path} differs from the file on the first machine.",
+                "Copy it from the first machine to the same path on the others.",
             )
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """End the processes that this one has started: they would wait for it."""
+        """Kill the processes that this one started, which would wait for it."""
         launcher = trainer.strategy.launcher
         if isinstance(launcher, _SubprocessScriptLauncher):
             started = launcher.procs[:]
-            launcher.procs.clear()  # or Lightning's observer kills this process, which has to speak
+            launcher.procs.clear()  # or Lightning kills this process before it can report
             for process in started:
                 process.kill()

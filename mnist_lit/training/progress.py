@@ -1,4 +1,4 @@
-"""What a training prints and logs of its progress."""
+"""Training progress: epoch summaries, throughput, gradient norm, CPU contention."""
 
 import sys
 import time
@@ -17,7 +17,7 @@ from mnist_lit.data import Batch
 
 
 class Throughput(Callback):
-    """Logs the images trained on per second, on all devices, over each epoch's steps."""
+    """Logs training images per second, over all devices and the steps of each epoch."""
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._images = 0
@@ -40,7 +40,7 @@ class Throughput(Callback):
 
 
 class GradientNorm(Callback):
-    """Logs the norm of the gradients before they are clipped, as often as the training loss."""
+    """Logs the gradient norm before clipping, as often as the training loss."""
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._unlogged: torch.Tensor | None = None
@@ -53,7 +53,7 @@ class GradientNorm(Callback):
         if not (is_logged or trainer.is_last_batch):
             return
         gradients = [each.grad for each in pl_module.parameters() if each.grad is not None]
-        # With 16-mixed a fused optimizer unscales them only in its step.
+        # With 16-mixed, a fused optimizer unscales the gradients only in its step.
         scaler = trainer.scaler if optimizer.defaults.get("fused") else None
         norm = get_total_norm(gradients) / (scaler.get_scale() if scaler else 1.0)
         self._unlogged = None if is_logged else norm
@@ -66,9 +66,9 @@ class GradientNorm(Callback):
 
 
 class EpochLines(Callback):
-    """Prints a line an epoch, above the progress bar where there is one."""
+    """Prints one line per epoch, above the progress bar if there is one."""
 
-    FIGURES = ("train/loss_epoch", "train/accuracy_epoch", "val/loss", "val/accuracy")
+    METRICS = ("train/loss_epoch", "train/accuracy_epoch", "val/loss", "val/accuracy")
 
     def __init__(self) -> None:
         self._epoch = 0
@@ -100,46 +100,48 @@ class EpochLines(Callback):
     def _print_finished(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self._epoch:
             return
-        figures = trainer.callback_metrics
+        metrics = trainer.callback_metrics
         parts = [
-            f"{name.removesuffix('_epoch')} {figures[name]:.4f}"
-            for name in self.FIGURES
-            if name in figures and (self._validated or not name.startswith("val"))
+            f"{name.removesuffix('_epoch')} {metrics[name]:.4f}"
+            for name in self.METRICS
+            if name in metrics and (self._validated or not name.startswith("val"))
         ]
         seconds = f"{time.monotonic() - self._start:.1f} s"
         pl_module.print("  ".join([f"epoch {self._epoch}/{trainer.max_epochs}", *parts, seconds]))
         sys.stdout.flush()
 
 
-class BusyProcessor(Callback):
-    """Says once if an epoch's threads waited long for a processor that other programs use."""
+class CPUContention(Callback):
+    """Reports once if the threads of an epoch waited long for a CPU used by other programs."""
 
-    SHARE = 0.25  # of an epoch; alone on a machine it is below 0.02
-    LEAST = 5.0  # seconds
+    MIN_SHARE = 0.25  # of an epoch; on an idle machine it is below 0.02
+    MIN_SECONDS = 5.0
 
     def __init__(self) -> None:
-        self._said = False
+        self._reported = False
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._start = time.monotonic()
-        self._waited = waited_for_processor()
+        self._waited = cpu_wait_seconds()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        waited = waited_for_processor() - self._waited
-        if self._said or waited < max(self.LEAST, self.SHARE * (time.monotonic() - self._start)):
+        waited = cpu_wait_seconds() - self._waited
+        if self._reported or waited < max(
+            self.MIN_SECONDS, self.MIN_SHARE * (time.monotonic() - self._start)
+        ):
             return
-        self._said = True
+        self._reported = True
         advice = "; OMP_NUM_THREADS=1 may be faster" if torch.get_num_threads() > 1 else ""
         pl_module.print(
-            f"Epoch {trainer.current_epoch + 1} waited {waited:.0f} s for a processor, which other "
-            f"programs are using{advice}"
+            f"Epoch {trainer.current_epoch + 1} waited {waited:.0f} s for a CPU that "
+            f"other programs were using{advice}"
         )
 
 
-def waited_for_processor() -> float:
-    """Sum the seconds that this process's threads were ready to run and had no processor.
+def cpu_wait_seconds() -> float:
+    """Return the total seconds that this process's threads were runnable but had no CPU.
 
-    From Linux's scheduler statistics; 0 where there are none.
+    From Linux's scheduler statistics; 0 where these are not available.
     """
     nanoseconds = 0
     for path in Path("/proc/self/task").glob("*/schedstat"):

@@ -1,4 +1,4 @@
-"""What an evaluation prints and writes."""
+"""Print and store the results of an evaluation."""
 
 import json
 import math
@@ -7,18 +7,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mnist_lit.files import sha256, whole
+from mnist_lit.files import atomic_write, sha256
 from mnist_lit.metrics import Evaluation
 from mnist_lit.module import DigitClassifier
 from mnist_lit.training.run_record import versions
 
 
 class Results:
-    """Prints what ``validate`` and ``test`` found; ``test`` also writes ``test.json``.
+    """Prints the results of ``validate`` and ``test``; ``test`` also writes ``test.json``.
 
     Args:
-        checkpoint: The file that is evaluated.
-        directory: Gives the place of ``test.json``.
+        checkpoint: The evaluated file.
+        directory: Returns the directory for ``test.json``.
     """
 
     def __init__(self, checkpoint: Path, directory: Callable[[], Path]) -> None:
@@ -31,12 +31,12 @@ class Results:
         model.print(results_table(results))
         if split == "test" and model.trainer.is_global_zero:
             path = self.directory() / "test.json"
-            with whole(path) as partial:
+            with atomic_write(path) as partial:
                 partial.write_text(json.dumps(results, indent=2) + "\n")
             model.print(f"Results: {path}")
 
     def _document(self, evaluation: Evaluation) -> dict[str, Any]:
-        scores = {  # JSON has no infinity, and nothing that is not a number
+        scores = {  # JSON has neither infinity nor NaN
             name: None if isinstance(value, float) and not math.isfinite(value) else value
             for name, value in evaluation.scores.items()
         }
@@ -49,14 +49,14 @@ class Results:
 
 
 def results_table(results: dict[str, Any]) -> str:
-    """Lay out the results of a test for reading.
+    """Format results as a table.
 
     Args:
-        results: As in ``test.json``.
+        results: The contents of ``test.json``.
     """
     low, high = results["accuracy_interval"]
     wrong = ", ".join(map(str, results["wrong"][:10])) or "none"
-    figures = {
+    rows = {
         "images": f"{results['images']:,}",
         "errors": f"{results['errors']:,}",
         "accuracy": f"{results['accuracy']:.2%}, 95% interval {low:.2%} to {high:.2%}",
@@ -66,11 +66,11 @@ def results_table(results: dict[str, Any]) -> str:
         "digit": "".join(f"{digit:8}" for digit in range(10)),
         "recall": "".join(_or_dash(x, "8.1%") for x in results["accuracy_by_digit"]),
         "precision": "".join(_or_dash(x, "8.1%") for x in results["precision_by_digit"]),
-        "wrong images": wrong + (", ..." if results["wrong"][10:] else ""),
+        "misclassified": wrong + (", ..." if results["wrong"][10:] else ""),
     }
-    return "\n".join(f"{name:19}{figure}" for name, figure in figures.items())
+    return "\n".join(f"{name:19}{text}" for name, text in rows.items())
 
 
-def _or_dash(value: float | None, form: str) -> str:
-    width = form.partition(".")[0]
-    return f"{'-':>{width}}" if value is None else f"{value:{form}}"
+def _or_dash(value: float | None, spec: str) -> str:
+    width = spec.partition(".")[0]
+    return f"{'-':>{width}}" if value is None else f"{value:{spec}}"

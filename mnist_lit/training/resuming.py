@@ -1,4 +1,4 @@
-"""Resuming a run: with its own settings, from the start of an epoch, and with its randomness."""
+"""Resume a run: with its settings, from the start of an epoch, with the same randomness."""
 
 import random
 from collections.abc import Iterator
@@ -13,17 +13,15 @@ from mnist_lit.errors import InputError
 from mnist_lit.module import SCHEDULE_LENGTHS, DigitClassifier
 from mnist_lit.training.restoring import verify_optimizer_states
 
-# A resumed run has the settings it was begun with, but for those that change nothing of what it
-# learns.
+# A resumed run keeps its settings, except those that do not affect what it learns.
 BOUND_WHEN_RESUMED = ("model.", "data.", "seed_everything", "name")
 FREE_WHEN_RESUMED = ("data.data_dir", "data.eval_batch_size", "data.num_workers")
-ENDS = ("trainer.max_", "trainer.min_", "trainer.callbacks")  # settings by which a training ends
 
 
 class EpochSeed(Callback):
-    """Makes an epoch's randomness a function of seed, epoch and rank, whether resumed or not.
+    """Seeds every epoch from (seed, epoch, rank), so that a resumed run repeats the same one.
 
-    That of torch, and of NumPy and Python, which an augmentation may use.
+    Seeds torch, and NumPy and Python, which an augmentation may use.
     """
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -38,13 +36,13 @@ class EpochSeed(Callback):
         np.random.seed(np.array(for_numpy, np.uint64).view(np.uint32))
 
 
-class WholeEpochs(Callback):
-    """Lets a resumed run go on with the start of an epoch, and says with which.
+class ResumeAtEpochStart(Callback):
+    """Resumes at the start of an epoch, and prints which one.
 
-    An epoch that the checkpoint has only a part of is run again, with the weights as they are.
+    An epoch that the checkpoint had not completed starts again with the weights saved.
 
     Raises:
-        InputError: If a schedule that advances by the step would outlive its own length by that.
+        InputError: If a schedule that advances every step has no steps left for that.
     """
 
     def on_load_checkpoint(
@@ -59,30 +57,30 @@ class WholeEpochs(Callback):
         lengths = {"total_steps", "T_max"} & {key for s in checkpoint["lr_schedulers"] for key in s}
         if part and pl_module.scheduler_interval == "step" and lengths:
             raise InputError(
-                f"{trainer.ckpt_path} was saved within an epoch, "
-                "and its schedule has no steps left to repeat the start of it.",
+                f"{trainer.ckpt_path} was saved in the middle of an epoch, "
+                "and its schedule has no steps left to repeat that epoch.",
                 "Resume from a checkpoint saved at the end of an epoch, such as last.ckpt.",
             )
         finished = progress["current"]["ready"] - part
         for counts in progress.values():
             counts.update(dict.fromkeys(counts, finished))
         loop["epoch_loop.state_dict"]["_batches_that_stepped"] = checkpoint["global_step"]
-        why = ", as the checkpoint lies in the middle of it" if part else ""
-        pl_module.print(f"Goes on with the start of epoch {finished + 1}{why}")
+        why = ", which the checkpoint had not completed" if part else ""
+        pl_module.print(f"Resuming at the start of epoch {finished + 1}{why}")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # With max_steps Lightning always means to go on in the middle of an epoch.
+        # With max_steps Lightning assumes that every run resumes in the middle of an epoch.
         _Loop.restarting.fset(trainer.fit_loop, False)  # type: ignore[attr-defined]
         trainer.fit_loop.reset_restart_stage()
         verify_optimizer_states(trainer)
 
 
 def bound_settings(model: dict[str, Any]) -> tuple[str, ...]:
-    """The beginnings of the settings that a resumed run cannot change.
+    """Return the prefixes of the settings that a resumed run cannot change.
 
     Args:
-        model: Its arguments, in primitives. A schedule made for the length of the training cannot
-            be stretched halfway.
+        model: The model's arguments, as primitives. With a schedule that spans the whole training,
+            its length cannot change either.
     """
     scheduler = (model.get("scheduler") or {}).get("init_args", {})
     fitted = any(scheduler.get(name, 0) in (None, -1) for name in SCHEDULE_LENGTHS)
@@ -92,7 +90,7 @@ def bound_settings(model: dict[str, Any]) -> tuple[str, ...]:
 def changes(
     then: dict[str, Any], now: dict[str, Any], prefix: str = ""
 ) -> Iterator[tuple[str, Any, Any]]:
-    """Give key, value then and value now of each setting that both have and that has changed."""
+    """Yield key, old value and new value of each setting in both that has changed."""
     for key in then.keys() & now.keys():
         if isinstance(then[key], dict) and isinstance(now[key], dict):
             yield from changes(then[key], now[key], f"{prefix}{key}.")

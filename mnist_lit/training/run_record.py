@@ -1,4 +1,4 @@
-"""What a run says of itself: settings, state and environment, on disk and in TensorBoard."""
+"""The record of a run: settings, status and environment, on disk and in TensorBoard."""
 
 import json
 import os
@@ -18,10 +18,10 @@ import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mnist_lit.errors import InputError
-from mnist_lit.files import whole
+from mnist_lit.files import atomic_write
 from mnist_lit.module import DigitClassifier
-from mnist_lit.runs.directories import training
-from mnist_lit.runs.files import in_training, is_gone, is_run, read_run
+from mnist_lit.runs.directories import training_lock
+from mnist_lit.runs.files import in_training, is_run, read_run, was_deleted
 from mnist_lit.training.loggers import writers
 
 PACKAGES = ("mnist-lit", "torch", "torchvision", "lightning", "torchmetrics")
@@ -30,20 +30,20 @@ SHOWN_STATUS = ("started", "command", "commit", "device", "parameters")
 
 
 class RunEndedError(Exception):
-    """An exception that ends a run without being a failure of it."""
+    """Ends a run that has not failed, such as a pruned trial."""
 
 
 class RunRecord(Callback):
-    """Keeps a run's settings and state in its directory, its checkpoints and TensorBoard.
+    """Records a run's settings and status in its directory, its checkpoints and TensorBoard.
 
-    ``config.yaml`` and ``checkpoint["config"]`` hold all settings. ``status.json`` says whether
-    the run is ``running``, ``finished``, ``stopped`` or ``failed`` and for what reason, since when,
-    its finished epochs, the seconds that it has taken over all resumptions, and in which
-    environment. The lock of the run is held while it is trained.
+    ``config.yaml`` and ``checkpoint["config"]`` contain all settings. ``status.json`` contains the
+    status (``running``, ``finished``, ``stopped`` or ``failed``) with the reason of a failure, the
+    start, the completed epochs, the seconds of training including resumptions, and the
+    environment. The lock of the run is held during training.
 
     Args:
-        config: All settings of the run, in primitives.
-        args: The command line that gave them.
+        config: All settings of the run, as primitives.
+        args: The command line.
     """
 
     def __init__(self, config: dict[str, Any], args: list[str]) -> None:
@@ -54,20 +54,22 @@ class RunRecord(Callback):
         self._lock = ExitStack()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        log_dir = trainer.log_dir  # all ranks have to ask
+        log_dir = trainer.log_dir  # a collective call: every rank takes part
         if not (trainer.is_global_zero and trainer.loggers and log_dir):
             return
         run = Path(log_dir)
         if not is_run(run) and any(
             (run / name).exists() for name in ("config.yaml", "status.json")
         ):
-            pl_module.print(f"No config.yaml and status.json: those in {log_dir} are not of a run.")
+            pl_module.print(
+                f"Not recorded: config.yaml or status.json in {log_dir} is not a run's."
+            )
             return
         run.mkdir(parents=True, exist_ok=True)
-        if not in_training(run):  # a directory that a logger of the user's has chosen
-            self._lock.enter_context(training(run))
+        if not in_training(run):  # a directory chosen by the user's own logger
+            self._lock.enter_context(training_lock(run))
         earlier = _earlier(run)
-        with whole(run / "config.yaml") as path:
+        with atomic_write(run / "config.yaml") as path:
             path.write_text(yaml.safe_dump(self.config, sort_keys=False))
         self.path = run / "status.json"
         self.start = time.monotonic() - earlier.get("seconds", 0)
@@ -105,7 +107,7 @@ class RunRecord(Callback):
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         failed = isinstance(exception, Exception) and not isinstance(exception, RunEndedError)
-        with suppress(InputError):  # a full disk, perhaps; the exception says more
+        with suppress(InputError):  # perhaps a full disk; the exception is reported anyway
             if failed:
                 self._write("failed", reason=_reason(exception))
             else:
@@ -124,32 +126,32 @@ class RunRecord(Callback):
         checkpoint["stopped_early"] = trainer.should_stop and long_enough
 
     def _write(self, status: str, **more: str) -> None:
-        if self.path and is_gone(self.path.parent):
-            raise gone(self.path.parent)  # rather than make it anew
+        if self.path and was_deleted(self.path.parent):
+            raise deleted_error(self.path.parent)  # instead of recreating it
         if self.path:
             seconds = round(time.monotonic() - self.start, 1)
             now = {"status": status, **more, "updated": _now(), "seconds": seconds}
-            with whole(self.path) as partial:
+            with atomic_write(self.path) as partial:
                 partial.write_text(json.dumps(now | self.status, indent=2) + "\n")
 
 
-def gone(run: Path) -> InputError:
-    """What to say of a run whose directory is no longer there."""
+def deleted_error(run: Path) -> InputError:
+    """Return the error for a run whose directory has disappeared."""
     return InputError(
-        f"The directory of the run, {run}, was deleted or replaced during the training.",
-        "Train again, and leave it in its place until the end.",
+        f"The directory of the run, {run}, was deleted or replaced during training.",
+        "Train again, and leave the directory in place until the run ends.",
     )
 
 
 def _earlier(path: Path) -> dict[str, Any]:
-    """What the status of a resumed run tells; nothing if it is missing or damaged."""
+    """Return start, epochs and seconds of a resumed run; nothing if the status is damaged."""
     run = read_run(path, path.name)
-    if not (run.when and {"epochs", "duration"} <= run.figures.keys()):
+    if not (run.when and {"epochs", "duration"} <= run.metrics.keys()):
         return {}
     return {
         "started": run.when,
-        "epochs": run.figures["epochs"],
-        "seconds": run.figures["duration"],
+        "epochs": run.metrics["epochs"],
+        "seconds": run.metrics["duration"],
     }
 
 
@@ -160,16 +162,16 @@ def _reason(error: BaseException) -> str:
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python and of the packages that a result depends on."""
+    """Return the versions of Python and of the packages that affect results."""
     return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
 
 
 def environment(trainer: Trainer) -> dict[str, Any]:
-    """Where a run takes place: commit of the working directory, versions, device."""
+    """Return the commit of the working directory, the device and the versions."""
     git = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
     try:
         commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):  # no git, or no repository
+    except (OSError, subprocess.CalledProcessError):  # git is missing, or there is no repository
         commit = "none"
     device = trainer.strategy.root_device
     on_gpu = device.type == "cuda"

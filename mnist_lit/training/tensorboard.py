@@ -1,4 +1,4 @@
-"""What a run shows in TensorBoard beside its scalars; ``test`` also leaves PNG files."""
+"""TensorBoard figures, curves, graph and embedding of a run; ``test`` also saves PNG files."""
 
 import copy
 import logging
@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from torch.utils.tensorboard import SummaryWriter
 
 from mnist_lit.data import Batch, scaled
-from mnist_lit.files import whole
+from mnist_lit.files import atomic_write
 from mnist_lit.metrics import SCALARS, Evaluation
 from mnist_lit.module import DigitClassifier
 from mnist_lit.show import figures
@@ -33,7 +33,7 @@ SHOWN_DIGITS = 16
 EMBEDDED_DIGITS = 1000
 EMBEDDING_SIZE = 50
 
-# What a test may leave in the directory of a run: the figures, and the files of the projector.
+# Files that a test may write to the directory of a run: figures, and data for the projector.
 FIGURES = (
     *("digits", "confusion_matrix", "accuracy_by_digit"),
     *("worst_errors", "reliability", "filters"),
@@ -43,7 +43,7 @@ PROJECTOR_FILES = ("tensors.tsv", "metadata.tsv", "sprite.png")
 
 
 class FitPictures(Callback):
-    """Draws the graph of the network and the first training inputs."""
+    """Adds the network's graph and the first training inputs to TensorBoard."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, DigitClassifier)
@@ -53,11 +53,11 @@ class FitPictures(Callback):
 
 
 def draw_validation(model: DigitClassifier, split: str, evaluation: Evaluation) -> None:
-    """Add figures and curves of a validation to TensorBoard; an observer of the model."""
+    """Add the figures and curves of a validation to TensorBoard; an observer of the model."""
     trainer = model.trainer
     for writer in writers(trainer):
         dataset = trainer.datamodule.val_set  # type: ignore[attr-defined]
-        with rc_context({"text.hinting": "none"}):  # it takes a sixth of the time
+        with rc_context({"text.hinting": "none"}):  # six times as fast
             drawn = evaluation_figures(evaluation, model.network, dataset)
             for name, figure in drawn.items():
                 writer.add_figure(f"{split}/{name}", figure, _step(trainer))
@@ -65,12 +65,12 @@ def draw_validation(model: DigitClassifier, split: str, evaluation: Evaluation) 
 
 
 class TestPictures:
-    """Adds what a test found to the TensorBoard events of its run, and as PNG files.
+    """Writes the results of a test to TensorBoard and to PNG files; an observer of the model.
 
-    An observer of the model. Those of an earlier test are replaced.
+    Those of an earlier test are replaced.
 
     Args:
-        directory: Gives that of the run, or of the results of this test.
+        directory: Returns the directory of the run, or else of the results.
         step: The last step before the checkpoint.
     """
 
@@ -88,9 +88,9 @@ class TestPictures:
         for name in FIGURES:
             (run / f"test_{name}.png").unlink(missing_ok=True)
         for name, figure in drawn.items():
-            with whole(run / f"test_{name}.png") as partial:
+            with atomic_write(run / f"test_{name}.png") as partial:
                 figure.savefig(partial, format="png")
-        model.print(f"Pictures: {run / 'test_*.png'}")
+        model.print(f"Figures: {run / 'test_*.png'}")
 
         suffix = f".test_{self.step}"
         for events in run.iterdir():  # of an earlier test of the same checkpoint
@@ -110,26 +110,25 @@ class TestPictures:
 def evaluation_figures(
     evaluation: Evaluation, network: nn.Module, dataset: Dataset[Batch]
 ) -> dict[str, Figure]:
-    """Draw what a validation or test found.
+    """Draw the figures of a validation or test.
 
     Args:
-        evaluation: What it found.
-        network: That was evaluated.
+        evaluation: The results.
+        network: The evaluated network.
         dataset: The images it was evaluated on.
 
     Returns:
-        Figures by name. A network whose first layer does not look at single images has no
-        ``filters``, one without errors no ``worst_errors``, and one whose logits are not numbers
-        no ``reliability``.
+        Figures by name. ``filters`` is missing if the first layer has no single-channel filters,
+        ``worst_errors`` if there are no errors, ``reliability`` if a logit is not finite.
     """
     indices, labels, logits = evaluation.indices, evaluation.labels, evaluation.logits
     probabilities = logits.softmax(dim=1)
     losses = cross_entropy(logits, labels, reduction="none")
     confusion = torch.tensor(evaluation.scores["confusion"])
 
-    def draw(places: Tensor, losses: Tensor | None = None) -> Figure:
-        images = _images(dataset, indices[places])
-        return figures.digits_figure(images, labels[places], probabilities[places], losses)
+    def draw(chosen: Tensor, losses: Tensor | None = None) -> Figure:
+        images = _images(dataset, indices[chosen])
+        return figures.digits_figure(images, labels[chosen], probabilities[chosen], losses)
 
     drawn = {
         "digits": draw(torch.arange(len(labels))[:SHOWN_DIGITS]),
@@ -148,7 +147,7 @@ def evaluation_figures(
 
 
 def _step(trainer: Trainer) -> int:
-    return max(trainer.global_step - 1, 0)  # where Lightning logs what follows this step
+    return max(trainer.global_step - 1, 0)  # the step at which Lightning logs
 
 
 def _images(dataset: Dataset[Batch], indices: Tensor) -> Tensor:
@@ -156,26 +155,28 @@ def _images(dataset: Dataset[Batch], indices: Tensor) -> Tensor:
 
 
 def _add_graph(writer: SummaryWriter, network: nn.Module) -> None:
-    # Of a copy: a trace in training mode would move the statistics of a batch norm.
+    # Trace a copy: tracing in training mode would update batch norm statistics.
     network = copy.deepcopy(network).cpu().float().eval()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the tracer's, of what a trace does not keep
+        warnings.simplefilter("ignore")  # of the tracer
         try:
             writer.add_graph(network, torch.zeros(1, 1, 28, 28))
         except Exception as error:  # tracing runs the user's code
             what = str(error).strip().partition("\n")[0]
-            log.warning("TensorBoard gets no graph of %s: %s", type(network).__name__, what)
+            log.warning(
+                "Cannot add the graph of %s to TensorBoard: %s", type(network).__name__, what
+            )
 
 
 def _draw_next_inputs(writer: SummaryWriter, model: DigitClassifier, step: int) -> None:
     def draw(_: nn.Module, inputs: tuple[object, ...]) -> None:
         if not isinstance(inputs[0], Tensor):
-            return  # DDP calls the model with the whole batch first, to have its training_step run
+            return  # DDP first calls the model with the whole batch, to run its training_step
         handle.remove()
         images = inputs[0][:SHOWN_INPUTS]
         writer.add_figure("train/inputs", figures.images_figure(images), step)
 
-    # Of the model, not of its network, which may be compiled, and its hooks with it.
+    # A hook on the network would be compiled with it.
     handle = model.register_forward_pre_hook(draw)
 
 
@@ -191,7 +192,7 @@ def _add_precision_recall(
 def _add_embedding(
     writer: SummaryWriter, model: DigitClassifier, evaluation: Evaluation, dataset: Dataset[Batch]
 ) -> None:
-    """For the projector: what the last layer sees of test digits, in its principal components."""
+    """Add the last layer's inputs for test digits, as principal components, to the projector."""
     labels, logits = evaluation.labels[:EMBEDDED_DIGITS], evaluation.logits[:EMBEDDED_DIGITS]
     images = _images(dataset, evaluation.indices[:EMBEDDED_DIGITS])
     features = _last_features(model.network, images.to(model.device)).cpu()
@@ -199,7 +200,7 @@ def _add_embedding(
     predictions = logits.argmax(dim=1)
     columns = [labels.tolist(), predictions.tolist(), (predictions != labels).int().tolist()]
     if not _clear_projector(Path(writer.log_dir)):
-        log.warning("The projector gets no digits: %s leads elsewhere.", PROJECTOR)
+        log.warning("No embedding was written: %s is a symbolic link.", PROJECTOR)
         return
     writer.add_embedding(
         (left * scale)[:, :EMBEDDING_SIZE],
@@ -211,14 +212,14 @@ def _add_embedding(
 
 
 def _clear_projector(run: Path) -> bool:
-    """Remove the projector's files of an earlier test; False if they would lie outside of it."""
+    """Remove an earlier test's projector files; return False if a symbolic link leads elsewhere."""
     directory = run / PROJECTOR
     if directory.is_symlink() or directory.parent.is_symlink():
         return False
     for path in (run / "projector_config.pbtxt", *(directory / name for name in PROJECTOR_FILES)):
         path.unlink(missing_ok=True)
     for path in (directory, directory.parent):
-        with suppress(OSError):  # it does not exist, or holds other files
+        with suppress(OSError):  # it does not exist, or contains other files
             path.rmdir()
     return True
 

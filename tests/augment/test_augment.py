@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mnist_lit.augment.handwriting import Handwriting, european_forms
-from mnist_lit.augment.outliers import no_digits
+from mnist_lit.augment.outliers import non_digits
 from mnist_lit.augment.strokes import strokes
 from mnist_lit.data import MNISTDataModule, scaled
 
@@ -107,7 +107,7 @@ def test_ones_get_a_flag_to_the_left_of_their_top_and_fours_lose_it(batch):
 
 @pytest.mark.parametrize("count", [0, 1, 16, 200])
 def test_what_is_no_digit_has_ink_inside_the_picture(batch, count):
-    pictures = no_digits(batch[0], count)
+    pictures = non_digits(batch[0], count)
     assert pictures.shape == (count, 1, 28, 28)
     if count:
         assert (pictures.sum((1, 2, 3)) > 5).all()

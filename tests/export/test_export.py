@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 from torchvision.datasets import MNIST
 
 from mnist_lit import __version__
-from mnist_lit.export.calibration import LEAST, default_threshold, fitted_temperature
+from mnist_lit.export.calibration import MIN_THRESHOLD, default_threshold, fitted_temperature
 from mnist_lit.export.command import onnx_model
 from mnist_lit.module import DigitClassifier
 from mnist_lit.networks import SpeedrunCNN, StrongCNN, TutorialCNN
@@ -114,7 +114,7 @@ def test_99_percent_of_the_digits_are_more_probable_than_the_threshold(answers):
 
 def test_a_weak_network_doubts_what_is_less_probable_than_all_else_together(answers):
     _, logits = answers
-    assert default_threshold(logits) == LEAST == 0.5
+    assert default_threshold(logits) == MIN_THRESHOLD == 0.5
 
 
 def test_what_was_made_is_said(mnist_lit, run, data_dir):
@@ -132,16 +132,18 @@ def test_what_was_made_is_said(mnist_lit, run, data_dir):
     )
     assert re.fullmatch(agreement, lines[4])
     assert f"{float(noted['temperature']):.4f}, fitted to the 5,000 validation" in lines[5]
-    assert f"{float(noted['threshold']):.4f}, which fewer than 99% of the validation" in lines[6]
-    assert lines[7] == "To read with it: python -m mnist_lit read --model digits.onnx PICTURE"
+    assert (
+        f"{float(noted['threshold']):.4f}, exceeded by fewer than 99% of the validation" in lines[6]
+    )
+    assert lines[7] == "To use: python -m mnist_lit read --model digits.onnx PICTURE"
     assert not list(Path().glob(".*.partial"))
 
     first = Path("digits.onnx").read_bytes()
     change(run / "checkpoints" / "best.ckpt", config={"data": {"val_size": 0}})
     outcome = mnist_lit("export", "--ckpt_path=best", f"--data_dir={data_dir}")
     assert outcome.status == 0, outcome.err
-    assert "temperature    1.0000: without validation images" in outcome.out
-    assert "threshold      0.5000: without validation images" in outcome.out
+    assert "temperature    1.0000, not fitted: there are no validation images" in outcome.out
+    assert "threshold      0.5000, the default: there are no validation images" in outcome.out
     assert Path("digits.onnx").read_bytes() != first  # it is replaced
 
 
@@ -206,16 +208,16 @@ def test_a_users_own_network_is_exported_as_it_judges(mnist_lit, own):
 @pytest.mark.parametrize(
     ("name", "what", "what_to_do"),
     [
+        ("Random", "Random: it uses the operator Random", "No file was written."),
+        ("Deciding", "Deciding cannot be exported: ", "without branches on their values."),
         (
-            "Random",
-            "read would refuse the model: it uses the operator Random",
-            "No file was written.",
+            "Pairs",
+            "Pairs cannot be exported: it accepts only a fixed number",
+            "any number of images",
         ),
-        ("Deciding", "Deciding cannot be exported: ", "without decisions by what they hold."),
-        ("Pairs", "Pairs cannot be exported: it takes a certain number", "any number of images"),
         (
             "Missing",
-            "exported_net.Missing, of which there is no trusted code here.",
+            "exported_net.Missing, for which there is no trusted code here.",
             "If you trust",
         ),
     ],
@@ -237,7 +239,7 @@ def test_a_diverged_checkpoint_is_refused_and_an_earlier_file_kept(mnist_lit, ru
     Path("digits.onnx").write_text("earlier")
     outcome = mnist_lit("export", "--ckpt_path=last")
     assert outcome.status == 2
-    assert "last.ckpt gives logits that are not numbers." in outcome.err
+    assert "last.ckpt gives logits that are not finite." in outcome.err
     assert Path("digits.onnx").read_text() == "earlier"
 
 
@@ -297,7 +299,11 @@ def test_code_in_a_checkpoint_is_not_executed(mnist_lit):
     [
         ([], "The following arguments are required: --ckpt_path.", "export --help"),
         (["--ckpt_path=best"], "No run in lightning_logs has a best checkpoint.", "Train one"),
-        (["--ckpt_path=best", "--output=a.ckpt"], "a.ckpt is no name for a model", "in .onnx."),
+        (
+            ["--ckpt_path=best", "--output=a.ckpt"],
+            "a.ckpt is not an ONNX file name",
+            "suffix .onnx.",
+        ),
     ],
 )
 def test_mistakes_are_told_in_two_lines(mnist_lit, options, what, what_to_do):

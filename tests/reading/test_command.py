@@ -273,7 +273,7 @@ def test_a_folder_without_pictures_is_an_error(read):
     Path("empty").mkdir()
     outcome = read("empty")
     assert (outcome.status, outcome.out) == (2, "")
-    assert outcome.err.startswith("error: There are no pictures in the folder empty.\n")
+    assert outcome.err.startswith("error: There are no images in the folder empty.\n")
 
 
 def test_a_drawing_that_cannot_be_written_does_not_take_the_reading_with_it(read):

@@ -37,7 +37,7 @@ def test_the_digits_in_a_folder_are_predicted_as_reader_reads_them(
     assert others == "photos: ignored 1 other files"
     assert line.startswith("Skipped: photos/broken.png is no picture of a known format.")
     path = Path("lightning_logs/version_0/predictions.csv")
-    assert f"Predictions: {path} (digits 9, pictures 3)\n" in outcome.out
+    assert f"Predictions: {path} (9 digits, 3 images)\n" in outcome.out
 
     found = rows(run)
     assert list(found[0]) == [
@@ -65,7 +65,7 @@ def test_earlier_predictions_stay(mnist_lit, run, folder):
         (run / name).write_text("earlier")
     outcome = mnist_lit("predict", "--ckpt_path=best", "--data.predict_dir=photos")
     assert (outcome.status, outcome.err) == (0, "")
-    assert f"Predictions: {run.relative_to(Path.cwd())}/predictions_2.csv (digits" in outcome.out
+    assert f"Predictions: {run.relative_to(Path.cwd())}/predictions_2.csv (" in outcome.out
     assert {(run / name).read_text() for name in ("predictions.csv", "predictions_1.csv")} == {
         "earlier"
     }

@@ -22,7 +22,7 @@ import pytest
 import yaml
 
 from mnist_lit.runs.command import table
-from mnist_lit.runs.directories import training
+from mnist_lit.runs.directories import training_lock
 from tests.conftest import Command
 
 COLUMNS = "name when status seed epochs val_loss val_accuracy test_accuracy test_loss duration"
@@ -230,7 +230,7 @@ def test_runs_that_differ_only_in_the_seed_are_summed_up(mnist_lit, make):
         make(f"version_{seed}", {"seed_everything": seed}, losses=(loss,), test=test)
     _, blank, title, head, group = lines(mnist_lit("runs").out)[3:]
     assert blank == [""]
-    assert title == ["The same with n seeds, mean ± sample standard deviation:"]
+    assert title == ["Over n seeds, mean ± sample standard deviation:"]
     assert head == ["name", "n", "val_loss", "val_accuracy", "test_accuracy"]
     mean, sd = statistics.mean(accuracies), statistics.stdev(accuracies)
     assert group[:3] == ["all runs", "3", "0.0470 ± 0.0040"]
@@ -307,7 +307,7 @@ def test_an_unknown_column_is_an_error_that_lists_the_known(mnist_lit, make):
     outcome = mnist_lit("runs", "--sort=-accuracy")
     assert (outcome.status, outcome.out) == (2, "")
     assert outcome.err == (
-        f"error: There is no column accuracy.\nThe columns: {', '.join(COLUMNS.split())}, reason.\n"
+        f"error: Unknown column accuracy.\nThe columns are {', '.join(COLUMNS.split())}, reason.\n"
     )
 
 
@@ -335,7 +335,7 @@ def test_a_run_is_running_only_while_a_process_holds_its_lock(mnist_lit, make):
     make("version_4", status="failed", reason="ValueError: no luck")
     (resumed.parent / "version_5").mkdir()
     statuses = ["killed", "running", "running", "stopped", "failed", "running"]
-    with training(held), training(resumed), training(resumed.parent / "version_5"):
+    with training_lock(held), training_lock(resumed), training_lock(resumed.parent / "version_5"):
         assert column(mnist_lit("runs").out, "status") == statuses
     table = mnist_lit("runs").out
     statuses = ["killed", "killed", "finished", "stopped", "failed", "broken"]
@@ -415,7 +415,7 @@ def test_no_runs_is_an_error_that_says_how_to_get_one(mnist_lit, tmp_path, direc
     outcome = mnist_lit("runs", *([] if directory == "lightning_logs" else [directory]))
     assert (outcome.status, outcome.out) == (2, "")
     assert outcome.err == (
-        f"error: There are no runs in {directory}.\n"
+        f"error: No runs found in {directory}.\n"
         "Train one: python -m mnist_lit fit --config configs/default.yaml\n"
     )
 

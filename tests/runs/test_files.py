@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from mnist_lit.errors import InputError
-from mnist_lit.files import whole
-from mnist_lit.runs.directories import training
+from mnist_lit.files import atomic_write
+from mnist_lit.runs.directories import training_lock
 from mnist_lit.runs.files import LOCK, in_training
 from tests.conftest import SMALL, finish, start
 from tests.support.waiting import wait_until
@@ -130,7 +130,7 @@ def test_a_test_does_not_follow_a_link_out_of_the_run(mnist_lit, run, tmp_path, 
         (run / name).symlink_to(tmp_path / "thesis")
     assert mnist_lit("test", "--ckpt_path=best", FEW).status == 0
     assert [path.read_text() for path in users] == ["mine", "mine"]
-    assert caplog.messages == ["The projector gets no digits: 00000/test leads elsewhere."]
+    assert caplog.messages == ["No embedding was written: 00000/test is a symbolic link."]
 
 
 @pytest.mark.parametrize("place", ["last.ckpt", "checkpoints/last.ckpt"])
@@ -168,12 +168,12 @@ def test_a_logger_in_the_users_directory_does_not_cost_the_configuration_there(
     )
     assert outcome.status == 0, outcome.err
     assert (tmp_path / "config.yaml").read_text() == "mine"
-    assert "No config.yaml and status.json: those in . are not of a run.\n" in outcome.out
+    assert "Not recorded: config.yaml or status.json in . is not a run's.\n" in outcome.out
 
 
 def test_two_that_write_the_same_file_do_not_meet(tmp_path):
     path = tmp_path / "best.yaml"
-    with whole(path) as one, whole(path) as other:
+    with atomic_write(path) as one, atomic_write(path) as other:
         one.write_text("one")
         other.write_text("other")
     assert path.read_text() == "one"
@@ -205,20 +205,20 @@ def test_a_run_whose_directory_vanishes_ends_in_two_lines(tmp_path, data_dir, op
     assert code == 2, err
     what, what_to_do = err.splitlines()
     assert what.startswith("error: The directory of the run, ")
-    assert what.endswith("/gone/version_0, was deleted or replaced during the training.")
-    assert what_to_do == "Train again, and leave it in its place until the end."
+    assert what.endswith("/gone/version_0, was deleted or replaced during training.")
+    assert what_to_do == "Train again, and leave the directory in place until the run ends."
 
 
 def test_a_run_is_running_as_long_as_its_lock_is_held(mnist_lit, own):
     status = json.loads((own / "status.json").read_text())
     before = contents(own)
-    with training(own):
+    with training_lock(own):
         assert [line["status"] for line in runs(mnist_lit)] == ["running"]
         outcome = mnist_lit("fit", "--ckpt_path=last", "--trainer.max_epochs=3")
         assert outcome.status == 2
         what, what_to_do = outcome.err.splitlines()
-        assert what.endswith("version_0 is being trained by another process.")
-        assert what_to_do.startswith("Wait until it ends")
+        assert what.startswith("error: Another process is training ")
+        assert what_to_do.startswith("Wait for it to finish")
     assert [line["status"] for line in runs(mnist_lit)] == ["finished"]
     (own / "status.json").write_text(json.dumps(status | {"status": "running", "pid": os.getpid()}))
     assert [line["status"] for line in runs(mnist_lit)] == ["killed"]
@@ -237,7 +237,7 @@ def test_looking_at_a_run_does_not_keep_it_from_training(run):
         watcher.start()
     try:
         for _ in range(20):
-            with training(run):
+            with training_lock(run):
                 assert in_training(run)
     finally:
         end.set()
@@ -255,7 +255,7 @@ def test_two_fits_that_resume_a_run_at_the_same_moment_do_not_both_train(own, tm
     code, _, err = finish(both[0])
     both[1].terminate()
     assert (code, len(err.splitlines())) == (2, 2)
-    assert "version_0 is being trained by another process.\n" in err
+    assert "Another process is training " in err
     code, _, err = finish(both[1])
     assert code == 143
     assert "Traceback" not in err
@@ -310,8 +310,8 @@ def test_a_run_that_was_stopped_early_is_finished_unless_what_stops_it_changes(
     assert (outcome.status, outcome.err) == (0, "")
     assert outcome.out == (
         f"Checkpoint: {last}\n"
-        "This run is finished: it was stopped early, in epoch 1.\n"
-        "To train it further: "
+        "This run is finished: it stopped early, in epoch 1.\n"
+        "To continue: "
         f"python -m mnist_lit fit --ckpt_path {last} --trainer.callbacks null\n"
     )
     outcome = mnist_lit("fit", "--ckpt_path=last", "--trainer.callbacks", "null")
@@ -350,7 +350,7 @@ def test_best_within_a_study_is_the_best_of_the_study(mnist_lit, run):
     (study / "study.json").write_text("{}")
     best = "lightning_logs/sweep/version_0/checkpoints/best.ckpt"
     lowest = runs(mnist_lit)[0]["val_loss"]
-    named = f"Checkpoint: {best}, the best of the study sweep (val/loss {lowest:.4f})\n"
+    named = f"Checkpoint: {best}, best of study sweep (val/loss {lowest:.4f})\n"
     for command in (["test", FEW], ["show", "--output=x.png"]):
         for which in ("best", best):
             assert mnist_lit(*command, f"--ckpt_path={which}").out.startswith(named)
@@ -408,6 +408,6 @@ def test_a_directory_that_cannot_be_locked_is_refused_in_two_lines(run):
     (run / LOCK).mkdir()
     with (
         pytest.raises(InputError, match=r"cannot be written: .*\n.*another directory"),
-        training(run),
+        training_lock(run),
     ):
         pass

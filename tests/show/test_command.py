@@ -17,7 +17,7 @@ from mnist_lit.module import DigitClassifier
 
 SVG = "{http://www.w3.org/2000/svg}"
 BLUE, VERMILION = "#0072b2", "#d55e00"
-NO_WINDOW = "No display here: --output FILE.png writes the picture."
+NO_WINDOW = "There is no display: write the figure to a file with --output FILE.png."
 
 
 @pytest.fixture(autouse=True)
@@ -109,8 +109,8 @@ def test_the_worst_errors_are_the_misread_test_images_by_falling_loss(mnist_lit,
     mnist = MNIST(data_dir, train=False)
     worst = misread(run / "checkpoints" / "best.ckpt", mnist.data, mnist.targets)
     outcome = mnist_lit("show", "--wrong", "--ckpt_path=best")
-    count = f"{len(worst):,} of 10,000 test images are read wrong"
-    assert f"\n{count}; here the worst 16.\n" in outcome.out
+    count = f"{len(worst):,} of 10,000 test images are misclassified"
+    assert f"\n{count}; showing errors 1 to 16 by loss.\n" in outcome.out
     rows = table(outcome.out, 5)
     assert [int(row[0]) for row in rows] == worst[:16]
     again = mnist_lit("show", "--split=test", f"--index={worst[2]}", "--ckpt_path=best")
@@ -128,15 +128,15 @@ def test_index_counts_the_errors(mnist_lit, run, data_dir):
     all_of_them = len(worst)
     assert all_of_them > 10
     for index, shown, words in (
-        (f"0:{all_of_them}", worst, f"here the worst {all_of_them}"),
-        ("2:5", worst[2:5], "here the next 3 after the worst 2"),
-        (f"4:{all_of_them + 50}", worst[4:], f"here the next {all_of_them - 4} after the worst 4"),
-        (f"{all_of_them}", [], f"none to show from --index {all_of_them} on"),
+        (f"0:{all_of_them}", worst, f"showing errors 1 to {all_of_them} by loss"),
+        ("2:5", worst[2:5], "showing errors 3 to 5 by loss"),
+        (f"4:{all_of_them + 50}", worst[4:], f"showing errors 5 to {all_of_them} by loss"),
+        (f"{all_of_them}", [], f"none left at --index {all_of_them}"),
     ):
         options = ["--wrong", "--split=val", f"--index={index}", f"--ckpt_path={checkpoint}"]
         outcome = mnist_lit("show", *options)
         assert outcome.status == 0
-        assert f"\n{all_of_them} of 200 val images are read wrong; {words}.\n" in outcome.out
+        assert f"\n{all_of_them} of 200 val images are misclassified; {words}.\n" in outcome.out
         assert [int(row[0]) for row in table(outcome.out, 5)] == shown
 
 
@@ -152,9 +152,9 @@ def test_val_is_the_split_of_the_checkpoints_run(mnist_lit, run, data_dir):
     outcome = mnist_lit("show", "--split=val", "--index=0:30", f"--ckpt_path={checkpoint}")
     assert [row[1] for row in table(outcome.out, 5)] == labels
     outcome = mnist_lit("show", "--split=val", "--index=30", f"--ckpt_path={checkpoint}")
-    assert outcome.err == "error: There is no val image 30.\nIts --index is one of 0 to 29.\n"
+    assert outcome.err == "error: There is no val image 30.\n--index goes from 0 to 29.\n"
     outcome = mnist_lit("show", "--split=val", "--wrong", f"--ckpt_path={checkpoint}")
-    assert "of 30 val images are read wrong" in outcome.out
+    assert "of 30 val images are misclassified" in outcome.out
 
     change(checkpoint, config={"data": settings | {"val_size": 0}})
     for wrong in ([], ["--wrong"]):
@@ -170,7 +170,7 @@ def test_png_and_svg_are_written(mnist_lit, run, data_dir, tmp_path, index, chec
         options = [f"--index={index}", *checkpoint, f"--data_dir={data_dir}", f"--output={name}"]
         outcome = mnist_lit("show", *options)
         assert outcome.status == 0, outcome.err
-        assert outcome.out.splitlines()[-1] == f"Picture: {name}"
+        assert outcome.out.splitlines()[-1] == f"Figure: {name}"
         first = (tmp_path / name).read_bytes()
         mnist_lit("show", *options)
         assert (tmp_path / name).read_bytes() == first
@@ -191,18 +191,18 @@ def test_png_and_svg_are_written(mnist_lit, run, data_dir, tmp_path, index, chec
 @pytest.mark.parametrize(
     ("options", "what", "what_to_do"),
     [
-        (["--output=a.jpg"], "--output a.jpg is no kind of picture.", "End it in .png or .svg."),
-        (["--output=a"], "--output a is no kind of picture.", "End it in .png or .svg."),
+        (["--output=a.jpg"], "--output a.jpg is not an image file.", ".png or .svg."),
+        (["--output=a"], "--output a is not an image file.", ".png or .svg."),
         (["--output=folder.png"], "folder.png cannot be written", "another directory"),
-        (["--index=-1"], "--index -1 is no place.", "or a range: 0:16."),
-        (["--index=3:"], "--index 3: is no place.", "or a range: 0:16."),
-        (["--index=9:3"], "--index 9:3 names 0 images.", "Give a range of 1 to 100"),
-        (["--index=0:101"], "--index 0:101 names 101 images.", "Give a range of 1 to 100"),
-        (["--index=55000"], "There is no train image 55000.", "one of 0 to 54999."),
+        (["--index=-1"], "--index -1 is not an index.", "or a range: 0:16."),
+        (["--index=3:"], "--index 3: is not an index.", "or a range: 0:16."),
+        (["--index=9:3"], "--index 9:3 selects 0 images.", "Select 1 to 100"),
+        (["--index=0:101"], "--index 0:101 selects 101 images.", "Select 1 to 100"),
+        (["--index=55000"], "There is no train image 55000.", "from 0 to 54999."),
         (
             ["--split=test", "--index=9990:10001"],
             "There is no test image 10000.",
-            "one of 0 to 9999.",
+            "from 0 to 9999.",
         ),
         (["--split=all"], "invalid choice: 'all'", "show --help"),
         (["--wrong"], "--wrong needs a checkpoint", "--ckpt_path best"),
@@ -241,8 +241,8 @@ def test_a_network_in_a_file_of_the_users_own(mnist_lit, run, tmp_path, monkeypa
     outcome = mnist_lit("show", f"--ckpt_path={checkpoint}")
     assert outcome.status == 2
     first, second = outcome.err.splitlines()
-    assert first.endswith("shown_net.Net, of which there is no trusted code here.")
-    assert second.startswith("If you trust it, run where its own code lies")
+    assert first.endswith("shown_net.Net, for which there is no trusted code here.")
+    assert second.startswith("If you trust it, run in the directory of its code")
 
     (tmp_path / "shown_net.py").write_text(code)
     outcome = mnist_lit("show", f"--ckpt_path={checkpoint}")
@@ -256,8 +256,8 @@ def test_a_network_in_a_file_of_the_users_own(mnist_lit, run, tmp_path, monkeypa
     outcome = mnist_lit("show", f"--ckpt_path={checkpoint}")
     assert outcome.status == 2
     first, second = outcome.err.splitlines()
-    assert first.endswith("network.1.bias is (10,) in it, and (9,) in its network.")
-    assert second == "The file of its network, as it was trained, has to lie in this directory."
+    assert first.endswith("network.1.bias is (10,) in the checkpoint and (9,) in the network.")
+    assert second == "This directory must contain the network's code as it was when trained."
 
 
 def test_where_there_is_a_display_a_window_shows_the_picture(mnist_lit, data_dir, monkeypatch):
@@ -269,7 +269,7 @@ def test_where_there_is_a_display_a_window_shows_the_picture(mnist_lit, data_dir
     )
     outcome = mnist_lit("show", "--index=0:3", f"--data_dir={data_dir}")
     assert outcome.status == 0
-    assert "No display" not in outcome.out
+    assert "no display" not in outcome.out
     (figure,) = shown
     assert [text.get_text() for text in figure.axes[0].texts] == ["5", "0", "4"]
     assert not pyplot.get_fignums()
@@ -293,5 +293,5 @@ def test_that_there_is_no_display_is_said_before_the_work_begins(mnist_lit, monk
     with pytest.raises(pytest.fail.Exception, match="works already"):
         mnist_lit("show")
     monkeypatch.setattr("builtins.print", lambda *words, **_: pytest.fail(words[0]))
-    with pytest.raises(pytest.fail.Exception, match="No display here"):
+    with pytest.raises(pytest.fail.Exception, match="There is no display"):
         mnist_lit("show")

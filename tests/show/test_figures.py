@@ -119,7 +119,7 @@ def test_accuracy_by_digit_figure_draws_the_wilson_interval_and_writes_the_accur
         interval = binomtest(right, images).proportion_ci(method="wilson")
         np.testing.assert_allclose(segment, [(digit, interval.low), (digit, interval.high)])
         assert axes.texts[digit].get_text() == f"{right / images:.1%}"
-    assert axes.get_title().startswith("Accuracy of all digits 99.84%")
+    assert axes.get_title().endswith("overall 99.84% (dashed)")
 
 
 @pytest.mark.parametrize(("right", "bottom"), [(100, 0.97), (99, 0.97), (95, 0.93), (0, 0)])
@@ -176,7 +176,7 @@ def test_filters_figure_draws_each_filter_and_white_is_zero():
     np.testing.assert_array_equal(image.get_array()[1:4, 1:4], weights[0, 0])
     assert image.norm(0) == 0.5
     assert image.norm(3) == 1
-    assert "from blue -3 over white 0 to red 3" in figure.axes[0].get_title()
+    assert "blue -3, white 0, red 3" in figure.axes[0].get_title()
 
 
 def test_images_figure_draws_each_image_ink_white_on_black():
@@ -206,7 +206,7 @@ def test_digits_figure_tells_right_from_wrong_by_colour_and_by_sign():
         tile = canvas[int(y) + 4 : int(y) + 32, int(x) - 13 : int(x) + 15]
         np.testing.assert_allclose(tile[..., :3], images[place, 0][..., None].expand(28, 28, 3))
         assert to_hex(canvas[int(y) + 3, int(x)]) == color
-    assert figure.texts[0].get_text() == "truth → prediction (probability)"
+    assert figure.texts[0].get_text() == "label → prediction (probability)"
 
 
 def test_digits_figure_writes_the_losses_it_is_given():
@@ -226,13 +226,13 @@ def test_the_figure_of_a_digit_marks_truth_and_error():
     probabilities = torch.tensor([0.0, 0.1, 0, 0, 0.7, 0, 0, 0, 0, 0.2])
     left, right = digit_figure(torch.rand(1, 28, 28), 9, probabilities, 1.6094).axes
     assert left.get_title() == "label 9"
-    assert right.get_title() == "\N{BALLOT X} reads 4, loss 1.6094"
+    assert right.get_title() == "\N{BALLOT X} predicted 4, loss 1.6094"
     widths = [bar.get_width() for bar in right.patches]
     assert widths == pytest.approx(probabilities.tolist())
     colors = [to_hex(bar.get_facecolor()) for bar in right.patches]
     assert colors == ["#808080"] * 4 + [VERMILION] + ["#808080"] * 4 + [BLUE]
     _, right = digit_figure(torch.rand(1, 28, 28), 4, probabilities, 0.3567).axes
-    assert right.get_title() == "\N{CHECK MARK} reads 4, loss 0.3567"
+    assert right.get_title() == "\N{CHECK MARK} predicted 4, loss 0.3567"
     assert to_hex(right.patches[4].get_facecolor()) == BLUE
     assert to_hex(right.title.get_color()) == BLUE
 

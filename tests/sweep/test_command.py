@@ -312,7 +312,7 @@ def test_a_trial_that_went_to_another_worker_is_left_to_it(sweep):
     [
         (["--trials=0"], "--trials is 0.", "Give 1 or more."),
         (["--jobs=-1"], "--jobs is -1.", "Give 1 or more."),
-        (["--study=a/b"], "A run cannot be named 'a/b'.", "Use letters"),
+        (["--study=a/b"], "'a/b' is not a valid run name.", "Use letters"),
         (["--trial=3"], "There is no option trial.", "All options"),
         (["--trainer.max_epoch=3"], "There is no option trainer.max_epoch.", "max_epochs?"),
         (["--ckpt_path=best"], "No run in lightning_logs has a best checkpoint.", ""),
@@ -369,7 +369,7 @@ def test_choices_that_do_not_go_together_are_failed_trials(sweep):
     )
     assert (outcome.status, outcome.err) == (0, "")
     told = [cells[1:3] for cells in lines_of(outcome.out)[:4]]
-    assert told[0] == ["failed: model.optimizer: there is no argument momentum.", "optimizer Adam"]
+    assert told[0] == ["failed: model.optimizer has no option momentum.", "optimizer Adam"]
     assert ["val/loss 1.0000", "optimizer SGD"] in told
 
 

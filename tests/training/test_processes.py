@@ -18,7 +18,7 @@ import yaml
 
 from mnist_lit.errors import InputError
 from mnist_lit.files import sha256
-from mnist_lit.training.processes import Together, broken_connection
+from mnist_lit.training.processes import ProcessSync, broken_connection
 from tests.conftest import CONFIGS, SMALL, finish, start
 
 LAST = Path("lightning_logs/version_0/checkpoints/last.ckpt")
@@ -99,7 +99,7 @@ def test_each_image_is_judged_once_on_any_number_of_devices(run, tmp_path):
     [
         (1, signal.SIGKILL, 9, 2, [BROKEN + ".+"]),
         (1, signal.SIGSTOP, 2, 2, [BROKEN + "Timed out .+"]),
-        (0, signal.SIGTERM, 9, 143, [f"Kept: {LAST}, after epoch 1"]),
+        (0, signal.SIGTERM, 9, 143, [rf"Saved: {LAST} \(epoch 1\)"]),
     ],
     ids=["killed", "hung", "stopped"],
 )
@@ -114,7 +114,7 @@ def test_a_process_that_ends_or_hangs_ends_the_others_and_the_run_goes_on(
     process = start("fit", *arguments, fault(tmp_path, rank, signum), cwd=tmp_path)
     code, out, err = finish(process, 1800)  # which waits for all that hold its output
     assert (code, out.count("Run: ")) == (status, 1)
-    messages = [*messages, f"To go on from there: python -m mnist_lit fit --ckpt_path {LAST}"]
+    messages = [*messages, f"To resume: python -m mnist_lit fit --ckpt_path {LAST}"]
     messages += ["Stopped by SIGTERM."] if signum == signal.SIGTERM else []
     assert len(err.splitlines()) == len(messages), err
     for line, message in zip(err.splitlines(), messages, strict=True):
@@ -122,7 +122,7 @@ def test_a_process_that_ends_or_hangs_ends_the_others_and_the_run_goes_on(
     one = ["--trainer.devices=1", "--trainer.strategy=auto"]
     outcome = mnist_lit("fit", "--ckpt_path", LAST, *one)
     assert (outcome.status, outcome.err) == (0, "")
-    assert "Goes on with the start of epoch 2\n" in outcome.out
+    assert "Resuming at the start of epoch 2\n" in outcome.out
 
 
 def torchrun(node: int, port: int, *args: str, cwd: Path) -> subprocess.Popen[str]:
@@ -152,14 +152,14 @@ def test_two_machines_train_one_run_survive_a_kill_and_equal_one_process(tmp_pat
     first = torchrun(0, port, "fit", *TOGETHER, *options, cwd=tmp_path)
     outcomes = [finish(machine, 1800) for machine in (first, second)]
     assert all(code != 0 for code, _, _ in outcomes)
-    go_on = f"To go on from there: torchrun ... -m mnist_lit fit --ckpt_path {LAST}\n"
+    go_on = f"To resume: torchrun ... -m mnist_lit fit --ckpt_path {LAST}\n"
     assert re.search(rf"^{BROKEN}.+\n{re.escape(go_on)}", outcomes[1][2], re.MULTILINE)
     assert "mnist_lit/training/command.py" not in outcomes[1][2]  # no traceback of ours
     port = free_port()
     machines = [torchrun(node, port, "fit", "--ckpt_path=last", cwd=tmp_path) for node in (0, 1)]
     (status, out, _), (other_status, other_out, _) = [finish(each, 1800) for each in machines]
     assert (status, other_status, other_out) == (0, 0, "")
-    assert "Goes on with the start of epoch 2\n" in out
+    assert "Resuming at the start of epoch 2\n" in out
     assert [path.name for path in run.parent.iterdir()] == [run.name]
     assert len(list(run.glob("events*"))) == 2  # the killed one's and its successor's
     alone = ["--trainer.devices=1", "--trainer.num_nodes=1", "--trainer.strategy=auto"]
@@ -200,7 +200,7 @@ def test_another_checkpoint_than_the_first_machines_is_refused(run):
         strategy = SimpleNamespace(broadcast=lambda own, first=first: first)
         trainer = SimpleNamespace(ckpt_path=last, strategy=strategy)
         with nullcontext() if first == sha256(last) else pytest.raises(InputError, match="Copy"):
-            Together().on_load_checkpoint(trainer, None, {})
+            ProcessSync().on_load_checkpoint(trainer, None, {})
 
 
 @pytest.mark.parametrize(
@@ -278,6 +278,6 @@ def test_the_script_for_slurm_trains_is_requeued_and_goes_on(tmp_path, data_dir)
     assert json.loads((run / "status.json").read_text())["status"] == "stopped"
     code, out, err = finish(job(), 1800)
     assert (code, err) == (0, "")
-    assert "Goes on with the start of epoch 2\n" in out
+    assert "Resuming at the start of epoch 2\n" in out
     assert json.loads((run / "status.json").read_text())["status"] == "finished"
     assert [path.name for path in run.parent.iterdir()] == ["version_0"]

@@ -78,7 +78,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(mnist_lit, tmp_path, data_dir
     last = resumed / "checkpoints" / "last.ckpt"
     outcome = mnist_lit("fit", "--ckpt_path", last, "--trainer.max_epochs=3")
     assert (outcome.status, outcome.err) == (0, "")
-    assert "Goes on with the start of epoch 2\n" in outcome.out
+    assert "Resuming at the start of epoch 2\n" in outcome.out
     for name in ("best.ckpt", "last.ckpt"):
         assert_equal_states(straight / "checkpoints" / name, resumed / "checkpoints" / name)
     averages = options == EVERYTHING
@@ -95,7 +95,7 @@ def test_a_run_ended_in_the_middle_of_an_epoch_begins_this_epoch_again(mnist_lit
     assert first.out.count("val/loss") == 1  # epoch 2 was not validated
     outcome = mnist_lit("fit", "--ckpt_path=last", "--trainer.max_steps=70")
     assert (outcome.status, outcome.err) == (0, "")
-    again = "Goes on with the start of epoch 2, as the checkpoint lies in the middle of it\n"
+    again = "Resuming at the start of epoch 2, which the checkpoint had not completed\n"
     assert again in outcome.out
     assert re.findall(r"^epoch (\d)/9", outcome.out, re.MULTILINE) == ["2", "3"]
     last = load_checkpoint(run.parent / "cut/version_0/checkpoints/last.ckpt")
@@ -146,7 +146,7 @@ def test_a_run_that_is_still_in_training_is_not_resumed_beside(tmp_path, data_di
     process.kill()
     process.communicate()
     assert outcome.status == 2
-    assert "version_0 is being trained by another process.\n" in outcome.err
+    assert "Another process is training " in outcome.err
 
 
 @pytest.mark.slow

@@ -68,7 +68,7 @@ def test_a_test_adds_its_own_to_the_run_and_leaves_png_files(mnist_lit, run, dat
     before = counts(run)
     for _ in range(2):  # the second takes the place of the first
         outcome = mnist_lit("test", "--ckpt_path=last")
-        assert f"Pictures: {run.relative_to(Path.cwd())}/test_*.png\n" in outcome.out
+        assert f"Figures: {run.relative_to(Path.cwd())}/test_*.png\n" in outcome.out
     assert counts(run) == {**before, **TEST}
     assert {step for step, value in summaries(run) if value.tag in TEST} == {39}
     assert {path.name for path in run.glob("*.png")} == {f"test_{name}.png" for name in PICTURES}
@@ -136,7 +136,7 @@ def test_a_network_that_cannot_be_traced_has_no_graph_but_trains(
     arguments = [*SMALL, f"--data.data_dir={data_dir}", "--model.network=odd.Odd"]
     outcome = mnist_lit("fit", *arguments)
     assert outcome.status == 0
-    assert caplog.messages == ["TensorBoard gets no graph of Odd: odd"]
+    assert caplog.messages == ["Cannot add the graph of Odd to TensorBoard: odd"]
 
 
 def test_a_faultless_model_has_no_picture_of_errors(mnist_lit, run, data_dir):
