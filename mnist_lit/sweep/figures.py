@@ -50,6 +50,7 @@ def _drawn(
         figure: Figure = axes[0].figure
         figure.set_size_inches(max(8, 3.2 * len(axes)), 4.5)
         for each in axes:
+            each.set_title("", loc="left")  # where Optuna puts some
             each.set_title(title)
             each.xaxis.set_minor_locator(NullLocator())
             each.tick_params(axis="x", rotation=20)

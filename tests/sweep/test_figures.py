@@ -36,6 +36,7 @@ def test_history_slices_and_importance_have_the_names_and_the_best_loss():
 def test_importances_of_few_trials_are_marked_as_rough(trials, caution):
     for name, figure in figures(study_of(trials)):
         if name == "importance":
+            assert figure.axes[0].get_title("left") == ""
             assert figure.axes[0].get_title() == f"Importance of the parameters{caution}"
 
 
