@@ -140,7 +140,11 @@ def test_what_was_made_is_said(mnist_lit, run, data_dir):
 
     first = Path("digits.onnx").read_bytes()
     change(run / "checkpoints" / "best.ckpt", config={"data": {"val_size": 0}})
-    outcome = mnist_lit("export", "--ckpt_path=best", f"--data_dir={data_dir}")
+    assert mnist_lit("export", "--ckpt_path=best").err == (
+        "error: digits.onnx exists already.\nTo replace it: --output digits.onnx\n"
+    )
+    options = ["--output=digits.onnx", f"--data_dir={data_dir}"]
+    outcome = mnist_lit("export", "--ckpt_path=best", *options)
     assert outcome.status == 0, outcome.err
     assert "temperature    1.0000, not fitted: there are no validation images" in outcome.out
     assert "threshold      0.5000, the default: there are no validation images" in outcome.out
@@ -237,7 +241,7 @@ def test_a_diverged_checkpoint_is_refused_and_an_earlier_file_kept(mnist_lit, ru
     checkpoint = run / "checkpoints" / "last.ckpt"
     change(checkpoint, state_dict={"network.7.bias": torch.full((10,), torch.nan)})
     Path("digits.onnx").write_text("earlier")
-    outcome = mnist_lit("export", "--ckpt_path=last")
+    outcome = mnist_lit("export", "--ckpt_path=last", "--output=digits.onnx")
     assert outcome.status == 2
     assert "last.ckpt gives logits that are not finite." in outcome.err
     assert Path("digits.onnx").read_text() == "earlier"

@@ -1,3 +1,4 @@
+import errno
 import io
 import json
 import os
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mnist_lit.reading.drawing import draw
 from mnist_lit.reading.ink import open_picture
 from mnist_lit.reading.reader import Reader, percent
 from tests.conftest import Command, Outcome
@@ -238,11 +240,6 @@ def test_each_of_several_pictures_is_drawn_into_the_folder(read):
         (["page.png", "--output=a.new.folder"], "nor a folder", "dot in its name must exist"),
         (["page.png", "--output=page.png/a.png"], "page.png/a.png cannot be written", "choose"),
         ([""], "A picture has an empty name.", "a folder, or -."),
-        (
-            ["page.png", "--output=."],
-            "--output would overwrite the picture page.png",
-            "another folder",
-        ),
         (["page.png", "--output=page.png"], "--output would overwrite the picture page.png", ""),
         (["page.png", "./page.png", "--output=new"], "be drawn into new/page.png", "one at a time"),
         (["page.png", "--threshold=2"], "The threshold is 2.0.", "from 0 to 1"),
@@ -273,11 +270,16 @@ def test_a_folder_without_pictures_is_an_error(read):
     Path("empty").mkdir()
     outcome = read("empty")
     assert (outcome.status, outcome.out) == (2, "")
-    assert outcome.err.startswith("error: There are no images in the folder empty.\n")
+    assert outcome.err.startswith("error: There are no pictures in the folder empty.\n")
 
 
-def test_a_drawing_that_cannot_be_written_does_not_take_the_reading_with_it(read):
-    Path("drawn/seven.png").mkdir(parents=True)
+def test_a_drawing_that_cannot_be_written_does_not_take_the_reading_with_it(read, monkeypatch):
+    def full_disk(picture, reading):
+        if len(reading.digits) == 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return draw(picture, reading)
+
+    monkeypatch.setattr("mnist_lit.reading.command.draw", full_disk)
     outcome = read("seven.png", "page.png", "--output=drawn", "--threshold=0")
     assert outcome.status == 2
     assert re.findall(r"^(.+):\n(.+)$", outcome.out, re.M) == [
@@ -285,9 +287,17 @@ def test_a_drawing_that_cannot_be_written_does_not_take_the_reading_with_it(read
         ("page.png", "31"),
     ]
     [line] = outcome.err.splitlines()
-    assert line.startswith("error: drawn/seven.png cannot be written: Is a directory.")
+    assert line.startswith("error: drawn/seven.png cannot be written: No space left on device.")
     [seven] = json.loads(read("seven.png", "--output=drawn", "--format=json").out)
     assert (seven["text"], seven["error"]) == ("7", line.removeprefix("error: "))
+
+
+def test_drawings_replace_no_file_in_a_folder(read):
+    Path("drawn").mkdir()
+    Path("drawn/page.png").write_text("mine")
+    outcome = read("page.png", "--output=drawn")
+    assert "Picture: drawn/page_1.png\n" in outcome.out
+    assert Path("drawn/page.png").read_text() == "mine"
 
 
 def test_empty_standard_input_is_an_error(read, monkeypatch):
@@ -301,7 +311,7 @@ def test_a_picture_whose_name_is_too_long_does_not_take_the_others_with_it(read)
     outcome = read("x" * 300, "seven.png", "--threshold=0")
     assert (outcome.status, outcome.out.splitlines()[1]) == (2, "7")
     [line] = outcome.err.splitlines()
-    assert "cannot be read: File name too long. Check the name" in line
+    assert "cannot be read: File name too long." in line
 
 
 # ---- the real program ----
@@ -311,7 +321,9 @@ def test_closed_standard_input_is_an_error(read, exported):
     command = f'"{sys.executable}" -m mnist_lit read - --model="{exported}" <&-'
     process = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert process.returncode == 2
-    assert process.stderr == "error: Standard input is empty. Give it a picture: read - < FILE\n"
+    assert process.stderr == (
+        "error: The picture is empty. Give a PNG, JPEG, WebP, GIF, BMP or TIFF.\n"
+    )
 
 
 def test_the_program_reads_without_torch(read, exported):
@@ -347,4 +359,4 @@ def test_a_full_disk_behind_the_output_is_told_in_two_lines(read, exported, opti
     assert process.returncode == 2
     first, second = process.stderr.splitlines()
     assert first == "error: The output cannot be written: No space left on device."
-    assert second.startswith("Make room")
+    assert second.startswith("Free some space")

@@ -171,7 +171,7 @@ def png(width, height):
         (saved(drawing(), "PPM"), "Give a PNG, JPEG, WebP, GIF, BMP or TIFF"),
         (saved(drawing(), "ICO"), "Give a PNG, JPEG, WebP, GIF, BMP or TIFF"),
         (png(50_000, 50_000), "has more than 40 megapixels"),
-        (png(1, 100_001), "is more than 100000 pixels wide or high"),
+        (png(1, 100_001), "is more than 100,000 pixels wide or high"),
         (png(0, 10), "is no picture of a known format|cannot be read"),
         (png(100, 100), "cannot be read"),
         (saved(drawing(), "JPEG")[:400], "cannot be read"),
