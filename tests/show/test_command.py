@@ -183,7 +183,7 @@ def test_png_and_svg_are_written(mnist_lit, run, data_dir, tmp_path, index, chec
     if checkpoint:
         assert "loss" in texts
     else:
-        assert "truth" in texts
+        assert "label" in texts
         assert "5" in texts
     assert not list(tmp_path.rglob("*.partial"))
 
