@@ -333,4 +333,4 @@ def test_a_full_disk_behind_the_output_is_told_in_two_lines(read, exported, opti
     assert process.returncode == 2
     first, second = process.stderr.splitlines()
     assert first == "error: The output cannot be written: No space left on device."
-    assert second.startswith("Make room")
+    assert second.startswith("Free some space")

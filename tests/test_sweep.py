@@ -341,13 +341,13 @@ def test_options_that_do_not_go_together_with_a_sweep(sweep, options, what, what
         (
             "data.batch_size",
             "{low: 0.5, high: 1}",
-            "data.batch_size: Expected a <class",
+            "data.batch_size: Not of type PositiveInt",
             "--help",
         ),
         (
             "data.batch_size",
             "{choices: [1, x]}",
-            "data.batch_size: Expected a <class",
+            "data.batch_size: Not of type PositiveInt",
             "--help",
         ),
         ("model.network", "{choices: [no.Net]}", "model.network: ", "PYTHONPATH"),

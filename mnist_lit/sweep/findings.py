@@ -91,7 +91,7 @@ def report(study: Study, fit: list[str], directory: Path) -> None:
     if SEED not in study.plan.space:
         print(f"\n{_against_given(study, trials)}")
     if groups := _over_seeds(study, complete):
-        print(f"\nThe same with n seeds, mean ± sample standard deviation:\n{table(groups, {})}")
+        print(f"\nOver n seeds, mean ± sample standard deviation:\n{table(groups, {})}")
     best = _write_best(study, ranked[0], fit, directory / BEST)
     pictures = _draw(study, complete, pruned, failed, directory)
     print(
