@@ -312,7 +312,7 @@ def test_a_schedule_has_its_effect_and_knows_its_length(
 
 def test_a_schedule_without_end_is_refused(digits, tmp_path):
     model = DigitClassifier(scheduler=partial(CosineAnnealingLR, T_max=-1))
-    with pytest.raises(InputError, match="needs its T_max"):
+    with pytest.raises(InputError, match="needs T_max"):
         trainer(tmp_path, max_epochs=-1).fit(model, digits)
 
 

@@ -189,7 +189,7 @@ def test_another_number_of_processes_than_was_started_is_refused(
     lines = outcome.err.splitlines()
     assert lines[0].startswith("error: You set `devices=1`")
     assert what in lines[0]
-    assert lines[1].startswith("Give --trainer.devices the number of processes on each machine")
+    assert lines[1].startswith("Set --trainer.devices to the number of processes per machine")
     assert len(lines) == 2
     assert not (tmp_path / "lightning_logs").exists()
 

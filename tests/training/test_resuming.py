@@ -186,7 +186,7 @@ def test_a_full_disk_is_a_clear_error_and_the_earlier_checkpoint_stays(run, tmp_
     assert process.returncode == 2
     what, what_to_do = err.splitlines()[-2:]
     assert re.match(r"error: (A log|.*\.ckpt) cannot be (written|used): File too large\.", what)
-    assert what_to_do.startswith("Make room")
+    assert what_to_do.startswith("Check the free space")
     assert "Traceback" not in err
     assert last.read_bytes() == before
     assert not list(run.rglob("*.partial"))
