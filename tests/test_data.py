@@ -221,10 +221,14 @@ def test_all_60_000_images_can_be_trained_on(data_dir):
     assert datamodule.val_dataloader() == []
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [{"batch_size": 0}, {"eval_batch_size": 0}, {"val_size": 60_000}, {"num_workers": -1}],
-)
-def test_a_number_out_of_range_is_refused_by_name(settings):
-    with pytest.raises(InputError, match=f"data.{next(iter(settings))} is .*\nGive a number from"):
-        MNISTDataModule(**settings)
+@pytest.mark.parametrize("name", ["batch_size", "eval_batch_size", "val_size", "num_workers"])
+def test_a_number_out_of_range_is_refused_by_name(mnist_lit, name):
+    outcome = mnist_lit("fit", f"--data.{name}=-1")
+    assert outcome.status == 2
+    assert outcome.err.startswith(f"error: data.{name}: ")
+    assert len(outcome.err.splitlines()) == 2
+
+
+def test_a_validation_set_of_all_images_is_refused():
+    with pytest.raises(InputError, match=r"data\.val_size is 60000.*\nGive a smaller number\."):
+        MNISTDataModule(val_size=60_000)
