@@ -28,6 +28,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import CheckpointIO, LayerSync, Precision
 from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import Strategy
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -358,7 +359,7 @@ def _module(name: str) -> ModuleType | None:
     except (Exception, SystemExit) as error:  # the module is the user's own
         raise RefusedError(f"{name} cannot be imported: {error}") from error
     if own:
-        print(f"Using code from {Path(str(module.__file__)).name}")
+        rank_zero_only(print)(f"Using code from {Path(str(module.__file__)).name}")
     return module
 
 
