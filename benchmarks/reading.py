@@ -7,7 +7,7 @@
 - Warm, milliseconds: ``Reader.read`` in a process that has read before; MNIST's own 28x28, and the
   megapixel with four digits or one. The pictures are arrays: finding the ink, cutting out and
   answering count, decoding a file does not.
-- Throughput, images per second: ``Reader.answer`` and the network of the same checkpoint in
+- Throughput, images per second: ``Reader.classify`` and the network of the same checkpoint in
   PyTorch, eager, in ``inference_mode``, with one thread as Reader has one, each in turn. Both go
   from NumPy arrays to logits and calibrated probabilities, some images a call. It needs
   ``--ckpt_path``, the checkpoint that the model was exported from.
@@ -86,7 +86,7 @@ def in_turn(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, l
 
 
 def eager_answer(ckpt_path: str, reader: Reader) -> Answer:
-    """What ``Reader.answer`` does, by PyTorch."""
+    """What ``Reader.classify`` does, by PyTorch."""
     trained = load_trained_model(ckpt_path)
     if sha256(trained.path) != reader.metadata["checkpoint_sha256"]:
         sys.exit(f"The model was exported from another checkpoint than {trained.path}.")
@@ -150,7 +150,7 @@ def main() -> None:
     if eager:
         scaled = images[: max(BATCHES)].astype(np.float32) / 255
         print(f"\nThroughput, images per second over {options.repeats} rounds\n")
-        print(throughput(reader.answer, eager, scaled, options.repeats))
+        print(throughput(reader.classify, eager, scaled, options.repeats))
     print(footer())
 
 

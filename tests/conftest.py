@@ -79,6 +79,7 @@ def mnist_lit(
 ) -> Command:
     """Call a command as ``python -m mnist_lit`` would, in the test's own directory."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])  # commands add the working directory
 
     def call(*args: str) -> Outcome:
         capsys.readouterr()
