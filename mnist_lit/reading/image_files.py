@@ -6,13 +6,13 @@ changes every pixel, and a TIFF may have a tile for every pixel.
 
 import io
 import re
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from mnist_lit.errors import InputError, TooLargeError
+from mnist_lit.files import open_regular
 
 if TYPE_CHECKING:  # commands that only list files do without Pillow
     from PIL.Image import Image
@@ -75,7 +75,7 @@ def opened(source: str | Path | bytes | BinaryIO) -> Iterator[BinaryIO]:
         InputError: If it cannot be opened, or is a pipe or a device, which may be endless.
     """
     if isinstance(source, str | Path):
-        with _regular(Path(source)) as file:
+        with open_regular(Path(source), "picture", "Give the path of an image file.") as file:
             yield file
     elif isinstance(source, bytes):
         yield io.BytesIO(source)
@@ -83,22 +83,6 @@ def opened(source: str | Path | bytes | BinaryIO) -> Iterator[BinaryIO]:
         yield source
     else:
         yield io.BytesIO(source.read())
-
-
-def _regular(path: Path) -> BinaryIO:
-    try:
-        mode = path.stat().st_mode
-        if stat.S_ISREG(mode):
-            return path.open("rb")
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist.", "Check the path.") from None
-    except (OSError, ValueError) as error:  # a name with a null byte is a ValueError
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(
-            f"{path} cannot be read: {reason}.", "Check the path and its permissions."
-        ) from None
-    what = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
-    raise InputError(f"{path} is {what}, not a picture.", "Give an image file.")
 
 
 def check_structure(file: BinaryIO, name: str) -> None:
