@@ -72,13 +72,18 @@ def opened(source: str | Path | bytes | BinaryIO) -> Iterator[BinaryIO]:
         source: A file, its path or its contents.
 
     Raises:
-        InputError: If it cannot be opened, or is a pipe or a device, which may be endless.
+        InputError: If it cannot be opened, is a pipe or a device, or an object of another type.
     """
     if isinstance(source, str | Path):
         with open_regular(Path(source), "picture", "Give the path of an image file.") as file:
             yield file
     elif isinstance(source, bytes):
         yield io.BytesIO(source)
+    elif not hasattr(source, "read"):
+        raise InputError(
+            f"The picture is a {type(source).__name__}.",
+            "Give a path, a file or its contents, a PIL image or a NumPy array.",
+        )
     elif hasattr(source, "seekable") and source.seekable():
         yield source
     else:

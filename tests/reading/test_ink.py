@@ -114,7 +114,7 @@ def test_values_out_of_range_are_an_input_error(array):
 
 @pytest.mark.parametrize("source", [None, 7, [[0, 1], [1, 0]], {}])
 def test_a_source_of_another_type_is_named(source):
-    with pytest.raises(InputError, match=f"is a {type(source).__name__}, no picture") as error:
+    with pytest.raises(InputError, match=f"The picture is a {type(source).__name__}.") as error:
         open_picture(source)
     assert len(str(error.value).splitlines()) == 2
 
@@ -166,13 +166,13 @@ def png(width, height):
         (b"", "is empty"),
         (b"%PDF-1.7 and more", "is a PDF"),
         (b"\0\0\0\x18ftypheic and more", "is a HEIC picture"),
-        (b"a letter to grandmother", "is no picture of a known format"),
-        (saved(drawing(), "EPS"), "is no picture of a known format"),  # a program
+        (b"a letter to grandmother", "is not a picture of a known format"),
+        (saved(drawing(), "EPS"), "is not a picture of a known format"),  # a program
         (saved(drawing(), "PPM"), "Give a PNG, JPEG, WebP, GIF, BMP or TIFF"),
         (saved(drawing(), "ICO"), "Give a PNG, JPEG, WebP, GIF, BMP or TIFF"),
         (png(50_000, 50_000), "has more than 40 megapixels"),
         (png(1, 100_001), "is more than 100,000 pixels wide or high"),
-        (png(0, 10), "is no picture of a known format|cannot be read"),
+        (png(0, 10), "is not a picture of a known format|cannot be read"),
         (png(100, 100), "cannot be read"),
         (saved(drawing(), "JPEG")[:400], "cannot be read"),
         (saved(drawing(), "PNG")[:120], "cannot be read"),
@@ -206,12 +206,12 @@ def test_pictures_in_a_folder_are_those_with_the_endings_of_the_formats():
     ("source", "what"),
     [
         (Image.new("RGB", (0, 5)), "The picture has no pixels"),
-        (np.ma.masked_less(np.zeros((9, 9), np.uint8), 1), "A masked array has values"),
-        (np.full((9, 9), None), "An array of object is no picture"),
-        (np.zeros((9, 9), np.complex64), "An array of complex64 is no picture"),
-        (np.zeros((0, 9, 3)), "is no picture"),
-        (np.zeros((9, 0)), "is no picture"),
-        (np.zeros((9, 9, 0)), "is no picture"),
+        (np.ma.masked_less(np.zeros((9, 9), np.uint8), 1), "The picture is a masked array"),
+        (np.full((9, 9), None), "An array of object is not a picture"),
+        (np.zeros((9, 9), np.complex64), "An array of complex64 is not a picture"),
+        (np.zeros((0, 9, 3)), "is not a picture"),
+        (np.zeros((9, 0)), "is not a picture"),
+        (np.zeros((9, 9, 0)), "is not a picture"),
         ("a" * 300 + ".png", "File name too long"),
         ("null\0byte.png", "embedded null byte"),
         (io.StringIO("text"), "cannot be read"),
