@@ -246,7 +246,7 @@ def test_each_of_several_pictures_is_drawn_into_the_folder(read):
         (["page.png", "--threshold=2"], "The threshold is 2.0.", "from 0 to 1"),
         (["page.png", "--threshold=much"], "invalid float value: 'much'", "read --help"),
         (["page.png", "--treshold=1"], "There is no option --treshold.", "mean --threshold?"),
-        (["page.png", "--colour"], "There is no option --colour.", "read --help"),
+        (["page.png", "--color"], "There is no option --color.", "read --help"),
         (["page.png", "--model=."], ". is a folder, not a model.", "export --ckpt_path best"),
         (
             ["page.png", "--model=no.onnx"],

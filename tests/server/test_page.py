@@ -466,8 +466,8 @@ def test_axe_finds_nothing_to_complain_of(browser, address, device, scheme, tmp_
     with visiting(browser, address, device, color_scheme=scheme) as visit:
 
         def judge():
-            judgement = Axe().run(visit.page)
-            assert judgement.violations_count == 0, judgement.generate_report()
+            results = Axe().run(visit.page)
+            assert results.violations_count == 0, results.generate_report()
 
         judge()
         visit.write("3x", size=150)
