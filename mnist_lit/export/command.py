@@ -206,7 +206,7 @@ def _options(args: list[str]) -> Namespace:
         options.output = Path("digits.onnx")
         if options.output.exists():
             raise InputError(
-                f"{options.output} exists already.", f"To replace it: --output {options.output}"
+                f"{options.output} already exists.", f"To replace it: --output {options.output}"
             )
     return options
 

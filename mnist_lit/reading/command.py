@@ -26,7 +26,7 @@ Only the digits 0 to 9 are recognized: letters and signs are ignored or mistaken
 1). A question mark marks a doubtful digit, whose probability is below the threshold. Probabilities
 are rounded down. Boxes are in pixels of the upright picture; right and bottom are exclusive. The
 exit status is 0 if every picture has digits, 1 if one has none, and 2 if one cannot be read or
-drawn; the other pictures are read all the same."""
+drawn; other pictures are still read."""
 
 
 def main(args: list[str]) -> int:

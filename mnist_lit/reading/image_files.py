@@ -161,7 +161,7 @@ def check_size(image: "Image", name: str, max_pixels: int) -> None:
         raise too_large(name, max_pixels)
     if max(image.size) > MAX_SIDE:
         raise TooLargeError(
-            f"{name} is more than {MAX_SIDE:,} pixels wide or high.", "Cut it into parts."
+            f"{name} is more than {MAX_SIDE:,} pixels wide or high.", "Split it into parts."
         )
     # A strip for each row, or tiles of the smallest size, in each of four channels.
     max_tiles = 4 * (image.height + pixels // MIN_TILE**2 + 1)

@@ -283,7 +283,9 @@ def _session(path: Path) -> Any:
 
 def _content(path: Path) -> bytes:
     """Read a model's file, but no more than one byte above the limit."""
-    what_to_do = "Export a checkpoint, python -m mnist_lit export --ckpt_path best; give its path."
+    what_to_do = (
+        "Export one (python -m mnist_lit export --ckpt_path best) and give the path of the file."
+    )
     with open_regular(path, "model", what_to_do) as file:
         try:
             return file.read(MAX_MODEL_BYTES + 1)

@@ -109,7 +109,7 @@ def _listener(options: Namespace) -> socket.socket:
         family, _, _, _, address = found[0]
         if not (ip_address(address[0]).is_loopback or options.allow_host):
             raise InputError(
-                f"At {options.host}, other machines can reach the server by names it must know.",
+                f"At {options.host}, other machines can reach the server; it must know its names.",
                 "Add an option for each of its host names: --allow-host NAME",
             )
         listener = socket.create_server(address, family=family, backlog=2048)
