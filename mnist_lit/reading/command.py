@@ -158,7 +158,7 @@ def _files(picture: str) -> list[str]:
 
 
 def _unused(path: Path) -> Path:
-    """The path, or with the first number after its stem that no file has."""
+    """The path; if it exists, with the first free number after its stem."""
     names = (path.with_stem(f"{path.stem}_{number}") if number else path for number in count())
     return next(name for name in names if not name.exists())
 

@@ -124,7 +124,7 @@ def find_checkpoint(which: str, log_dir: Path, *, of_newest: bool = False) -> Pa
         which: A path, or ``best`` or ``last`` for the newest run that has one. If that run is a
             trial of a sweep, ``best`` means the best trial.
         log_dir: Directory of the runs.
-        of_newest: Whether it is an error if the newest run has none.
+        of_newest: Whether only the newest run counts, even if an older one has such a checkpoint.
 
     Raises:
         InputError: If there is no such checkpoint.

@@ -220,7 +220,7 @@ def _text(path: Path) -> str:
     """The contents of a regular file: a pipe would never end.
 
     Raises:
-        OSError: If it is none, or cannot be read.
+        OSError: If it is not a regular file, or cannot be read.
     """
     if path.exists() and not path.is_file():
         raise OSError(f"{path} is not a file")
