@@ -6,7 +6,7 @@ import logging
 import warnings
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -155,6 +155,7 @@ def onnx_model(network: nn.Module, temperature: float, metadata: dict[str, Any])
                 input_names=["images"],
                 output_names=["logits", "probabilities"],
                 dynamic_shapes={"images": {0: torch.export.Dim("n")}},
+                verbose=False,
             )
         assert program is not None
         model = program.model
@@ -168,21 +169,21 @@ def onnx_model(network: nn.Module, temperature: float, metadata: dict[str, Any])
             "Write its forward for any number of images, without branches on their values.",
         ) from error
     ClearMetadataAndDocStringPass()(model)  # names and paths of source files
-    for name, value in metadata.items():
-        is_text = isinstance(value, str)
-        model.metadata_props[name] = value if is_text else json.dumps(value, separators=(",", ":"))
+    model.metadata_props.update({name: _as_text(value) for name, value in metadata.items()})
     content: bytes = onnx_ir.to_proto(model).SerializeToString(deterministic=True)
     return content
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Suppress the exporter's messages and warnings."""
-    nowhere = io.StringIO()
     logging.disable()
     try:
-        with redirect_stdout(nowhere), redirect_stderr(nowhere), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with redirect_stderr(io.StringIO()), warnings.catch_warnings(action="ignore"):
             yield
     finally:
         logging.disable(logging.NOTSET)
@@ -205,7 +206,7 @@ def _options(args: list[str]) -> Namespace:
         options.output = Path("digits.onnx")
         if options.output.exists():
             raise InputError(
-                f"{options.output} exists already.", f"To replace it: --output {options.output}"
+                f"{options.output} already exists.", f"To replace it: --output {options.output}"
             )
     return options
 

@@ -124,21 +124,13 @@ def find_checkpoint(which: str, log_dir: Path, *, of_newest: bool = False) -> Pa
         which: A path, or ``best`` or ``last`` for the newest run that has one. If that run is a
             trial of a sweep, ``best`` means the best trial.
         log_dir: Directory of the runs.
-        of_newest: Whether it is an error if the newest run has none.
+        of_newest: Whether only the newest run counts, even if an older one has such a checkpoint.
 
     Raises:
         InputError: If there is no such checkpoint.
     """
     if which not in ("best", "last"):
-        if Path(which).is_file():
-            return Path(which)
-        found = checkpoints(Path(which)) or checkpoints(log_dir)
-        raise InputError(
-            f"{which} is a directory."
-            if Path(which).is_dir()
-            else f"There is no checkpoint {which}.",
-            f"The newest is {found[0]}." if found else f"There are none in {log_dir} either.",
-        )
+        return _existing(Path(which), log_dir)
     found = checkpoints(log_dir, which)
     if not found:
         others = checkpoints(log_dir)
@@ -159,6 +151,16 @@ def find_checkpoint(which: str, log_dir: Path, *, of_newest: bool = False) -> Pa
             f"Resume an older run, as with --ckpt_path {found[0]}, or train without --ckpt_path.",
         )
     return found[0]
+
+
+def _existing(path: Path, log_dir: Path) -> Path:
+    if path.is_file():
+        return path
+    found = checkpoints(path) or checkpoints(log_dir)
+    raise InputError(
+        f"{path} is a directory." if path.is_dir() else f"There is no checkpoint {path}.",
+        f"The newest is {found[0]}." if found else f"There are none in {log_dir} either.",
+    )
 
 
 def describe_checkpoint(checkpoint: Path) -> str:

@@ -141,7 +141,7 @@ def test_what_was_made_is_said(mnist_lit, run, data_dir):
     first = Path("digits.onnx").read_bytes()
     change(run / "checkpoints" / "best.ckpt", config={"data": {"val_size": 0}})
     assert mnist_lit("export", "--ckpt_path=best").err == (
-        "error: digits.onnx exists already.\nTo replace it: --output digits.onnx\n"
+        "error: digits.onnx already exists.\nTo replace it: --output digits.onnx\n"
     )
     options = ["--output=digits.onnx", f"--data_dir={data_dir}"]
     outcome = mnist_lit("export", "--ckpt_path=best", *options)

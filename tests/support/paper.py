@@ -16,7 +16,7 @@ ASSETS = Path(mnist_lit.__file__).parent / "assets"
 
 Floats = NDArray[np.float32]
 Picture = NDArray[np.uint8]
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 
 WHITE = (0.96, 0.96, 0.94)
 BLACK = (0.1, 0.1, 0.12)
@@ -86,14 +86,14 @@ def ruled(height: int, width: int, spacing: float, thickness: float, slope=0.0, 
     return np.clip(thickness / 2 + 0.5 - np.min(distances, axis=0), 0, 1).astype(np.float32)
 
 
-def paint(paper: Floats, coverage: Floats, colour: Colour) -> Floats:
-    """Cover paper ``(h, w, 3)`` in [0, 1] with a colour."""
-    return paper * (1 - coverage[..., None]) + np.float32(colour) * coverage[..., None]
+def paint(paper: Floats, coverage: Floats, color: Color) -> Floats:
+    """Cover paper ``(h, w, 3)`` in [0, 1] with a color."""
+    return paper * (1 - coverage[..., None]) + np.float32(color) * coverage[..., None]
 
 
-def sheet(ink: Floats, colour: Colour = BLACK, paper: Colour = WHITE) -> Floats:
+def sheet(ink: Floats, color: Color = BLACK, paper: Color = WHITE) -> Floats:
     """Ink on even paper, ``(h, w, 3)`` in [0, 1]."""
-    return paint(np.broadcast_to(np.float32(paper), (*ink.shape, 3)), ink, colour)
+    return paint(np.broadcast_to(np.float32(paper), (*ink.shape, 3)), ink, color)
 
 
 def gradient(height: int, width: int, low: float, angle: float) -> Floats:

@@ -44,7 +44,7 @@ FIRST_LOSSES = [
 
 
 def assert_equal_states(one: Path, other: Path) -> None:
-    """Weights, averages, optimiser and schedule of two checkpoints are equal bit for bit."""
+    """Weights, averages, optimizer and schedule of two checkpoints are equal bit for bit."""
     states = [torch.load(path, weights_only=True) for path in (one, other)]
     for part in ("state_dict", "current_model_state", "optimizer_states", "lr_schedulers"):
         values = [state.get(part) for state in states]
