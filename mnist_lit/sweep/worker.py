@@ -1,21 +1,23 @@
-"""The objective: an ordinary ``fit`` in this process, scored by its lowest validation loss."""
+"""A worker: runs trials, each an ordinary ``fit`` in this process, until the study has all."""
 
 import io
 import os
 import socket
 from contextlib import redirect_stderr, redirect_stdout
-from math import isfinite
+from math import isfinite, nan
 
+import optuna
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from optuna import TrialPruned
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import Trial
+from optuna.trial import FrozenTrial, Trial, TrialState
 
-from mnist_lit.errors import InputError
-from mnist_lit.sweep.search_space import override, suggest
+from mnist_lit.errors import InputError, first_line
+from mnist_lit.sweep.plan import override
+from mnist_lit.sweep.report import trial_line
 from mnist_lit.sweep.settings import settings_of
-from mnist_lit.sweep.study import DATABASE_ERRORS, DONE, Study, first_line
+from mnist_lit.sweep.study import DATABASE_ERRORS, DONE, Study, failure
 from mnist_lit.training import command
 from mnist_lit.training.run_record import RunEndedError
 
@@ -26,10 +28,6 @@ class DivergedError(Exception):
 
 class PrunedError(TrialPruned, RunEndedError):
     """The pruner ends the trial, and with it the run."""
-
-
-class FailedError(Exception):
-    """The trial failed; the sweep decides what follows."""
 
 
 class ReportLosses(Callback):
@@ -74,58 +72,59 @@ class Objective:
         fit: The options of ``fit`` for all trials.
 
     Attributes:
-        error: What has to end the worker after the last trial, if anything.
-        reassigned: Whether the last trial was given to another worker meanwhile.
+        error: What ends the worker after the last trial, if anything; an UpdateFinishedTrialError
+            only says that the trial was meanwhile given to another worker.
     """
 
     def __init__(self, study: Study, fit: list[str]) -> None:
-        self.study, self.fit = study, fit
+        self.study = study
+        self.fit = [*fit, f"--name={study.name}"]
         self.error: BaseException | None = None
-        self.reassigned = False
 
     def __call__(self, trial: Trial) -> float:
-        """Train, and return the lowest validation loss, in nats."""
-        self.reassigned = False
-        args = [*self.fit, f"--name={self.study.name}"]
+        """Train, and return the lowest validation loss, in nats; nan if the trial failed."""
+        self.error = None
+        args = self.fit
         try:
-            params = suggest(trial, self.study.plan.space)
+            params = self.study.plan.suggest(trial)
             if not self.study.needs(trial.number):
-                trial.set_user_attr("discarded", True)
-                raise FailedError
-            args += [override(key, params[key]) for key in self.study.plan.space]
+                trial.set_user_attr("reason", None)
+                return nan
+            args = [*args, *(override(key, params[key]) for key in self.study.plan.space)]
             loss = train(trial, args)
             trial.set_user_attr("trained", True)  # raises if the trial was reassigned
-        except (TrialPruned, FailedError):
+            return loss
+        except TrialPruned:
             raise
         except BaseException as error:
             try:
-                self._record(trial, args, error)
-            except UpdateFinishedTrialError:
-                self.reassigned = True
-            raise FailedError from error
+                self.error = self._record(trial, args, error)
+            except UpdateFinishedTrialError as reassigned:
+                self.error = reassigned
+                raise
+            return nan
         finally:
             torch.cuda.empty_cache()
-        return loss
 
-    def _record(self, trial: Trial, args: list[str], error: BaseException) -> None:
-        """Record why a trial failed, or queue it again; set what ends the worker."""
-        if isinstance(error, UpdateFinishedTrialError):
-            raise error
+    def _record(self, trial: Trial, args: list[str], error: BaseException) -> BaseException | None:
+        """Record why a trial failed, or that it does not count; return what ends the worker."""
         external = isinstance(error.__cause__ or error, (OSError, *DATABASE_ERRORS))
         if external or not isinstance(error, Exception):  # a full disk, or a signal
-            self.error = error
-            trial.set_user_attr("discarded", True)
+            trial.set_user_attr("reason", None)
             self.study.enqueue(trial.params)
-        elif isinstance(error, InputError) and not self.study.counted(*DONE) and _is_valid(args):
-            self.error = error  # every trial would fail: the user has to change the command
-            trial.set_user_attr("discarded", True)
-        else:
-            if isinstance(error, torch.AcceleratorError):
-                self.error = InputError(
-                    f"The accelerator has failed since trial {trial.number}: {first_line(error)}",
-                    "To resume the study in a new process, run the same command again.",
-                )
-            trial.set_user_attr("reason", _reason(error))
+            return error
+        if isinstance(error, InputError) and not self.study.counted(*DONE) and _is_valid(args):
+            trial.set_user_attr("reason", None)
+            return error  # every trial would fail: the user has to change the command
+        own = isinstance(error, InputError | DivergedError)
+        reason = first_line(error) if own else f"{type(error).__name__}: {first_line(error)}"
+        trial.set_user_attr("reason", reason[:200])
+        if isinstance(error, torch.AcceleratorError):
+            return InputError(
+                f"The accelerator has failed since trial {trial.number}: {first_line(error)}",
+                "To resume the study in a new process, run the same command again.",
+            )
+        return None
 
 
 def train(trial: Trial, args: list[str]) -> float:
@@ -136,6 +135,34 @@ def train(trial: Trial, args: list[str]) -> float:
     return report.best()
 
 
+def work(study: Study, fit: list[str], parent: int | None = None) -> None:
+    """Run trials until the study has all, or the parent process has ended.
+
+    Args:
+        study: The study.
+        fit: The options of ``fit`` for all trials.
+        parent: The process that started this one, if it is a worker of many.
+    """
+
+    def print_trial(_: optuna.Study, trial: FrozenTrial) -> None:
+        if trial.state != TrialState.FAIL or failure(trial):
+            print(trial_line(study, trial), flush=True)
+
+    objective = Objective(study, fit)
+    while parent in (None, os.getppid()) and study.has_work():
+        try:
+            study.study.optimize(
+                objective, n_trials=1, callbacks=[print_trial], gc_after_trial=True
+            )
+        except ValueError:  # Optuna ends no trial that has ended
+            if not isinstance(objective.error, UpdateFinishedTrialError):
+                raise
+            print("A trial was reassigned: its heartbeats had stopped.", flush=True)
+        else:
+            if objective.error:
+                raise objective.error
+
+
 def _is_valid(args: list[str]) -> bool:
     """Whether the parameters of a trial can be combined; if so, an error is in what all share."""
     try:
@@ -143,9 +170,3 @@ def _is_valid(args: list[str]) -> bool:
     except InputError:
         return False
     return True
-
-
-def _reason(error: Exception) -> str:
-    own = isinstance(error, InputError | DivergedError)
-    text = first_line(error) if own else f"{type(error).__name__}: {first_line(error)}"
-    return text[:200]
