@@ -28,7 +28,6 @@ from mnist_lit.runs.files import IGNORED_SETTINGS
 
 NOT_SEARCHED = tuple(key for key in IGNORED_SETTINGS if key != "seed_everything")
 SECTIONS = ("space", "sampler", "pruner", "heartbeat")
-GRID = "GridSampler"  # Optuna's own repeats combinations when workers run in parallel
 
 
 @dataclass(frozen=True)
@@ -106,28 +105,28 @@ def contains(distribution: BaseDistribution, value: Any) -> bool:
 
 
 def _plan(sections: dict[str, Any]) -> Plan:
-    """The plan that the sections of a file describe, tried on one draw."""
+    """The plan that a file describes, after drawing once from its sampler."""
     _expect("section", sections, SECTIONS)
     heartbeat = sections.get("heartbeat", Plan.heartbeat)
     if type(heartbeat) is not int or heartbeat < 1:
         raise InputError(f"heartbeat is {heartbeat!r}.", "Give whole seconds, 1 or more.")
     fields = _mapping("space", sections.get("space"))
     space = {key: _distribution(key, value) for key, value in fields.items()}
-    grid = []
     sampler = _part("sampler", BaseSampler, "TPESampler", sections)
+    pruner = _part("pruner", BasePruner, "NopPruner", sections)
+    grid = []
     if sampler.func is samplers.GridSampler:
         grid = _grid(space)
         sampler = partial(samplers.RandomSampler)  # draws nothing: the queue has the combinations
     if not isinstance(sampler.keywords.get("seed"), int | None):
         raise InputError("The sampler's seed is not an integer.", "For example: seed: 0.")
-    pruner = _part("pruner", BasePruner, "NopPruner", sections)
-    plan = Plan(space, grid, sampler, _make(pruner), heartbeat)
-    study = create_study(sampler=_make(sampler))
+    plan = Plan(space, grid, sampler, _created(pruner), heartbeat)
     try:
-        study.ask(space)
+        create_study(sampler=_created(sampler)).ask(space)
     except (ValueError, ImportError, ArithmeticError) as error:
-        what = f"{type(study.sampler).__name__} cannot search this space: {_on_one_line(error)}"
-        raise InputError(what, "Change the space, install the package, or use another.") from error
+        what = f"{sampler.func.__name__} cannot search this space: {_on_one_line(error)}"
+        hint = "Change the space, install what is missing, or use another sampler."
+        raise InputError(what, hint) from error
     return plan
 
 
@@ -161,17 +160,21 @@ def _distribution(key: str, given: Any) -> BaseDistribution:
 
 
 def _grid(space: dict[str, BaseDistribution]) -> list[dict[str, Any]]:
-    """All combinations of the choices."""
+    """All combinations of the choices.
+
+    Optuna's GridSampler may try a combination twice when workers run in parallel, and does not
+    repeat a trial that was interrupted.
+    """
     choices = []
     for key, each in space.items():
         if not isinstance(each, CategoricalDistribution):
-            raise InputError(f"{GRID} needs choices, but {key} has a range.", "List choices.")
+            raise InputError(f"GridSampler needs choices, but {key} has a range.", "List choices.")
         choices.append(each.choices)
     return [dict(zip(space, point, strict=True)) for point in itertools.product(*choices)]
 
 
 def _part(name: str, base: type, default: str, sections: dict[str, Any]) -> partial[Any]:
-    """The class and the arguments of the sampler or pruner that a section describes."""
+    """The sampler or pruner that a section describes: its class and arguments."""
     section = {"name": default} | _mapping(name, sections.get(name, {"name": default}))
     kinds = {
         kind.__name__: kind
@@ -186,23 +189,23 @@ def _part(name: str, base: type, default: str, sections: dict[str, Any]) -> part
     return partial(kind, **section)
 
 
-def _make(part: partial[Any]) -> Any:
+def _created(part: partial[Any]) -> Any:
     try:
         return part()
     except (TypeError, ValueError, ImportError) as error:
-        what = f"{part.func.__name__} cannot be made: {_on_one_line(error)}"
+        what = f"{part.func.__name__} cannot be created: {_on_one_line(error)}"
         raise InputError(what.replace("`", ""), "Fix its arguments, or use another.") from error
 
 
 def _mapping(name: str, value: Any) -> dict[str, Any]:
-    """A copy of a mapping that is not empty, with text as keys."""
+    """A copy of a non-empty mapping, with text as keys."""
     if not isinstance(value, dict) or not value:
-        raise InputError(f"{name} must be a mapping with content.", "See configs/sweep.yaml.")
+        raise InputError(f"{name} must be a non-empty mapping.", "See configs/sweep.yaml.")
     return {str(key): inner for key, inner in value.items()}
 
 
 def _expect(what: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse a name that is not known, with a hint."""
+    """Refuse an unknown name, with a hint."""
     for name in given:
         if name not in known:
             near = get_close_matches(name, list(known), n=1)

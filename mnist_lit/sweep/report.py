@@ -1,4 +1,4 @@
-"""The report of a study: its trials in words, the best configuration, and the figures."""
+"""The report of a study: lines and tables of trials, the best configuration, and the figures."""
 
 import json
 import os
@@ -68,7 +68,7 @@ def report(study: Study, fit: list[str], directory: Path) -> None:
     if not complete:
         why = failure(failed[0]) if failed else "all were pruned"
         raise InputError(
-            f"No trial of {len(trials)} was completed: {why}",
+            f"0 of {count(len(trials))} completed: {why}",
             "Change the space or the options, and start another study: --study NAME.",
         )
     ranked = sorted(complete, key=_loss)
@@ -97,13 +97,13 @@ def report(study: Study, fit: list[str], directory: Path) -> None:
 
 
 def _compare_with_given(study: Study, trials: list[FrozenTrial], best: FrozenTrial) -> str:
-    """The gain of the best trial over the user's own settings, in a sentence."""
+    """How much better the best trial is than the user's own settings, in a sentence."""
     given = study.study.user_attrs["given"]
-    if outside := [name for key, name in study.headings.items() if key not in given]:
-        return f"Your own settings were not tried: {', '.join(outside)} outside of the space."
-    tried = next((each for each in trials if each.params == given), None)
+    outside = [name for key, name in study.headings.items() if key not in given]
+    tried = next((each for each in trials if each.params == given and not outside), None)
     if tried is None:
-        return "Your own settings were not tried."
+        why = f": {', '.join(outside)} outside of the space" if outside else ""
+        return f"Your own settings were not tried{why}."
     own = f"Your own settings (trial {tried.number})"
     if tried.state != TrialState.COMPLETE:
         return f"{own}: {'pruned' if tried.state == TrialState.PRUNED else 'failed'}."
@@ -150,7 +150,7 @@ def _readable(study: Study, trials: list[FrozenTrial]) -> optuna.Study:
 
 def _over_seeds(study: Study, complete: list[FrozenTrial]) -> list[Row]:
     """Mean and deviation of trials that differ only in their seed, the best first."""
-    others = {name: name for key, name in study.headings.items() if key != SEED}
+    names = [name for key, name in study.headings.items() if key != SEED] or ["name"]
     runs = [
         Run(
             study.name,
@@ -161,9 +161,9 @@ def _over_seeds(study: Study, complete: list[FrozenTrial]) -> list[Row]:
         )
         for trial in complete
     ]
-    rows = summaries(runs, others or {"name": "name"})
+    rows = summaries(runs, dict(zip(names, names, strict=True)))
     rows.sort(key=lambda row: row["val_loss"]["mean"])
-    return [{name: row[name] for name in row if "accuracy" not in name} for row in rows]
+    return [{name: row[name] for name in (*names, "n", "val_loss")} for row in rows]
 
 
 def _loss(trial: FrozenTrial) -> float:

@@ -28,7 +28,7 @@ class _Parser(RunCLI):
 
 
 def settings_of(args: list[str]) -> dict[str, Any]:
-    """All settings that ``fit`` would have with these options; nothing is created or run."""
+    """All settings of ``fit`` with these options; nothing is created or run."""
     prepare()
     try:
         _Parser(["fit", *args])
@@ -75,16 +75,16 @@ def check_space(
         settings: What they give.
 
     Returns:
-        The parameters in these settings, without those that lie outside of the space.
+        The parameters in these settings, without those that lie outside the space.
     """
     examples = {key: _examples(each) for key, each in space.items()}
     first = [override(key, values[0]) for key, values in examples.items()]
     current = {option(key): value for key, value in flat(settings)}
     given = {}
     for key, values in examples.items():
-        value = current.get(key)
-        if not isinstance(value, str) and contains(space[key], value):
-            given[key] = value
+        own = current.get(key)
+        if not isinstance(own, str) and contains(space[key], own):
+            given[key] = own
         for value in values:
             try:
                 same = settings_of([*fit, override(key, value)]) == settings
@@ -93,7 +93,7 @@ def check_space(
                 if full := [each for each in current if each.endswith(f".{key}")]:
                     raise InputError(error.args[0], f"Did you mean {full[0]}?") from error
                 settings_of([*fit, *first, override(key, value)])
-            if same and isinstance(value, str):  # a class or JSON may be written in several ways
+            if same and isinstance(value, str):  # there are several ways to write a class or JSON
                 given[key] = value
     return given
 
@@ -113,7 +113,7 @@ def check_same(study: Study, settings: dict[str, Any], given: dict[str, Any]) ->
 
 
 def _examples(distribution: BaseDistribution) -> list[Any]:
-    """The values that a parser may tell apart: every text, but of numbers one of a type."""
+    """Values to try on the parser: every text, and one number of each type."""
     if not isinstance(distribution, CategoricalDistribution):
         return [distribution.low]  # type: ignore[attr-defined]
     kinds: dict[Any, Any] = {}

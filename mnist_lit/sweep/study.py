@@ -25,14 +25,14 @@ DATABASE_ERRORS = (StorageInternalError, SQLAlchemyError)
 
 
 class SharedStorage(RDBStorage):
-    """Optuna's storage with what many workers need beyond it.
+    """Optuna's storage, made safe for many workers.
 
     On SQLite, which has no ``SELECT ... FOR UPDATE``, a lock file keeps two workers from starting
-    the same queued trial. A trial has a heartbeat before it runs, so that it is missed whenever its
-    worker is killed. A heartbeat that cannot be written does not end the heartbeats.
+    the same queued trial. A trial gets its first heartbeat before it starts, so that it becomes
+    stale whenever its worker is killed. A failure to write a heartbeat does not stop the next ones.
 
     Args:
-        url: Of the database, as SQLAlchemy takes it.
+        url: The database URL, as in SQLAlchemy.
         heartbeat: Seconds between two heartbeats; after four missed ones a trial is retried.
 
     Attributes:
@@ -75,9 +75,9 @@ class Study:
     """A study that any number of processes may have open at the same time.
 
     Args:
-        url: Of the database, as SQLAlchemy takes it.
-        name: Of the study; it is created if it does not exist.
-        plan: What is searched, and how.
+        url: The database URL, as in SQLAlchemy.
+        name: The study's name; it is created if it does not exist.
+        plan: The content of the sweep file.
         trials: The total number of trials; if None, 20, or the whole grid.
 
     Attributes:
@@ -139,7 +139,7 @@ class Study:
         self.study.enqueue_trial(params, user_attrs={"point": _point(params)})
 
     def has_work(self) -> bool:
-        """Wait until a trial is queued, or the study is done; queue what is missing."""
+        """Queue what is missing, and wait until a trial is queued; False if the study is done."""
         while True:
             fail_stale_trials(self.study)
             with self.storage.lock:
@@ -164,7 +164,7 @@ class Study:
                 self.enqueue(self.grid[point])
 
     def needs(self, number: int) -> bool:
-        """Whether a trial is one of those that the study shall have."""
+        """Whether a trial is among the first that count, as many as the goal."""
         return number in [trial.number for trial in self.counted()[: self.goal]]
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""A worker: runs trials, each an ordinary ``fit`` in this process, until the study has all."""
+"""A worker: run trials, each an ordinary ``fit`` in this process, until the study is done."""
 
 import io
 import os
@@ -27,11 +27,11 @@ class DivergedError(Exception):
 
 
 class PrunedError(TrialPruned, RunEndedError):
-    """The pruner ends the trial, and with it the run."""
+    """The pruner ends a trial and its run."""
 
 
 class ReportLosses(Callback):
-    """Report a run to its trial; end it when pruned, at an epoch's start, with all its files."""
+    """Report a run to its trial, and end it at the start of an epoch if the trial is pruned."""
 
     def __init__(self, trial: Trial) -> None:
         self.trial = trial
@@ -65,7 +65,7 @@ class ReportLosses(Callback):
 
 
 class Objective:
-    """What Optuna optimizes: draws the parameters of a trial and trains with them.
+    """The function that Optuna optimizes: draw the parameters of a trial and train with them.
 
     Args:
         study: The study that the trials belong to.
@@ -136,12 +136,12 @@ def train(trial: Trial, args: list[str]) -> float:
 
 
 def work(study: Study, fit: list[str], parent: int | None = None) -> None:
-    """Run trials until the study has all, or the parent process has ended.
+    """Run trials until the study is done or the parent process has ended.
 
     Args:
         study: The study.
         fit: The options of ``fit`` for all trials.
-        parent: The process that started this one, if it is a worker of many.
+        parent: The PID of the process that started this one, if it is one of several workers.
     """
 
     def print_trial(_: optuna.Study, trial: FrozenTrial) -> None:
@@ -164,7 +164,7 @@ def work(study: Study, fit: list[str], parent: int | None = None) -> None:
 
 
 def _is_valid(args: list[str]) -> bool:
-    """Whether the parameters of a trial can be combined; if so, an error is in what all share."""
+    """Whether ``fit`` accepts the options of a trial; if so, its error is that of all trials."""
     try:
         settings_of(args)
     except InputError:

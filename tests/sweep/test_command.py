@@ -240,7 +240,7 @@ def test_if_every_trial_fails_the_command_does_with_the_reason(sweep):
     outcome = sweep(RANGE, "--trials=2", training=training)
     assert outcome.status == 2
     assert outcome.err == (
-        "error: No trial of 2 was completed: ValueError: Expected more.\n"
+        "error: 0 of 2 trials completed: ValueError: Expected more.\n"
         "Change the space or the options, and start another study: --study NAME.\n"
     )
 

@@ -56,15 +56,15 @@ def test_a_grid_is_every_combination(tmp_path):
 @pytest.mark.parametrize(
     ("text", "what", "what_to_do"),
     [
-        ("- 1", "The file must be a mapping with content.", "See configs/sweep.yaml."),
+        ("- 1", "The file must be a non-empty mapping.", "See configs/sweep.yaml."),
         ("space: [", "cannot be read: while parsing", "Give a YAML file."),
         (
             "sampler: {name: TPESampler}",
-            "space must be a mapping with content.",
+            "space must be a non-empty mapping.",
             "configs/sweep.yaml",
         ),
         ("spaces: {}", "There is no section spaces.", "Did you mean space?"),
-        (LR + "0.1", "model.optimizer.lr must be a mapping with content.", "configs/sweep.yaml"),
+        (LR + "0.1", "model.optimizer.lr must be a non-empty mapping.", "configs/sweep.yaml"),
         (LR + "{lo: 1, high: 2}", "There is no field of model.optimizer.lr: lo.", "mean low?"),
         (
             LR + "{low: 1}",
@@ -118,10 +118,10 @@ def test_a_grid_is_every_combination(tmp_path):
             "There is no pruner Median.",
             "Did you mean MedianPruner",
         ),
-        (GRID + "pruner: {name: PatientPruner}", "PatientPruner cannot be made: ", "another"),
+        (GRID + "pruner: {name: PatientPruner}", "PatientPruner cannot be created: ", "another"),
         (
             GRID + "pruner: {name: MedianPruner, n_startup_trials: -1}",
-            "MedianPruner cannot be made: ",
+            "MedianPruner cannot be created: ",
             "Fix its arguments",
         ),
         (GRID + "heartbeat: 0", "heartbeat is 0.", "whole seconds"),
