@@ -134,7 +134,8 @@ def _explained() -> Iterator[None]:
             "No finished trial is lost. To resume, run the same command again.",
         ) from error
     except ImportError as error:  # some of Optuna's samplers
-        raise InputError(f"{error}.", "Install it, or use another sampler.") from error
+        hint = "Install the package, or change the sweep file."
+        raise InputError(first_line(error), hint) from error
     except BaseException as error:
         if not isinstance(error, Exception):  # a signal
             print("To resume the study, run the same command again.", file=sys.stderr)

@@ -109,7 +109,8 @@ class Objective:
     def _record(self, trial: Trial, args: list[str], error: BaseException) -> BaseException | None:
         """Record why a trial failed, or that it does not count; return what ends the worker."""
         external = isinstance(error.__cause__ or error, (OSError, *DATABASE_ERRORS))
-        if external or not isinstance(error, Exception):  # a full disk, or a signal
+        missing = isinstance(error, ImportError)  # a package that the sampler needs
+        if external or missing or not isinstance(error, Exception):  # a full disk, or a signal
             trial.set_user_attr("reason", None)
             self.study.enqueue(trial.params)
             return error

@@ -271,6 +271,16 @@ def test_a_full_disk_ends_the_sweep_and_is_no_fault_of_the_trial(sweep):
     assert trials()[1].params == trials()[2].params
 
 
+def test_a_package_that_a_sampler_needs_ends_the_sweep_if_it_is_missing(sweep, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cmaes", None)
+    space = "space: {model.optimizer.lr: {low: 0.1, high: 1}, data.batch_size: {low: 1, high: 9}}"
+    outcome = sweep(f"{space}\nsampler: {{name: CmaEsSampler}}", "--trials=3")
+    assert outcome.status == 2
+    what, what_to_do = outcome.err.splitlines()
+    assert "cmaes" in what
+    assert what_to_do == "Install the package, or change the sweep file."
+
+
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_sweep_begins_with_the_same_trial_again(sweep, signum, status):
     def training(trial: Trial, args: list[str]) -> float:
