@@ -19,7 +19,7 @@ TUTORIAL = ROOT / "docs" / "tutorial.md"
 
 @pytest.mark.filterwarnings(
     *(f"ignore:{message}" for message in IGNORED_WARNINGS),  # as the commands do
-    "ignore:GPU available but not used",  # the examples ask for the CPU
+    "ignore::lightning.fabric.utilities.warnings.PossibleUserWarning",
 )
 def test_examples_of_the_tutorial_print_what_it_shows(data_dir, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)

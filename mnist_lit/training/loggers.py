@@ -2,6 +2,7 @@
 
 import csv
 import io
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,10 @@ def run_loggers(run: Path, step: int = 0) -> list[Logger]:
     rows = _logged(earlier if earlier.exists() else metrics)
     if metrics.exists() and not earlier.exists():
         metrics.rename(earlier)  # or Lightning would delete it, and a kill would lose the rows
+    with warnings.catch_warnings():
+        # The directory is new, or what it logged is in ``rows``.
+        warnings.filterwarnings("ignore", ".*Experiment logs directory")
+        table.experiment  # noqa: B018  # opens the file
     for row in rows:
         if row["step"].isdecimal() and int(row["step"]) < step:
             values = {name: value for name, value in row.items() if name and value}

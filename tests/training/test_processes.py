@@ -18,7 +18,8 @@ import yaml
 
 from mnist_lit.errors import InputError
 from mnist_lit.files import sha256
-from mnist_lit.training.processes import ProcessSync, broken_connection
+from mnist_lit.training.environment import broken_connection
+from mnist_lit.training.processes import ProcessSync
 from tests.conftest import CONFIGS, SMALL, finish, start
 
 LAST = Path("lightning_logs/version_0/checkpoints/last.ckpt")
@@ -211,7 +212,8 @@ def test_another_checkpoint_than_the_first_machines_is_refused(run):
                 "[/torch/third_party/gloo/gloo/transport/tcp/pair.cc:545] Read error "
                 "[127.0.0.1]:1: Connection reset by peer. This is typically caused by a remote one."
             ),
-            "Read error [127.0.0.1]:1: Connection reset by peer",
+            "Read error [127.0.0.1]:1: Connection reset by peer. This is typically caused by a "
+            "remote one",
         ),
         (
             torch.distributed.DistStoreError("Timed out after 61 seconds. 1/2 clients joined."),
