@@ -239,7 +239,7 @@ def test_digits_figure_without_a_model_writes_the_labels():
     assert [text.get_text() for text in figure.axes[0].texts] == list(map(str, labels))
 
 
-def test_the_figure_of_a_digit_marks_truth_and_error():
+def test_digit_figure_marks_label_and_error():
     probabilities = torch.tensor([0.0, 0.1, 0, 0, 0.7, 0, 0, 0, 0, 0.2])
     left, right = digit_figure(torch.rand(1, 28, 28), 9, probabilities, 1.6094).axes
     assert left.get_title() == "label 9"
@@ -290,7 +290,7 @@ def test_other_shapes_are_refused_by_name(draw: Callable[[], Figure], name: str)
 
 
 @pytest.mark.parametrize("factor", [3, -1, torch.nan])
-def test_reliability_figure_refuses_what_is_no_probability(factor: float):
+def test_reliability_figure_refuses_numbers_that_are_no_probabilities(factor: float):
     with pytest.raises(ValueError, match="outside"):
         reliability_figure(factor * PROBABILITIES, LABELS)
 
