@@ -22,7 +22,7 @@ CHECK, CROSS = "\N{CHECK MARK}", "\N{BALLOT X}"
 WIDTH, HEIGHT = 3.43, 2.15  # inches
 SMALL = 7  # points: 9.7 of TensorBoard's pixels
 LINE = 0.125  # height of a line of such text, in inches
-STYLE = {
+STYLE: dict[Any, Any] = {
     **{"font.size": SMALL, "axes.titlesize": "medium", "figure.titlesize": "medium"},
     **{"figure.dpi": 240, "axes.linewidth": 0.5},
 }
@@ -87,7 +87,8 @@ def accuracy_by_digit_figure(counts: Tensor) -> Figure:
     axes.errorbar(digits.numpy(), accuracy.numpy(), ends.numpy(), **look)
     shares = dict(zip(digits.tolist(), accuracy.tolist(), strict=True))
     ticks = [
-        f"{digit}\n{100 * shares[digit]:.3g}" if digit in shares else digit for digit in range(10)
+        f"{digit}\n{100 * shares[digit]:.3g}" if digit in shares else f"{digit}"
+        for digit in range(10)
     ]
     axes.set_xticks(range(10), labels=ticks)
     # Starts at 97 % if every interval fits, so that the figures of a run are comparable.

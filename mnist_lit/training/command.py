@@ -132,7 +132,7 @@ class RunCLI(OptionsCLI):
         plugins = [*_listed(given.plugins), checkpoint_io]
         if given.enable_progress_bar is None and not sys.stdout.isatty():
             kwargs["enable_progress_bar"] = False
-        if not self.datamodule.val_size:
+        if not self.datamodule.validates:
             kwargs["limit_val_batches"] = 0
         # fit creates the run directory and its loggers only after everything else has succeeded.
         self.logs = (
