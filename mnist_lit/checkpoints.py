@@ -62,7 +62,10 @@ NESTED = tuple(kind for kinds in KINDS.values() for kind in kinds)
 SECTIONS = ("model", "data", "trainer")  # of a configuration
 
 # Settings of a machine, not of a model: never taken from a checkpoint.
-LOCAL = {"data": ("data_dir", "num_workers", "predict_dir"), "trainer": ("default_root_dir",)}
+LOCAL = {
+    "data": ("data_dir", "download", "num_workers", "predict_dir"),
+    "trainer": ("default_root_dir",),
+}
 
 VERSION = "pytorch-lightning_version"
 
@@ -226,8 +229,10 @@ def recorded_settings(
                 _check_number(keys, value)
     except RefusedError as error:
         raise InputError(f"{path}: {error}.", _hint(path)) from None
-    data_dir = config.get("data", {}).get("data_dir")
-    if "data" in settings and isinstance(data_dir, str) and Path(data_dir, "MNIST/raw").is_dir():
+    data = {"data_dir": None, "dataset": "MNIST"} | config.get("data", {})
+    data_dir, dataset = data["data_dir"], data["dataset"]
+    known = isinstance(data_dir, str) and isinstance(dataset, str)
+    if "data" in settings and known and Path(data_dir, dataset, "raw").is_dir():
         settings["data"]["data_dir"] = data_dir
     if "trainer" in settings and not {"MASTER_ADDR", "SLURM_NTASKS"} & os.environ.keys():
         settings["trainer"].pop("num_nodes", None)  # this machine would wait for others
@@ -559,9 +564,17 @@ class Unrecorded(nn.Module):
 class CheckpointModule(LightningModule):
     """A LightningModule with self-contained checkpoints, which may come from anyone."""
 
-    def describe(self, **hyperparameters: Any) -> None:
-        """Record the hyperparameters as primitives, so that checkpoints are self-contained."""
-        described = {name: describe(value) for name, value in hyperparameters.items()}
+    def describe(self, /, **hyperparameters: Any) -> None:
+        """Record the hyperparameters as primitives, so that checkpoints are self-contained.
+
+        Args:
+            hyperparameters: The constructor's arguments, or simply all its ``locals()``.
+        """
+        described = {
+            name: describe(value)
+            for name, value in hyperparameters.items()
+            if name not in ("self", "__class__")
+        }
         self.save_hyperparameters(described, logger=False)
 
     @classmethod

@@ -11,7 +11,8 @@ import mnist_lit
 
 PACKAGE = Path(mnist_lit.__file__).parent
 HEART = ("cli", "data", "networks", "module", "metrics")
-SHARED = ("errors", "checkpoints", "options", "files", "assets")  # what every part may use
+# What every part may use.
+SHARED = ("errors", "checkpoints", "options", "files", "assets", "datasets")
 
 
 def module_name(path: Path) -> str:

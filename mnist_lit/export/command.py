@@ -63,7 +63,7 @@ def main(args: list[str]) -> None:
     labels, logits = _outputs(trained, data.test_set, data.eval_batch_size)
     temperature, threshold = 1.0, MIN_THRESHOLD  # if there are no validation images
     metadata = _provenance(trained) | {"test_accuracy": _accuracy(labels, logits)}
-    if data.val_size:
+    if data.validates:
         val_labels, val_logits = _outputs(trained, data.val_set, data.eval_batch_size)
         metadata["val_accuracy"] = _accuracy(val_labels, val_logits)
         temperature = fitted_temperature(val_labels, val_logits)
@@ -79,7 +79,7 @@ def main(args: list[str]) -> None:
     with atomic_write(options.output) as partial:
         partial.write_bytes(content)
         differences = _verify(partial, data.test_set.images, expected)
-    print(report(options.output, metadata, differences, data.val_size))
+    print(report(options.output, metadata, differences, len(data.val_set)))
 
 
 def report(

@@ -17,7 +17,7 @@ import yaml
 # Settings that may differ between two runs of the same experiment.
 IGNORED_SETTINGS = (
     *("seed_everything", "name", "ckpt_path", "config"),
-    *("data.data_dir", "trainer.default_root_dir"),
+    *("data.data_dir", "data.download", "trainer.default_root_dir"),
 )
 
 LOCK = ".mnist_lit.lock"  # in the directory of a run, held during training

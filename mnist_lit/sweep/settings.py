@@ -49,7 +49,7 @@ def check_settings(settings: dict[str, Any]) -> None:
             "Leave trainer.logger and trainer.fast_dev_run at their defaults.",
         ),
         (
-            data["val_size"] == 0 or trainer["limit_val_batches"] == 0,
+            data["val_size"] == data["folds"] == 0 or trainer["limit_val_batches"] == 0,
             "There are no validation images, which trials are scored on.",
             "Change data.val_size and trainer.limit_val_batches.",
         ),

@@ -330,14 +330,14 @@ class RunCLI(DigitsCLI):
             callbacks.append(FitPictures())
             self.model.observers += [hparams.observe, draw_validation]
         if given.enable_checkpointing is not False:
-            if self.datamodule.val_size > 0 and given.limit_val_batches != 0:
+            if self.datamodule.validates and given.limit_val_batches != 0:
                 callbacks.append(_checkpoint("best", monitor="val/loss"))
             callbacks.append(_checkpoint("last", save_on_train_epoch_end=True))
         return callbacks
 
     def validate(self, **kwargs: Any) -> None:
         """Validate; ``Results`` replaces Lightning's table."""
-        if not self.datamodule.val_size:
+        if not self.datamodule.validates:
             raise InputError(
                 "data.val_size is 0: there are no validation images.",
                 "Use test, or give another --data.val_size.",
