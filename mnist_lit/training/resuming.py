@@ -51,9 +51,7 @@ class ResumeAtEpochStart(Callback):
     """
 
     def __init__(self) -> None:
-        self._completed = 0  # epochs
-        self._cut_short = False
-        self._max_steps = -1
+        self._completed: int | None = None  # epochs of the checkpoint
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -66,30 +64,27 @@ class ResumeAtEpochStart(Callback):
             raise _within_epoch(
                 f"{trainer.ckpt_path} was saved in the middle of epoch {epochs['ready']}."
             )
-        self._cut_short = not loop["epoch_loop.batch_progress"]["is_last_batch"]
+        cut_short = not loop["epoch_loop.batch_progress"]["is_last_batch"]
         assert isinstance(pl_module, DigitClassifier)
         lengths = {"total_steps", "T_max"} & {key for s in checkpoint["lr_schedulers"] for key in s}
-        if self._cut_short and pl_module.scheduler_interval == "step" and lengths:
+        if cut_short and pl_module.scheduler_interval == "step" and lengths:
             raise _within_epoch(
                 f"{trainer.ckpt_path} was saved in the middle of an epoch, "
                 "and its schedule has no steps left to repeat that epoch."
             )
-        self._completed = epochs["processed"] - self._cut_short
-        why = ", which the checkpoint had not completed" if self._cut_short else ""
+        self._completed = epochs["processed"] - cut_short
+        why = ", which the checkpoint had not completed" if cut_short else ""
         pl_module.print(f"Resuming at the start of epoch {self._completed + 1}{why}")
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # With max_steps Lightning takes any checkpoint for one from the middle of an epoch (its
-        # issue 19617), so that it is set only after the checkpoint is restored.
-        self._max_steps = trainer.max_steps
-        if trainer.ckpt_path:
-            trainer.fit_loop.epoch_loop.max_steps = -1
-
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        trainer.fit_loop.epoch_loop.max_steps = self._max_steps
-        if self._cut_short:
-            counts = dict.fromkeys(COUNTS, self._completed)
-            trainer.fit_loop.epoch_progress.load_state_dict({"total": counts, "current": counts})
+        if self._completed is None:
+            return
+        # The resumed epoch starts like any other. Lightning would use an iterator from before it
+        # has restored the epoch (its issue 21938) and, with max_steps, skip hooks (issue 19617).
+        counts = dict.fromkeys(COUNTS, self._completed)
+        trainer.fit_loop.epoch_progress.load_state_dict({"total": counts, "current": counts})
+        trainer.fit_loop.on_iteration_done()
+        trainer.fit_loop.epoch_loop.restarting = False
         verify_optimizer_states(trainer)
 
 

@@ -211,7 +211,7 @@ def test_png_and_svg_are_written(mnist_lit, run, data_dir, tmp_path, index, chec
         (["--ckpt_path=no.ckpt"], "There is no checkpoint no.ckpt.", "There are none"),
         (["--ckpt_path=best"], "No run in lightning_logs has a best checkpoint.", "Train one"),
         (["--ckpt_path=file"], "file is not a checkpoint of this program", "Give one that fit"),
-        (["--colors"], "There is no option --colour.", "show --help"),
+        (["--colors"], "There is no option --colors.", "show --help"),
     ],
 )
 def test_mistakes_are_reported_in_two_lines(

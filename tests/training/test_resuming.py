@@ -21,8 +21,8 @@ from tests.conftest import (
 )
 from tests.support.waiting import wait_until
 
-# Dropout, an augmentation that draws from torch, NumPy and Python, averaged weights, and a schedule
-# by the step.
+# Dropout, an augmentation that draws from torch, NumPy and Python, averaged weights, a schedule by
+# the step, and a limit of steps.
 EVERYTHING = [
     "--model.network=own_network.OwnNetwork",
     "--model.augmentation=own_network.Noise",
@@ -32,7 +32,9 @@ EVERYTHING = [
     "--model.scheduler.max_lr=0.01",
     "--model.scheduler.total_steps=60",
     "--model.scheduler_interval=step",
+    "--trainer.max_steps=60",
 ]
+WORKER = "--data.num_workers=1"  # no setting that a checkpoint decides
 BY_EPOCH = ["--model.scheduler=StepLR", "--model.scheduler.step_size=1"]
 
 
@@ -70,13 +72,13 @@ def event_scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
 )
 def test_a_resumed_run_equals_an_uninterrupted_one(mnist_lit, tmp_path, data_dir, options):
     (tmp_path / "own_network.py").write_text(OWN_NETWORK)
-    arguments = [*SMALL, f"--data.data_dir={data_dir}", "--seed_everything=5", *options]
+    arguments = [*SMALL, f"--data.data_dir={data_dir}", "--seed_everything=5", *options, WORKER]
     mnist_lit("fit", *arguments, "--trainer.max_epochs=3", "-n", "straight")
     mnist_lit("fit", *arguments, "--trainer.max_epochs=1", "-n", "resumed")
     logs = tmp_path / "lightning_logs"
     straight, resumed = logs / "straight/version_0", logs / "resumed/version_0"
     last = resumed / "checkpoints" / "last.ckpt"
-    outcome = mnist_lit("fit", "--ckpt_path", last, "--trainer.max_epochs=3")
+    outcome = mnist_lit("fit", "--ckpt_path", last, "--trainer.max_epochs=3", WORKER)
     assert (outcome.status, outcome.err) == (0, "")
     assert "Resuming at the start of epoch 2\n" in outcome.out
     for name in ("best.ckpt", "last.ckpt"):

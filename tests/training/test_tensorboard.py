@@ -75,7 +75,7 @@ def test_a_test_adds_its_figures_to_the_run_and_writes_png_files(mnist_lit, run,
     for path in run.glob("*.png"):
         with Image.open(path) as image:
             image.load()
-            assert image.width >= 800
+            assert image.width == 700
     [loss] = [value for _, value in summaries(run) if value.tag == "test/loss"]
     expected = json.loads((run / "test.json").read_text())["loss"]
     assert loss.tensor.float_val[0] == pytest.approx(expected)
