@@ -42,7 +42,7 @@ STRONG = [
 
 if ON_GPU and not torch.cuda.is_available():
     pytest.skip("no GPU here", allow_module_level=True)
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("pictures")]
 
 
 @pytest.fixture

@@ -7,8 +7,6 @@ import logging
 import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -609,15 +607,3 @@ def test_damaged_pictures_are_read_or_refused(client):
     assert {response.status_code for response in responses} <= {200, 413, 415, 422}
     assert all(refused(each, each.status_code) for each in responses if each.status_code > 200)
     assert client.post("/v1/read", content=PAGE).json()["text"] == "31\n4159"
-
-
-# ---- imports ----
-
-
-def test_the_server_does_without_torch():
-    code = (
-        "import sys; from mnist_lit.server.command import main; from mnist_lit.server.app import *;"
-        "from mnist_lit.server.settings import Settings; create_app(Settings());"
-        "assert not {'torch', 'lightning', 'matplotlib', 'scipy'} & sys.modules.keys()"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)

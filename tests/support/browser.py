@@ -35,15 +35,15 @@ expect.set_options(timeout=20_000)  # milliseconds; the machine may be busy
 
 def arc(x, y, across, down, start, end):
     """Points on an ellipse, from one angle to another, in degrees clockwise from the right."""
-    angles = np.radians(np.linspace(start, end, 20))
+    angles = np.radians(np.linspace(start, end, 14))
     return [(x + across * np.cos(a), y + down * np.sin(a)) for a in angles]
 
 
 def dense(points):
-    """With points between those farther than a tenth from each other, as a hand leaves them."""
+    """With points between those farther than a fifth from each other, as a quick hand leaves."""
     points = np.array(points)
     for start, end in pairwise(points):
-        count = max(1, round(10 * np.hypot(*(end - start))))
+        count = max(1, round(5 * np.hypot(*(end - start))))
         yield from (start + (end - start) * step / count for step in range(count))
     yield points[-1]
 
