@@ -17,7 +17,7 @@ from mnist_lit.__main__ import main
 from mnist_lit.augment.handwriting import Handwriting
 from mnist_lit.data import MNISTDataModule, scaled
 from tests.conftest import CONFIGS, SMALL, Command, finish, start, weights
-from tests.training.test_processes import fault
+from tests.support.faults import fault
 
 # torch reads it once, at the first matrix product of a process. Lightning sets it for a
 # deterministic training, which here is not the first training of the process.

@@ -23,7 +23,7 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 from starlette.testclient import TestClient
 
-from mnist_lit.reading.reader import PACKAGED, Reader
+from mnist_lit.reading.reader import Reader
 from mnist_lit.server.app import create_app
 from mnist_lit.server.child import respond
 from mnist_lit.server.pool import ReaderProcess
@@ -31,23 +31,11 @@ from mnist_lit.server.problems import ProblemError
 from mnist_lit.server.protection import HEADERS
 from mnist_lit.server.settings import Settings
 from mnist_lit.server.uploads import Uploads
-from tests.reading.test_ink import png as promised
-from tests.reading.test_packaged_model import damaged, encoded
-from tests.support.pages import page
+from tests.support.hostile import promise
+from tests.support.server import BLANK, PAGE, PHOTO, refused, uploads
 from tests.support.waiting import wait_until
 
 HERE = "http://localhost"
-PHOTO = Path(__file__).parents[2] / "docs" / "photo.jpg"
-
-
-def png(picture) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-PAGE = png(page(PACKAGED, "31", "4159"))
-BLANK = png(np.full((200, 300, 3), 250, np.uint8))
 
 
 def served(**limits) -> TestClient:
@@ -58,17 +46,6 @@ def served(**limits) -> TestClient:
 def client() -> Iterator[TestClient]:
     with served() as client:
         yield client
-
-
-def refused(response: httpx2.Response, status: int) -> str:
-    """The detail of a problem document."""
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    document = response.json()
-    assert document.keys() == {"type", "title", "status", "detail"}
-    assert (document["type"], document["status"]) == ("about:blank", status)
-    assert document["title"][0].isupper()
-    return document["detail"]
 
 
 # ---- reading ----
@@ -134,7 +111,7 @@ def test_a_head_may_be_asked_for_alone(client, path):
         (415, "The picture is no picture of a known format. Give", {"content": b"a letter"}),
         (415, "The picture is no picture of a known format. Give", {"files": {"picture": b"a"}}),
         (422, "The picture cannot be read: .+ save it anew", {"content": PAGE[:150]}),
-        (413, "has more than 40 megapixels. Make it", {"content": promised(50_000, 50_000)}),
+        (413, "has more than 40 megapixels. Make it", {"content": promise(50_000, 50_000)}),
         (400, "more than one part. Send a single file", {"files": [("picture", PAGE)] * 2}),
         (400, "more than one", {"files": {"picture": PAGE}, "data": {"name": "value"}}),
         (422, "no file named picture. Send only that", {"files": {"image": PAGE}}),
@@ -590,16 +567,6 @@ def test_every_answer_is_as_the_documentation_says():
 
 
 # ---- strange pictures ----
-
-
-def uploads(client, count) -> list[httpx2.Response]:
-    """The answers to damaged pictures, each sent raw or in a form."""
-    rng = np.random.default_rng(0)
-    sources = list(encoded(rng))
-    contents = [damaged(sources[i % len(sources)], rng) for i in range(count)]
-    ways = [{"content": content} for content in contents]
-    ways[::2] = [{"files": {"picture": content}} for content in contents[::2]]
-    return [client.post("/v1/read", **way) for way in ways]
 
 
 def test_damaged_pictures_are_read_or_refused(client):

@@ -15,7 +15,7 @@ import httpx2
 import pytest
 
 from tests.conftest import start
-from tests.server.test_app import BLANK, PAGE, PHOTO, refused, uploads
+from tests.support.server import BLANK, PAGE, PHOTO, refused, uploads
 from tests.support.waiting import wait_until
 
 
