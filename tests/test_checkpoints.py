@@ -18,7 +18,7 @@ from mnist_lit.checkpoints import Unrecorded, describe
 from mnist_lit.errors import InputError
 from mnist_lit.module import DigitClassifier
 from mnist_lit.networks import TutorialCNN
-from tests.conftest import Command
+from tests.conftest import FEW, Command
 
 CANARY = "canary"  # the file that a payload would leave in the working directory
 PAYLOAD = {"class_path": "subprocess.getoutput", "init_args": {"cmd": f"touch {CANARY}"}}
@@ -199,7 +199,9 @@ def test_a_checkpoint_decides_on_no_code(mnist_lit: Command, tampered, change):
 @pytest.mark.parametrize("command", ["test", "validate", "predict", "export", "show"])
 @pytest.mark.parametrize("place", ["network", "optimizer"])
 def test_no_command_runs_what_a_checkpoint_names(mnist_lit: Command, tampered, command, place):
-    outcome = mnist_lit(command, f"--ckpt_path={tampered(in_model(place, PAYLOAD))}")
+    limits = {each: [f"--trainer.limit_{each}_batches=1"] for each in ("test", "predict")}
+    path = tampered(in_model(place, PAYLOAD))
+    outcome = mnist_lit(command, f"--ckpt_path={path}", *limits.get(command, []))
     assert not Path(CANARY).exists()
     if place == "network":
         assert_refused(outcome)
@@ -416,7 +418,8 @@ def test_a_resumed_checkpoint_names_no_file_to_remove(mnist_lit: Command, run: P
         for state in checkpoint["callbacks"].values():
             state["best_model_path"] = str(path)
         torch.save(checkpoint, run.parent.parent / "stranger.ckpt")
-        outcome = mnist_lit("fit", "--ckpt_path=stranger.ckpt", "--trainer.max_epochs=3")
+        short = ["--trainer.max_epochs=3", *FEW]
+        outcome = mnist_lit("fit", "--ckpt_path=stranger.ckpt", *short)
         assert outcome.status == 0, outcome.err
     assert victim.is_dir()
     assert other.read_text() == "mine"

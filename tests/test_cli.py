@@ -24,7 +24,7 @@ from mnist_lit.metrics import SCALARS
 from mnist_lit.module import DigitClassifier
 from mnist_lit.networks import TutorialCNN
 from mnist_lit.training.progress import cpu_wait_seconds
-from tests.conftest import CONFIGS, OWN_NETWORK, SMALL, weights
+from tests.conftest import CONFIGS, FEW, OWN_NETWORK, SMALL, weights
 
 LONG = "x" * 300  # more than a file's name may have
 
@@ -149,7 +149,7 @@ def test_best_is_the_epoch_with_the_lowest_validation_loss(mnist_lit, tmp_path, 
 
 
 def test_a_run_can_be_named(mnist_lit, tmp_path, data_dir):
-    arguments = [*SMALL, f"--data.data_dir={data_dir}", "--trainer.max_epochs=1", "-n", "wide"]
+    arguments = [*SMALL, *FEW, f"--data.data_dir={data_dir}", "-n", "wide"]
     for version in (0, 1):
         assert f"lightning_logs/wide/version_{version}" in mnist_lit("fit", *arguments).out
 
@@ -164,7 +164,7 @@ def test_a_name_that_is_no_directory_is_refused(mnist_lit, name):
 def test_without_a_seed_one_is_drawn_printed_and_saved(mnist_lit, tmp_path, data_dir):
     seeds = []
     for version in (0, 1):
-        outcome = mnist_lit("fit", *SMALL, f"--data.data_dir={data_dir}", "--trainer.max_epochs=1")
+        outcome = mnist_lit("fit", *SMALL, *FEW, f"--data.data_dir={data_dir}")
         config = tmp_path / f"lightning_logs/version_{version}/config.yaml"
         seeds.append(yaml.safe_load(config.read_text())["seed_everything"])
         assert f"seed {seeds[-1]}\n" in outcome.out
@@ -175,11 +175,12 @@ def test_callbacks_of_a_config_do_not_displace_the_checkpoints(mnist_lit, run, t
     (tmp_path / "more.yaml").write_text(
         "trainer:\n  callbacks:\n    - class_path: tests.test_cli.Bystander\n"
     )
-    outcome = mnist_lit("fit", f"--config={run / 'config.yaml'}", "--config=more.yaml")
+    outcome = mnist_lit("fit", f"--config={run / 'config.yaml'}", "--config=more.yaml", *FEW)
     assert outcome.status == 0
     assert files(run.parent / "version_1") == files(run)
 
 
+@pytest.mark.usefixtures("pictures")
 def test_a_network_and_augmentation_from_a_users_own_file(mnist_lit, tmp_path, data_dir):
     (tmp_path / "own_network.py").write_text(OWN_NETWORK)
     own = [
@@ -190,16 +191,17 @@ def test_a_network_and_augmentation_from_a_users_own_file(mnist_lit, tmp_path, d
     outcome = mnist_lit("fit", *SMALL, f"--data.data_dir={data_dir}", *own)
     assert "OwnNetwork, 12,730 parameters" in outcome.out
     best = tmp_path / "lightning_logs/version_0/checkpoints/best.ckpt"
-    assert mnist_lit("test", "--ckpt_path", best).status == 0
+    assert mnist_lit("test", "--ckpt_path", best, "--trainer.limit_test_batches=1").status == 0
     assert DigitClassifier.load_from_checkpoint(best).network[2].out_features == 16
 
 
 @pytest.mark.parametrize(
     "overlay", ["debug.yaml", "fast.yaml", "speedrun.yaml", "strong.yaml", "tutorial.yaml"]
 )
+@pytest.mark.usefixtures("pictures")
 def test_every_config_fits(mnist_lit, data_dir, overlay):
     config, *short = SMALL
-    arguments = [f"--config={CONFIGS / overlay}", *short, "--trainer.limit_train_batches=2"]
+    arguments = [f"--config={CONFIGS / overlay}", *short, *FEW, "--data.eval_batch_size=100"]
     outcome = mnist_lit("fit", config, *arguments, f"--data.data_dir={data_dir}")
     assert (outcome.status, outcome.err) == (0, "")
 
@@ -220,6 +222,7 @@ def test_a_config_begins_with_the_command_that_uses_it():
         ["--trainer.max_steps=3"],
     ],
 )
+@pytest.mark.usefixtures("pictures")
 def test_lightnings_own_switches_work(mnist_lit, data_dir, options):
     outcome = mnist_lit("fit", *SMALL, f"--data.data_dir={data_dir}", *options)
     assert (outcome.status, outcome.err) == (0, "")
@@ -256,7 +259,7 @@ def test_resuming_with_other_settings_names_key_and_both_values(mnist_lit, run):
 
 def test_a_schedule_made_for_the_length_of_the_run_is_not_stretched(mnist_lit, data_dir):
     schedule = ["--model.scheduler=CosineAnnealingLR", "--model.scheduler.T_max=-1"]
-    mnist_lit("fit", *SMALL, f"--data.data_dir={data_dir}", *schedule)
+    mnist_lit("fit", *SMALL, *FEW, f"--data.data_dir={data_dir}", *schedule)
     outcome = mnist_lit("fit", "--ckpt_path=last", "--trainer.max_epochs=5")
     assert outcome.status == 2
     assert outcome.err.startswith("error: trainer.max_epochs is 2 in the checkpoint and 5 in your")
@@ -266,7 +269,7 @@ def test_resuming_elsewhere_than_at_the_end_leaves_the_run_as_it_is(mnist_lit, r
     kept = weights(run / "checkpoints/last.ckpt")
     shutil.copy(run / "checkpoints/last.ckpt", run / "checkpoints/kept.ckpt")
     outcome = mnist_lit(
-        "fit", "--ckpt_path", run / "checkpoints/kept.ckpt", "--trainer.max_epochs=3"
+        *("fit", "--ckpt_path", run / "checkpoints/kept.ckpt", "--trainer.max_epochs=3"), *FEW
     )
     assert "Run: lightning_logs/version_1\n" in outcome.out
     assert torch.equal(
@@ -306,6 +309,7 @@ def test_judging_without_a_checkpoint_is_refused_and_the_newest_suggested(mnist_
 # ---- test, validate, predict ----
 
 
+@pytest.mark.usefixtures("pictures")
 def test_test_alone_repeats_the_runs_own_settings(mnist_lit, run, data_dir):
     before = files(run)
     outcome = mnist_lit("test", "--ckpt_path", run / "checkpoints/best.ckpt")
@@ -336,7 +340,7 @@ def test_another_model_than_the_checkpoints_is_refused(mnist_lit, run):
 def test_a_monitor_that_is_not_logged_is_told_in_two_lines(mnist_lit, data_dir):
     early = "--trainer.callbacks=lightning.pytorch.callbacks.EarlyStopping"
     monitor = "--trainer.callbacks.monitor=val/los"
-    outcome = mnist_lit("fit", *SMALL, f"--data.data_dir={data_dir}", early, monitor)
+    outcome = mnist_lit("fit", *SMALL, *FEW, f"--data.data_dir={data_dir}", early, monitor)
     assert outcome.status == 2
     first, second = outcome.err.splitlines()
     assert "val/los" in first
@@ -384,7 +388,7 @@ def test_the_profiler_and_verbose_callbacks_report_and_nothing_else(mnist_lit, d
     callbacks = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/loss"]
     callbacks += ["--trainer.callbacks.verbose=true", "--trainer.callbacks+=ModelCheckpoint"]
     callbacks += ["--trainer.callbacks.monitor=train/loss", "--trainer.callbacks.verbose=true"]
-    options = [f"--data.data_dir={data_dir}", "--trainer.profiler=simple", *callbacks]
+    options = [*FEW, f"--data.data_dir={data_dir}", "--trainer.profiler=simple", *callbacks]
     assert mnist_lit("fit", *SMALL, *options).status == 0
     heard = {record.module for record in caplog.records if record.name.startswith("lightning")}
     assert heard == {"profiler", "early_stopping", "model_checkpoint"}
@@ -397,7 +401,7 @@ def test_the_profiler_and_verbose_callbacks_report_and_nothing_else(mnist_lit, d
 def test_a_model_summary_is_printed_on_request(mnist_lit, data_dir, caplog, options):
     if importlib.util.find_spec("rich") is None and "RichModelSummary" in options[0]:
         pytest.skip("needs rich")
-    outcome = mnist_lit("fit", *SMALL, f"--data.data_dir={data_dir}", *options)
+    outcome = mnist_lit("fit", *SMALL, *FEW, f"--data.data_dir={data_dir}", *options)
     assert re.search(r"network +\W? TutorialCNN", outcome.out + caplog.text)
 
 
@@ -503,8 +507,9 @@ def test_on_resuming_an_error_in_a_users_own_hook_keeps_its_traceback(
     ],
     ids=lambda options: options[0],
 )
+@pytest.mark.usefixtures("pictures")
 def test_an_option_works_as_documented(mnist_lit, data_dir, options):
-    short = [f"--data.data_dir={data_dir}", "--trainer.max_epochs=1"]
+    short = [f"--data.data_dir={data_dir}", "--trainer.max_epochs=1", "--data.eval_batch_size=100"]
     outcome = mnist_lit("fit", *SMALL, *short, "--trainer.limit_train_batches=8", *options)
     assert (outcome.status, outcome.err) == (0, "")
     assert re.search(r"train/loss \d.*val/loss \d", outcome.out)
@@ -682,7 +687,7 @@ def test_an_epoch_that_waited_for_the_processor_says_so_once(
     monkeypatch.setattr(
         "mnist_lit.training.progress.cpu_wait_seconds", lambda: waited * next(clock)
     )
-    outcome = mnist_lit("fit", f"--config={run / 'config.yaml'}")
+    outcome = mnist_lit("fit", f"--config={run / 'config.yaml'}", *FEW)
     said = re.findall(r"^Epoch (\d) waited 100 s for a CPU that other", outcome.out, re.MULTILINE)
     assert [int(epoch) for epoch in said] == epochs
 

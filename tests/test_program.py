@@ -10,6 +10,7 @@ import subprocess
 import sys
 import termios
 import time
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ import pytest
 from mnist_lit import __version__
 from mnist_lit.__main__ import COMMANDS, main
 from mnist_lit.checkpoints import load_checkpoint
-from tests.conftest import SMALL, finish, start
+from tests.conftest import FEW, SMALL, finish, start
 from tests.support.waiting import wait_until
 
 LAST = Path("lightning_logs/version_0/checkpoints/last.ckpt")
@@ -61,8 +62,9 @@ def test_a_stop_that_a_module_in_c_makes_an_import_error_of_is_a_stop(monkeypatc
 
 
 def test_a_normal_run_and_its_test_say_nothing_beside_their_business(tmp_path, data_dir):
-    fit = finish(start("fit", *SMALL, f"--data.data_dir={data_dir}", cwd=tmp_path))
-    test = finish(start("test", "--ckpt_path=best", cwd=tmp_path))
+    fit = finish(start("fit", *SMALL, *FEW, f"--data.data_dir={data_dir}", cwd=tmp_path))
+    limit = "--trainer.limit_test_batches=1"
+    test = finish(start("test", "--ckpt_path=best", limit, cwd=tmp_path))
     assert (fit[0], fit[2], test[0], test[2]) == (0, "", 0, "")
     assert len(fit[1].splitlines()) == 7
     assert len(test[1].splitlines()) == 13
@@ -116,7 +118,8 @@ def test_two_fits_at_once_in_an_empty_directory_both_succeed(tmp_path):
 def test_on_a_terminal_there_is_a_progress_bar(tmp_path, data_dir):
     terminal, end = pty.openpty()
     termios.tcsetwinsize(end, (24, 100))
-    command = [sys.executable, "-m", "mnist_lit", "fit", *SMALL, f"--data.data_dir={data_dir}"]
+    command = [sys.executable, "-m", "mnist_lit", "fit", *SMALL, *FEW]
+    command += [f"--data.data_dir={data_dir}"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=end, stderr=end)
     os.close(end)
     shown = b""
@@ -127,7 +130,7 @@ def test_on_a_terminal_there_is_a_progress_bar(tmp_path, data_dir):
         pass
     assert process.wait() == 0
     # Lightning's own bar, or the one that it takes where rich is installed.
-    assert re.search(r"Epoch 1(: 100%|/1 .* 20/20)", shown.decode())
+    assert re.search(r"Epoch 1(: 100%|/1 .* 2/2)", shown.decode())
     assert "epoch 1/2  train/loss" in shown.decode()
 
 
@@ -145,8 +148,13 @@ def test_the_console_script_finds_a_network_in_the_working_directory(tmp_path, d
     assert "Net, 7,850 parameters" in out
 
 
-@pytest.mark.parametrize("redirection", [">&-", ">&- 2>&-", "<&- >&- 2>&-"])
-@pytest.mark.parametrize("arguments", ["--help", "runs .", "fit --help"])
+CLOSED = [">&-", ">&- 2>&-", "<&- >&- 2>&-"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "redirection"),
+    [*product(["--help", "runs ."], CLOSED), ("fit --help", CLOSED[-1])],
+)
 def test_closed_streams_are_no_error(tmp_path, arguments, redirection):
     command = f'"{sys.executable}" -m mnist_lit {arguments} {redirection}'
     done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, timeout=100)
@@ -155,7 +163,7 @@ def test_closed_streams_are_no_error(tmp_path, arguments, redirection):
 
 
 def test_a_fit_with_closed_streams_leaves_a_sound_run(tmp_path, data_dir):
-    arguments = shlex.join([*SMALL, f"--data.data_dir={data_dir}"])
+    arguments = shlex.join([*SMALL, *FEW, f"--data.data_dir={data_dir}"])
     command = f'"{sys.executable}" -m mnist_lit fit {arguments} <&- >&- 2>&-'
     assert subprocess.run(command, shell=True, cwd=tmp_path, timeout=300).returncode == 0
     load_checkpoint(tmp_path / LAST)

@@ -46,6 +46,7 @@ def directory(tmp_path, data_dir, monkeypatch):
 
 
 @pytest.mark.parametrize("text", [README, TRAINING], ids=["README.md", "docs/training.md"])
+@pytest.mark.usefixtures("pictures")
 def test_every_command_works(mnist_lit, directory, text):
     assert len(commands(text)) >= 4
     if text is TRAINING:  # which begins after the README's training

@@ -68,7 +68,7 @@ def test_a_wing_that_does_without_torch_does_not_import_it(wing):
     code = (
         "import sys, importlib\n"
         f"for name in {modules}: importlib.import_module(name)\n"
-        "print(sorted({'torch', 'lightning', 'torchvision'} & sys.modules.keys()))"
+        "print(sorted({'torch', 'lightning', 'torchvision', 'matplotlib'} & sys.modules.keys()))"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
 

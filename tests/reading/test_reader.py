@@ -301,17 +301,6 @@ def test_the_package_offers_the_reader_and_imports_it_only_then():
         _ = mnist_lit.reader_of_minds
 
 
-def test_no_module_of_reading_imports_torch():
-    code = (
-        "import importlib, pkgutil, sys, mnist_lit.reading as reading\n"
-        "for each in pkgutil.iter_modules(reading.__path__, 'mnist_lit.reading.'):\n"
-        "    importlib.import_module(each.name)\n"
-        "assert 'mnist_lit.reading.folder' in sys.modules\n"
-        "assert not {'torch', 'lightning', 'matplotlib'} & sys.modules.keys()"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
 def test_reading_tells_nobody_and_leaves_nothing(tmp_path):
     # ONNX Runtime keeps an identity of the machine beside what it is going to send.
     unset = ("CI", "ORT_DISABLE_TELEMETRY")

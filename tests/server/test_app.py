@@ -7,8 +7,6 @@ import logging
 import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +23,7 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 from starlette.testclient import TestClient
 
-from mnist_lit.reading.reader import PACKAGED, Reader
+from mnist_lit.reading.reader import Reader
 from mnist_lit.server.app import create_app
 from mnist_lit.server.child import respond
 from mnist_lit.server.pool import ReaderProcess
@@ -33,23 +31,11 @@ from mnist_lit.server.problems import ProblemError
 from mnist_lit.server.protection import HEADERS
 from mnist_lit.server.settings import Settings
 from mnist_lit.server.uploads import Uploads
-from tests.reading.test_ink import png as promised
-from tests.reading.test_packaged_model import damaged, encoded
-from tests.support.pages import page
+from tests.support.hostile import promise
+from tests.support.server import BLANK, PAGE, PHOTO, refused, uploads
 from tests.support.waiting import wait_until
 
 HERE = "http://localhost"
-PHOTO = Path(__file__).parents[2] / "docs" / "photo.jpg"
-
-
-def png(picture) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-PAGE = png(page(PACKAGED, "31", "4159"))
-BLANK = png(np.full((200, 300, 3), 250, np.uint8))
 
 
 def served(**limits) -> TestClient:
@@ -60,17 +46,6 @@ def served(**limits) -> TestClient:
 def client() -> Iterator[TestClient]:
     with served() as client:
         yield client
-
-
-def refused(response: httpx2.Response, status: int) -> str:
-    """The detail of a problem document."""
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    document = response.json()
-    assert document.keys() == {"type", "title", "status", "detail"}
-    assert (document["type"], document["status"]) == ("about:blank", status)
-    assert document["title"][0].isupper()
-    return document["detail"]
 
 
 # ---- reading ----
@@ -136,7 +111,7 @@ def test_a_head_may_be_asked_for_alone(client, path):
         (415, "The picture is not a picture of a known format. Give", {"content": b"a letter"}),
         (415, "The picture is not a picture of a known format. Give", {"files": {"picture": b"a"}}),
         (422, "The picture cannot be read: .+ save it again", {"content": PAGE[:150]}),
-        (413, "has more than 40 megapixels. Make it", {"content": promised(50_000, 50_000)}),
+        (413, "has more than 40 megapixels. Make it", {"content": promise(50_000, 50_000)}),
         (400, "more than one part. Send a single file", {"files": [("picture", PAGE)] * 2}),
         (400, "more than one", {"files": {"picture": PAGE}, "data": {"name": "value"}}),
         (422, "no file named picture. Send only that", {"files": {"image": PAGE}}),
@@ -594,30 +569,8 @@ def test_every_answer_is_as_the_documentation_says():
 # ---- strange pictures ----
 
 
-def uploads(client, count) -> list[httpx2.Response]:
-    """The answers to damaged pictures, each sent raw or in a form."""
-    rng = np.random.default_rng(0)
-    sources = list(encoded(rng))
-    contents = [damaged(sources[i % len(sources)], rng) for i in range(count)]
-    ways = [{"content": content} for content in contents]
-    ways[::2] = [{"files": {"picture": content}} for content in contents[::2]]
-    return [client.post("/v1/read", **way) for way in ways]
-
-
 def test_damaged_pictures_are_read_or_refused(client):
     responses = uploads(client, 100)
     assert {response.status_code for response in responses} <= {200, 413, 415, 422}
     assert all(refused(each, each.status_code) for each in responses if each.status_code > 200)
     assert client.post("/v1/read", content=PAGE).json()["text"] == "31\n4159"
-
-
-# ---- imports ----
-
-
-def test_the_server_does_without_torch():
-    code = (
-        "import sys; from mnist_lit.server.command import main; from mnist_lit.server.app import *;"
-        "from mnist_lit.server.settings import Settings; create_app(Settings());"
-        "assert not {'torch', 'lightning', 'matplotlib', 'scipy'} & sys.modules.keys()"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)

@@ -35,15 +35,15 @@ expect.set_options(timeout=20_000)  # milliseconds; the machine may be busy
 
 def arc(x, y, across, down, start, end):
     """Points on an ellipse, from one angle to another, in degrees clockwise from the right."""
-    angles = np.radians(np.linspace(start, end, 20))
+    angles = np.radians(np.linspace(start, end, 14))
     return [(x + across * np.cos(a), y + down * np.sin(a)) for a in angles]
 
 
 def dense(points):
-    """With points between those farther than a tenth from each other, as a hand leaves them."""
+    """With points between those farther than a fifth from each other, as a quick hand leaves."""
     points = np.array(points)
     for start, end in pairwise(points):
-        count = max(1, round(10 * np.hypot(*(end - start))))
+        count = max(1, round(5 * np.hypot(*(end - start))))
         yield from (start + (end - start) * step / count for step in range(count))
     yield points[-1]
 
@@ -77,9 +77,21 @@ class Visit:
     errors: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("console", self._hear)
-        self.page.on("request", self._follow)
+        self._listeners = {
+            "pageerror": lambda error: self.errors.append(str(error)),
+            "console": self._hear,
+            "request": self._follow,
+        }
+        for event, listener in self._listeners.items():
+            self.page.on(event, listener)
+
+    def end(self) -> None:
+        """Leave the browser's tab as a new one, for the next visit."""
+        for event, listener in self._listeners.items():
+            self.page.remove_listener(event, listener)
+        self.page.unroute_all()
+        self.page.context.set_offline(False)
+        self.page.goto("about:blank")
 
     def _hear(self, message):
         if message.type in ("error", "warning"):
@@ -150,21 +162,35 @@ def serving(port=0):
             process.terminate()
 
 
+@dataclass
+class Chromium:
+    """A running browser, with a tab for each device and set of options."""
+
+    browser: Browser
+    tabs: dict[object, tuple[Page, CDPSession | None]] = field(default_factory=dict)
+
+    @contextmanager
+    def visit(self, address: str, device="desktop", script="", **options):
+        """Visit the page in a tab that an earlier visit may have used: a new one takes a second."""
+        key = (device, script, *map(str, sorted(options.items())))
+        if key not in self.tabs:
+            context = self.browser.new_context(**DEVICES[device], **options)
+            context.add_init_script(script)
+            page = context.new_page()
+            self.tabs[key] = page, context.new_cdp_session(page) if device == "phone" else None
+        page, finger = self.tabs[key]
+        page.set_viewport_size(DEVICES[device]["viewport"])
+        visit = Visit(page, address, finger)
+        page.goto(address)
+        try:
+            yield visit
+        finally:
+            visit.end()
+
+
 @contextmanager
 def browsing():
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET.split())
-        yield browser
+        yield Chromium(browser)
         browser.close()
-
-
-@contextmanager
-def visiting(browser: Browser, address: str, device="desktop", script="", **options):
-    context = browser.new_context(**DEVICES[device], **options)
-    context.add_init_script(script)
-    page = context.new_page()
-    finger = context.new_cdp_session(page) if device == "phone" else None
-    visit = Visit(page, address, finger)
-    page.goto(address)
-    yield visit
-    context.close()

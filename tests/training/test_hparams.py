@@ -15,7 +15,7 @@ from tensorboard.plugins.hparams.backend_context import Context
 from tensorboard.plugins.hparams.list_session_groups import Handler
 
 from mnist_lit.training.hparams import hyperparameters
-from tests.conftest import SMALL, start
+from tests.conftest import FEW, SMALL, start
 from tests.support.waiting import wait_until
 
 
@@ -98,7 +98,7 @@ def test_hparams_has_the_best_epoch_and_every_setting_that_is_no_default(overtra
 
 def test_hparams_has_the_columns_of_all_runs(mnist_lit, run, data_dir):
     """Also of settings that only later runs have changed."""
-    mnist_lit("fit", f"--config={run / 'config.yaml'}", "--data.split_seed=3")
+    mnist_lit("fit", f"--config={run / 'config.yaml'}", "--data.split_seed=3", *FEW)
     columns, rows = hparams_table(run.parent)
     assert "data.split_seed" in columns
     assert {name: row.get("data.split_seed") for name, row in rows.items()} == {
@@ -129,8 +129,9 @@ def test_a_killed_run_shows_settings_and_best_epoch_in_hparams(tmp_path, data_di
     assert 0 < row["val/loss"] < 3
 
 
+@pytest.mark.usefixtures("pictures")
 def test_a_test_is_shown_beside_the_settings(mnist_lit, run, data_dir):
-    mnist_lit("test", "--ckpt_path=best")
+    mnist_lit("test", "--ckpt_path=best", "--trainer.limit_test_batches=1")
     results = json.loads((run / "test.json").read_text())
     _, rows = hparams_table(run.parent)
     assert rows["version_0/hparams"]["test/loss"] == pytest.approx(results["loss"])

@@ -70,6 +70,7 @@ def event_scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
     [pytest.param(BY_EPOCH, marks=pytest.mark.slow), EVERYTHING],
     ids=["by epoch", "everything"],
 )
+@pytest.mark.usefixtures("pictures")
 def test_a_resumed_run_equals_an_uninterrupted_one(mnist_lit, tmp_path, data_dir, options):
     (tmp_path / "own_network.py").write_text(OWN_NETWORK)
     arguments = [*SMALL, f"--data.data_dir={data_dir}", "--seed_everything=5", *options, WORKER]

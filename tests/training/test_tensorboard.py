@@ -14,6 +14,8 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from mnist_lit.metrics import SCALARS
 from tests.conftest import SMALL
 
+pytestmark = pytest.mark.usefixtures("pictures")
+
 PICTURES = (
     *("digits", "confusion_matrix", "accuracy_by_digit", "worst_errors", "reliability"),
     "filters",
@@ -67,7 +69,7 @@ def test_validation_figures_are_logged_at_the_ends_of_epochs(finished):
 def test_a_test_adds_its_figures_to_the_run_and_writes_png_files(mnist_lit, run, data_dir):
     before = counts(run)
     for _ in range(2):  # the second replaces the first
-        outcome = mnist_lit("test", "--ckpt_path=last")
+        outcome = mnist_lit("test", "--ckpt_path=last", "--trainer.limit_test_batches=4")
         assert f"Figures: {run.relative_to(Path.cwd())}/test_*.png\n" in outcome.out
     assert counts(run) == {**before, **TEST}
     assert {step for step, value in summaries(run) if value.tag in TEST} == {39}
@@ -82,7 +84,7 @@ def test_a_test_adds_its_figures_to_the_run_and_writes_png_files(mnist_lit, run,
 
 
 def test_the_projector_gets_a_thousand_digits_with_their_images(mnist_lit, run, data_dir):
-    mnist_lit("test", "--ckpt_path=best")
+    mnist_lit("test", "--ckpt_path=best", "--trainer.limit_test_batches=4")
     assert 'tensor_path: "00000/test/tensors.tsv"' in (run / "projector_config.pbtxt").read_text()
     table = (run / "00000/test/metadata.tsv").read_text().splitlines()
     assert table[0] == "digit\tprediction\twrong"
@@ -152,7 +154,7 @@ def test_a_model_without_errors_has_no_figure_of_errors(mnist_lit, run, data_dir
 def test_a_run_that_diverged_can_be_tested(mnist_lit, tmp_path, data_dir):
     diverging = ["--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=1e30"]
     fit = mnist_lit("fit", *SMALL, f"--data.data_dir={data_dir}", *diverging)
-    outcome = mnist_lit("test", "--ckpt_path=last")
+    outcome = mnist_lit("test", "--ckpt_path=last", "--trainer.limit_test_batches=2")
     assert (fit.status, outcome.status, outcome.err) == (0, 0, "")
     run = tmp_path / "lightning_logs" / "version_0"
     results = json.loads((run / "test.json").read_text())
