@@ -9,10 +9,15 @@ from typing import Any
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_only
 
+from mnist_lit.data import MNISTDataModule
 from mnist_lit.errors import InputError, first_line
+from mnist_lit.metrics import Evaluation
+from mnist_lit.module import DigitClassifier
 from mnist_lit.runs import directories as runs
 from mnist_lit.training.environment import broken_connection, prepare
+from mnist_lit.training.evaluation import joined, load_ensemble
 from mnist_lit.training.fitting import Fit
 from mnist_lit.training.hparams import HParams, hyperparameters
 from mnist_lit.training.loggers import AtomicCheckpointIO
@@ -20,7 +25,7 @@ from mnist_lit.training.options import OptionsCLI
 from mnist_lit.training.predictions import Predictions
 from mnist_lit.training.processes import PROGRAM, ProcessSync, check_number
 from mnist_lit.training.progress import CPUContention, EpochLines, GradientNorm, Throughput
-from mnist_lit.training.results import Results
+from mnist_lit.training.results import Results, finite, identity, members_table
 from mnist_lit.training.resuming import EpochSeed, ResumeAtEpochStart
 from mnist_lit.training.run_record import RunRecord
 from mnist_lit.training.tensorboard import FitPictures, TestPictures, draw_validation
@@ -169,14 +174,14 @@ class RunCLI(OptionsCLI):
         if self.command == "fit":
             return self._fit_callbacks()
         assert self.checkpoint is not None
-        find = partial(runs.results_directory, self.checkpoint, self.log_dir(), self.command)
+        find = partial(runs.results_directory, self.members, self.log_dir(), self.command)
         directory = cache(find)  # created with the first result
         if self.command == "predict":
             return [Predictions(directory)]
-        self.model.observers.append(Results(self.checkpoint, directory))
+        self.results = Results(identity(self.checkpoint), directory)
+        self.model.observers.append(self.results)
         if self.command == "test":
-            pictures = TestPictures(directory, self.state["global_step"] - 1)
-            self.model.observers.append(pictures)
+            self.model.observers.append(TestPictures(directory, self.state["global_step"] - 1))
         return []
 
     def _fit_callbacks(self) -> list[Callback]:
@@ -212,9 +217,26 @@ class RunCLI(OptionsCLI):
             )
         self.trainer.validate(verbose=False, ckpt_path=self.checkpoint, **kwargs)
 
-    def test(self, **kwargs: Any) -> None:
-        """Test; ``Results`` replaces Lightning's table."""
-        self.trainer.test(verbose=False, ckpt_path=self.checkpoint, **kwargs)
+    def test(self, model: DigitClassifier, datamodule: MNISTDataModule) -> None:
+        """Test a checkpoint, or each of several and their ensemble."""
+        if len(self.members) == 1:
+            self.trainer.test(model, datamodule, ckpt_path=self.checkpoint, verbose=False)
+            return
+        members = load_ensemble([str(path) for path in self.members])
+        evaluated: list[dict[str, Any]] = []
+
+        def observe(_: DigitClassifier, split: str, evaluation: Evaluation) -> None:
+            path = members[len(evaluated)].path
+            evaluated.append(identity(path) | finite(evaluation.scores))
+
+        for member in members:
+            member.model.observers.append(observe)
+            self.trainer.test(member.model, datamodule, verbose=False)
+        rank_zero_only(print)(members_table(evaluated))
+        ensemble = joined(members)
+        self.results.evaluated = {"members": evaluated}
+        ensemble.observers = model.observers
+        self.trainer.test(ensemble, datamodule, verbose=False)
 
     def predict(self, **kwargs: Any) -> None:
         """Predict with the checkpoint."""

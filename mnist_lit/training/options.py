@@ -1,9 +1,11 @@
 """OptionsCLI: the options of a command on top of the settings recorded in its checkpoint."""
 
+import json
 import os
 import secrets
 from argparse import ArgumentError
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,9 @@ calibrated, unlike those of read. The exit status is 2 if an image could not be 
 CKPT_PATH = {
     "fit": "Resume from this checkpoint, with the settings of its run: a file, or last or best for "
     "the newest run. Default: start a new run.",
+    "test": "Required. The checkpoint to evaluate, with the model and data settings of its run: a "
+    "file, or best or last for the newest run that has one. Several, or the name of a study or of "
+    "several runs, are also evaluated as an ensemble, by the mean of their probabilities.",
     "other": "Required. The checkpoint to evaluate, with the model and data settings of its run: a "
     "file, or best or last for the newest run that has one.",
 }
@@ -43,14 +48,16 @@ class OptionsCLI(DigitsCLI):
         args: The command and its options.
 
     Attributes:
-        checkpoint: The file that was given or found; None for a new run.
+        checkpoint: The file that was given or found, the first of several; None for a new run.
+        members: All files that were given or found.
         state: Its contents.
     """
 
     def __init__(self, args: list[str]) -> None:
-        self.args = args
         self.command = args[0]
+        self.args = args = _with_list(args, "--ckpt_path") if self.command == "test" else args
         self.checkpoint: Path | None = None
+        self.members: list[Path] = []
         self.state: dict[str, Any] = {}
         super().__init__(
             args,
@@ -76,7 +83,8 @@ class OptionsCLI(DigitsCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add ``--name``, and replace Lightning's ``--ckpt_path``."""
         text = CKPT_PATH.get(self.command, CKPT_PATH["other"])
-        parser.add_argument("--ckpt_path", type=str | None, help=text)
+        kind = list[str] | str | None if self.command == "test" else str | None
+        parser.add_argument("--ckpt_path", type=kind, help=text)
         if self.command == "fit":
             parser.add_argument(
                 "-n", "--name", default="", help="Name of the run: its directory in lightning_logs."
@@ -87,7 +95,13 @@ class OptionsCLI(DigitsCLI):
         self.config = self._parse(parser, args)
         log_dir = self.log_dir()
         if which := self.config[self.command].ckpt_path:
-            self.checkpoint = runs.find_checkpoint(which, log_dir, of_newest=self.command == "fit")
+            if self.command == "test":
+                names = which if isinstance(which, list) else [which]
+                self.members = runs.find_checkpoints(names, log_dir)
+            else:
+                of_newest = self.command == "fit"
+                self.members = [runs.find_checkpoint(which, log_dir, of_newest=of_newest)]
+            self.checkpoint = self.members[0]
             self._parse_over_recorded(parser, args, self.checkpoint)
         elif self.command != "fit":
             found = runs.checkpoints(log_dir, "best") or runs.checkpoints(log_dir)
@@ -130,7 +144,8 @@ class OptionsCLI(DigitsCLI):
         self, parser: LightningArgumentParser, args: list[str], checkpoint: Path
     ) -> None:
         self.state = load_checkpoint(checkpoint)
-        rank_zero_only(print)(f"Checkpoint: {runs.describe_checkpoint(checkpoint)}")
+        if len(self.members) == 1:
+            rank_zero_only(print)(f"Checkpoint: {runs.describe_checkpoint(checkpoint)}")
         recorded = self._recorded(checkpoint)
         base = [self.command, "--config", yaml.safe_dump(recorded)]
         self.config = self._parse(parser, [*base, *args[1:]], f"{checkpoint}: ")
@@ -171,6 +186,17 @@ class OptionsCLI(DigitsCLI):
         """Return the directory of the runs."""
         root = self.config[self.command].trainer.default_root_dir
         return Path(root or ".", runs.LOG_DIR)
+
+
+def _with_list(args: list[str], option: str) -> list[str]:
+    """Write several values after an option as one list, which the parser expects."""
+    if option not in args:
+        return args
+    start = args.index(option) + 1
+    values = list(takewhile(lambda arg: not arg.startswith("-"), args[start:]))
+    if len(values) < 2:
+        return args
+    return [*args[:start], json.dumps(values), *args[start + len(values) :]]
 
 
 def _strings(settings: Any) -> Iterator[str]:
