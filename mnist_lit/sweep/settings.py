@@ -9,8 +9,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, dist
 from mnist_lit.errors import InputError
 from mnist_lit.sweep.search_space import NOT_SEARCHED, contains, override
 from mnist_lit.sweep.study import Study
-from mnist_lit.training.command import RunCLI
 from mnist_lit.training.environment import prepare
+from mnist_lit.training.options import OptionsCLI
 from mnist_lit.training.resuming import FREE_WHEN_RESUMED, changes
 
 ONE_DEVICE = r"auto|1|\d+,|\[\d+\]"  # by number or by index
@@ -20,7 +20,7 @@ class _ParsedError(Exception):
     """Ends the command after its options are parsed."""
 
 
-class _Parser(RunCLI):
+class _Parser(OptionsCLI):
     def parse_arguments(self, *args: Any, **kwargs: Any) -> None:
         super().parse_arguments(*args, **kwargs)
         raise _ParsedError(self.settings())
