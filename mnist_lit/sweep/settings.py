@@ -10,8 +10,8 @@ from mnist_lit.runs.command import option
 from mnist_lit.runs.files import flat
 from mnist_lit.sweep.plan import NOT_SEARCHED, contains, override
 from mnist_lit.sweep.study import Study
-from mnist_lit.training.command import RunCLI
 from mnist_lit.training.environment import prepare
+from mnist_lit.training.options import OptionsCLI
 from mnist_lit.training.resuming import FREE_WHEN_RESUMED, changes
 
 ONE_DEVICE = r"auto|1|\d+,|\[\d+\]"  # by number or by index
@@ -21,7 +21,7 @@ class _ParsedError(Exception):
     """Ends the command after its options are parsed."""
 
 
-class _Parser(RunCLI):
+class _Parser(OptionsCLI):
     def parse_arguments(self, *args: Any, **kwargs: Any) -> None:
         super().parse_arguments(*args, **kwargs)
         raise _ParsedError(self.settings())

@@ -9,6 +9,7 @@ from typing import Any
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_only
 
 from mnist_lit.data import MNISTDataModule
@@ -96,6 +97,11 @@ class RunCLI(OptionsCLI):
         self.more_callbacks = callbacks
         self.failure = ""  # why an object could not be created
         super().__init__(args)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the options; LightningCLI would merge the settings of ``ckpt_path`` again."""
+        super().parse_arguments(parser, args)
+        self.config[self.command].ckpt_path = None
 
     def before_instantiate_classes(self) -> None:
         """Create every object of the configuration with ``_make``."""
@@ -186,7 +192,7 @@ class RunCLI(OptionsCLI):
 
     def _fit_callbacks(self) -> list[Callback]:
         given = self.config_init.fit.trainer
-        config = {**self.settings(), "ckpt_path": None, "config": None}
+        config = {**self.settings(), "config": None}
         callbacks = [RunRecord(config, self.args), EpochSeed(), ResumeAtEpochStart()]
         callbacks += [EpochLines(), CPUContention()]
         if given.logger is not False and not given.fast_dev_run:

@@ -82,6 +82,7 @@ class OptionsCLI(DigitsCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add ``--name``, and replace Lightning's ``--ckpt_path``."""
+        self.command_parser = parser
         text = CKPT_PATH.get(self.command, CKPT_PATH["other"])
         kind = list[str] | str | None if self.command == "test" else str | None
         parser.add_argument("--ckpt_path", type=kind, help=text)
@@ -119,9 +120,6 @@ class OptionsCLI(DigitsCLI):
         if self.command == "fit":
             runs.check_name(settings.name)
 
-    def _parse_ckpt_path(self) -> None:
-        """Replace Lightning's hook, which would merge the settings again."""
-
     def _parse(self, parser: LightningArgumentParser, args: list[str], source: str = "") -> Any:
         try:
             config = parser.parse_args(args)
@@ -131,7 +129,7 @@ class OptionsCLI(DigitsCLI):
                 "Give --config YAML files in UTF-8 without recursive aliases.",
             ) from error
         except ArgumentError as error:
-            keys = self._parser(self.command).get_defaults().keys()
+            keys = self.command_parser.get_defaults().keys()
             what, hint = explain(str(error), keys, f"{PROGRAM} {self.command}")
             raise InputError(source + what, hint) from error
         for key, value in config.items():
@@ -176,9 +174,8 @@ class OptionsCLI(DigitsCLI):
 
     def settings(self, changed: bool = False) -> dict[str, Any]:
         """Return all settings, or only those changed from their default, as primitives."""
-        parser = self._parser(self.command)
         config = self.config[self.command]
-        text = parser.dump(config, skip_unset=False, skip_default=changed)
+        text = self.command_parser.dump(config, skip_unset=False, skip_default=changed)
         settings: dict[str, Any] = yaml.safe_load(text)
         return settings
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from mnist_lit.errors import InputError
 from mnist_lit.module import SCHEDULE_LENGTHS, DigitClassifier
@@ -52,6 +53,13 @@ class ResumeAtEpochStart(Callback):
 
     def __init__(self) -> None:
         self._completed: int | None = None  # epochs of the checkpoint
+        self._val_loss: float | None = None  # after them
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if "val/loss" in trainer.callback_metrics:
+            checkpoint["val_loss"] = float(trainer.callback_metrics["val/loss"])
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -73,6 +81,8 @@ class ResumeAtEpochStart(Callback):
                 "and its schedule has no steps left to repeat that epoch."
             )
         self._completed = epochs["processed"] - cut_short
+        if not cut_short and isinstance(checkpoint.get("val_loss"), float):
+            self._val_loss = checkpoint["val_loss"]
         why = ", which the checkpoint had not completed" if cut_short else ""
         pl_module.print(f"Resuming at the start of epoch {self._completed + 1}{why}")
 
@@ -86,6 +96,11 @@ class ResumeAtEpochStart(Callback):
         trainer.fit_loop.on_iteration_done()
         trainer.fit_loop.epoch_loop.restarting = False
         verify_optimizer_states(trainer)
+        # Lightning saves before a ReduceLROnPlateau takes its step at the end of an epoch.
+        if self._val_loss is not None:
+            for config in trainer.lr_scheduler_configs:
+                if config.interval == "epoch" and isinstance(config.scheduler, ReduceLROnPlateau):
+                    config.scheduler.step(self._val_loss)
 
 
 def _within_epoch(what: str) -> InputError:

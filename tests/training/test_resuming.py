@@ -36,6 +36,11 @@ EVERYTHING = [
 ]
 WORKER = "--data.num_workers=1"  # no setting that a checkpoint decides
 BY_EPOCH = ["--model.scheduler=StepLR", "--model.scheduler.step_size=1"]
+ON_PLATEAU = [
+    "--model.scheduler=torch.optim.lr_scheduler.ReduceLROnPlateau",
+    "--model.scheduler.patience=0",
+    "--model.scheduler.threshold=10",  # so that no loss is low enough
+]
 
 
 # With seed 0; processors and versions of torch differ in the fifth digit.
@@ -67,8 +72,8 @@ def event_scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
 
 @pytest.mark.parametrize(
     "options",
-    [pytest.param(BY_EPOCH, marks=pytest.mark.slow), EVERYTHING],
-    ids=["by epoch", "everything"],
+    [pytest.param(BY_EPOCH, marks=pytest.mark.slow), ON_PLATEAU, EVERYTHING],
+    ids=["by epoch", "on plateau", "everything"],
 )
 @pytest.mark.usefixtures("pictures")
 def test_a_resumed_run_equals_an_uninterrupted_one(mnist_lit, tmp_path, data_dir, options):
