@@ -16,7 +16,13 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 TRAINING = (ROOT / "docs" / "training.md").read_text("utf-8")
 LIMITS = {"max_epochs": 1, "limit_train_batches": 2, "limit_val_batches": 1}
-SHORT = [f"--trainer.{name}={value}" for name, value in LIMITS.items()]
+SHORT = {
+    "fit": [
+        *(f"--trainer.{name}={value}" for name, value in LIMITS.items()),
+        "--data.eval_batch_size=100",
+    ],
+    "test": ["--trainer.limit_test_batches=1"],
+}
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -46,13 +52,12 @@ def directory(tmp_path, data_dir, monkeypatch):
 
 
 @pytest.mark.parametrize("text", [README, TRAINING], ids=["README.md", "docs/training.md"])
-@pytest.mark.usefixtures("pictures")
 def test_every_command_works(mnist_lit, directory, text):
     assert len(commands(text)) >= 4
     if text is TRAINING:  # which begins after the README's training
-        assert mnist_lit("fit", "--config=configs/default.yaml", *SHORT).status == 0
+        assert mnist_lit("fit", "--config=configs/default.yaml", *SHORT["fit"]).status == 0
     for command in commands(text):
-        outcome = mnist_lit(*command, *(SHORT if command[0] == "fit" else []))
+        outcome = mnist_lit(*command, *SHORT.get(command[0], []))
         assert outcome.status == 0, (command, outcome.err)
 
 

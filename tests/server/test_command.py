@@ -130,9 +130,8 @@ def test_a_stop_says_what_it_waits_for_and_ctrl_c_ends_it_at_once(serve):
         stalled.sendall(b"POST /v1/read HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n.")
         wait_until(lambda: server.metrics()["http_requests_open"] > 1)
         server.process.send_signal(signal.SIGTERM)
-        lines = []
-        while "Waiting for one request; press Ctrl-C to stop at once.\n" not in lines:
-            lines.append(server.process.stderr.readline())
+        waiting = "Waiting for one request; press Ctrl-C to stop at once.\n"
+        assert waiting in server.process.stderr
         assert server.stop(signal.SIGINT) == (-signal.SIGINT, [])
 
 

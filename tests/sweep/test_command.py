@@ -62,8 +62,15 @@ def loss_of(params: dict[str, Any]) -> float:
 
 
 @pytest.fixture
-def sweep(mnist_lit: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
+def sweep(
+    request: pytest.FixtureRequest,
+    mnist_lit: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Sweep:
     """Sweep over a space with a stand-in for the trainings."""
+    if "pictures" not in request.fixturenames:
+        monkeypatch.setattr("mnist_lit.sweep.report.figures", lambda _: ())
 
     def call(
         space: str, *options: str, training: Training = lambda trial, _: loss_of(trial.params)
@@ -457,6 +464,7 @@ def test_a_run_that_diverges_is_ended(tmp_path, data_dir):
 
 
 @pytest.mark.parametrize("name", ["best.yaml", "history.png", "slices.png", "importance.png"])
+@pytest.mark.usefixtures("pictures")
 def test_a_report_replaces_no_file_of_the_users(sweep, name):
     STUDY.mkdir(parents=True)
     (STUDY / name).write_text("mine")
