@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import torch
-from matplotlib import rc_context
+from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import CenteredNorm, LogNorm, to_rgba
 from matplotlib.figure import Figure
@@ -194,7 +194,58 @@ def digits_figure(
         _expect("probabilities", probabilities, (len(images), 10))
     if losses is not None:
         _expect("losses", losses, (len(images),))
-    return _draw_digits(images, *_captions(labels, probabilities, losses))
+    return _draw_digits(_grey(images), *_captions(labels, probabilities, losses))[0]
+
+
+@rc_context(STYLE)
+def occlusion_figure(
+    images: Tensor, maps: Tensor, labels: Tensor, probabilities: Tensor, losses: Tensor
+) -> Figure:
+    """Draw digits with their predictions, and beside each what supports its prediction.
+
+    Args:
+        images: ``(n, 1, 28, 28)`` in [0, 1].
+        maps: ``(n, 28, 28)``: how much each pixel supports the prediction; negative ones oppose it.
+        labels: ``(n,)`` true digits.
+        probabilities: ``(n, 10)`` in [0, 1].
+        losses: ``(n,)``.
+
+    Raises:
+        ValueError: If the shape of ``images`` or ``maps`` differs, or there is no image.
+    """
+    _expect("images", images, ("n", 1, 28, 28))
+    _expect("maps", maps, (len(images), 28, 28))
+    scale = 2 * maps.abs().amax(dim=(1, 2), keepdim=True).clamp(min=1e-9)
+    colored = torch.from_numpy(colormaps["PRGn"]((0.5 + maps / scale).numpy())[..., :3])
+    tiles = torch.cat([_grey(images), torch.ones(len(images), 28, 1, 3), colored], dim=2)
+    captions = _captions(labels, probabilities, losses)
+    figure, corners = _draw_digits(tiles, *captions, bottom=1.5 * LINE)
+    for (y, x), image in zip(corners, images[:, 0].numpy(), strict=True):
+        across, down = range(x + 29, x + 57), range(y, y + 28)
+        figure.axes[0].contour(across, down, image, [0.5], colors="black", linewidths=0.4)
+    width, height = figure.get_size_inches()
+    bar = figure.add_axes((0.5 - 0.4 / width, 0.5 * LINE / height, 0.8 / width, LINE / height))
+    bar.imshow([[i / 99 for i in range(100)]], cmap="PRGn", aspect="auto")
+    bar.set(xticks=[], yticks=[])
+    bar.text(-5, 0, "opposes the prediction", ha="right", va="center")
+    bar.text(104, 0, "supports it", ha="left", va="center")
+    return figure
+
+
+@rc_context(STYLE)
+def captioned_figure(images: Tensor, legend: str, captions: list[list[str]]) -> Figure:
+    """Draw images, each with the first line of its caption above and the others below.
+
+    Args:
+        images: ``(n, 1, 28, 28)`` in [0, 1].
+        legend: What the captions are.
+        captions: The lines of each image's caption, as many for each.
+
+    Raises:
+        ValueError: If ``images`` has another shape or is empty.
+    """
+    _expect("images", images, ("n", 1, 28, 28))
+    return _draw_digits(_grey(images), legend, captions, ["black"] * len(images))[0]
 
 
 def digit_figure(image: Tensor, label: int, probabilities: Tensor, loss: float) -> Figure:
@@ -255,6 +306,11 @@ def _figure(
     return figure, axes
 
 
+def _grey(images: Tensor) -> Tensor:
+    # (n, 1, 28, 28) -> (n, 28, 28, 3)
+    return images.detach().cpu().float().clamp(0, 1)[:, 0, ..., None].expand(-1, -1, -1, 3)
+
+
 def _captions(
     labels: Tensor, probabilities: Tensor | None, losses: Tensor | None
 ) -> tuple[str, list[list[str]], list[str]]:
@@ -275,30 +331,41 @@ def _captions(
 
 
 def _draw_digits(
-    images: Tensor, legend: str, captions: list[list[str]], colors: list[str]
-) -> Figure:
-    """Draw framed digits, each with the first line of its caption above and the others below."""
-    columns = min(len(images), math.ceil(2 * math.sqrt(len(images))))
-    rows = math.ceil(len(images) / columns)
-    inch = min(80, 10 * columns)  # image pixels per inch; few digits are drawn larger
+    tiles: Tensor, legend: str, captions: list[list[str]], colors: list[str], bottom: float = 0
+) -> tuple[Figure, list[tuple[int, int]]]:
+    """Draw framed tiles, each with the first line of its caption above and the others below.
+
+    Args:
+        tiles: ``(n, 28, w, 3)`` in [0, 1].
+        legend: What the captions are.
+        captions: The lines of each tile's caption.
+        colors: Of the tiles' frames and captions.
+        bottom: Height of the free space below, in inches.
+
+    Returns:
+        The figure, and the row and column of each tile's first pixel in it.
+    """
+    count, _, width, _ = tiles.shape
+    cell = width + 7  # with frame and gap
+    columns = min(count, math.ceil(2 * math.sqrt(count) * 35 / cell))
+    rows = math.ceil(count / columns)
+    inch = min(80, columns * cell / WIDTH)  # tile pixels per inch; a few tiles are drawn larger
     line = math.ceil(LINE * inch)
-    cell_height, cell_width = line * len(captions[0]) + 30 + 5, 35  # with frame and gap
-    height = cell_height * rows / inch + LINE
-    figure, axes = _figure(width=cell_width * columns / inch, height=height, top=LINE)
+    row = line * len(captions[0]) + 28 + 7
+    height = row * rows / inch + LINE + bottom
+    figure, axes = _figure(None, cell * columns / inch, height, top=LINE, bottom=bottom)
     figure.text(0.5, 1 - LINE / 2 / height, legend, **CENTERED)
-    canvas = torch.ones(cell_height * rows, cell_width * columns, 4)  # drawn faster than RGB
-    for place, image in enumerate(images.detach().cpu().float().clamp(0, 1)):
-        top, left = cell_height * (place // columns) + line, cell_width * (place % columns) + 2
-        canvas[top : top + 30, left : left + 30] = torch.tensor(to_rgba(colors[place]))
-        canvas[top + 1 : top + 29, left + 1 : left + 29, :3] = image[0, ..., None]
-        above, *below = captions[place]
-        axes.text(left + 14.5, top - line / 2 - 0.5, above, color=colors[place], **CENTERED)
-        for i, text in enumerate(below):
-            y = top + 30 + line * (i + 0.5) - 0.5
-            axes.text(left + 14.5, y, text, color=colors[place], **CENTERED)
+    canvas = torch.ones(row * rows, cell * columns, 4)  # RGBA is drawn faster than RGB
+    corners = [(line + 1 + row * (i // columns), 3 + cell * (i % columns)) for i in range(count)]
+    for (y, x), tile, lines, color in zip(corners, tiles, captions, colors, strict=True):
+        canvas[y - 1 : y + 29, x - 1 : x + width + 1] = torch.tensor(to_rgba(color))
+        canvas[y : y + 28, x : x + width, :3] = tile
+        places = [y - 1.5 - line / 2, *(y + 28.5 + line * (i + 0.5) for i in range(len(lines)))]
+        for place, text in zip(places, lines, strict=False):
+            axes.text(x + (width - 1) / 2, place, text, color=color, **CENTERED)
     axes.imshow(canvas.numpy(), interpolation="nearest")
     axes.set_axis_off()
-    return figure
+    return figure, corners
 
 
 def _draw_reliability(

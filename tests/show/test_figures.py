@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib import pyplot
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -13,11 +14,13 @@ from torch import Tensor
 
 from mnist_lit.show.figures import (
     accuracy_by_digit_figure,
+    captioned_figure,
     confusion_figure,
     digit_figure,
     digits_figure,
     filters_figure,
     images_figure,
+    occlusion_figure,
     reliability_figure,
 )
 
@@ -57,6 +60,12 @@ FIGURES: dict[str, Callable[[], Figure]] = {
         *judged(10)[:2], probabilities=torch.eye(10), losses=torch.full((10,), 123.45)
     ),
     "labels": lambda: digits_figure(*judged(3)[:2]),
+    "captions": lambda: captioned_figure(
+        judged(32)[0], "label → suggestion", 32 * [["4→9", "100.0%", "#59999"]]
+    ),
+    "occlusion": lambda: occlusion_figure(
+        judged(5)[0], torch.randn(5, 28, 28), *judged(5)[1:], torch.full((5,), 123.45)
+    ),
     "one digit": lambda: digit_figure(judged(1)[0][0], 7, torch.eye(10)[7], 0.0),
 }
 
@@ -68,7 +77,7 @@ def texts_drawn(figure: Figure, monkeypatch: pytest.MonkeyPatch) -> list[Text]:
     return [text for text in drawn if text.get_text() and text.get_visible()]
 
 
-@pytest.mark.parametrize("name", FIGURES.keys() - {"one digit"})
+@pytest.mark.parametrize("name", FIGURES.keys() - {"one digit", "captions", "occlusion"})
 def test_text_is_legible_at_the_size_at_which_tensorboard_shows_a_figure(
     name: str, monkeypatch: pytest.MonkeyPatch
 ):
@@ -245,6 +254,47 @@ def test_digits_figure_without_a_model_writes_the_labels():
     assert [text.get_text() for text in figure.axes[0].texts] == list(map(str, labels))
 
 
+def test_occlusion_figure_is_green_where_ink_supports_and_purple_where_it_opposes():
+    images, labels, probabilities = judged(2)
+    maps = torch.zeros(2, 28, 28)
+    maps[0, 3, 4], maps[0, 8, 9] = 4, -4
+    maps[1, 3, 4] = 0.1  # each image has a scale of its own
+    figure = occlusion_figure(images, maps, labels, probabilities, torch.zeros(2))
+    axes, bar = figure.axes
+    canvas = axes.images[0].get_array()
+    corners = [(int(x) - 28, int(y)) for x, y in (caption_foot(axes, place) for place in (0, 1))]
+    for place, (x, y) in enumerate(corners):
+        shown = canvas[y : y + 28, x : x + 57, :3]
+        grey = images[place, 0][..., None].expand(28, 28, 3)
+        np.testing.assert_allclose(shown[:, :28], grey, atol=1e-6)
+        red, green, blue = shown[3, 29 + 4]
+        assert green > max(red, blue) + 0.1
+    x, y = corners[0]
+    red, green, blue = canvas[y + 8, x + 29 + 9, :3]
+    assert green < min(red, blue) - 0.1
+    assert canvas[y, x + 29, :3].min() > 0.95
+    assert [text.get_text() for text in bar.texts] == ["opposes the prediction", "supports it"]
+    red, green, blue, _ = bar.images[0].to_rgba(bar.images[0].get_array())[0, 0] / 255
+    assert green < min(red, blue)  # the side of what opposes is purple
+
+
+def caption_foot(axes: Axes, place: int) -> tuple[float, float]:
+    """The middle of a tile's upper edge, by its caption of three lines."""
+    above, below, _ = axes.texts[3 * place : 3 * place + 3]
+    x, top = above.get_position()
+    return x, (top + below.get_position()[1]) / 2 - 13.5
+
+
+def test_captioned_figure_writes_the_lines_above_and_below():
+    images = judged(3)[0]
+    figure = captioned_figure(images, "lines", [["a", "b"], ["c", "d"], ["e", "f"]])
+    axes = figure.axes[0]
+    assert [text.get_text() for text in axes.texts] == list("abcdef")
+    assert figure.texts[0].get_text() == "lines"
+    heights = [text.get_position()[1] for text in axes.texts]
+    assert heights[1] - heights[0] > 28
+
+
 def test_digit_figure_marks_label_and_error():
     probabilities = torch.tensor([0.0, 0.1, 0, 0, 0.7, 0, 0, 0, 0, 0.2])
     left, right = digit_figure(torch.rand(1, 28, 28), 9, probabilities, 1.6094).axes
@@ -284,6 +334,8 @@ IMAGES, LABELS, PROBABILITIES = judged(5)
         (lambda: filters_figure(torch.ones(4, 3, 5, 5)), "weights"),
         (lambda: images_figure(IMAGES[:, 0]), "images"),
         (lambda: images_figure(IMAGES[:0]), "images"),
+        (lambda: captioned_figure(IMAGES[:0], "", []), "images"),
+        (lambda: occlusion_figure(IMAGES, IMAGES, LABELS, PROBABILITIES, LABELS), "maps"),
         (lambda: digits_figure(IMAGES[..., :27], LABELS, PROBABILITIES), "images"),
         (lambda: digits_figure(IMAGES, LABELS[:4], PROBABILITIES), "labels"),
         (lambda: digits_figure(IMAGES, LABELS, PROBABILITIES[:4]), "probabilities"),
