@@ -96,7 +96,7 @@ def _label_errors(options: Namespace) -> Figure | None:
     before = options.index.start
     chosen = found[before : options.index.stop]
     shown = f"showing {before + 1} to {before + len(chosen)} by margin"
-    count = f"{len(found):,} of {len(digits):,} labels are probably wrong"
+    count = f"{len(found):,} of {len(digits):,} labels may be wrong"
     print(f"{count}; {shown if len(chosen) else f'none left at --index {before}'}.")
     if options.output:
         table = options.output.with_suffix(".csv")
@@ -179,7 +179,7 @@ def _options(args: list[str]) -> Namespace:
     wrong_help = "Show misclassified images, highest loss first; --index counts these."
     mode.add_argument("--wrong", action="store_true", help=wrong_help)
     label_help = (
-        "Show training images whose labels are probably wrong, by the checkpoints of a "
+        "Show training images whose labels may be wrong, by the checkpoints of a "
         "cross-validation, one for each fold, and the labels they predict; --index counts these. "
         "--output FILE.png also writes all of them to FILE.csv."
     )

@@ -1,4 +1,4 @@
-"""Training images whose labels are probably wrong, by the models of a cross-validation."""
+"""Training images whose labels may be wrong, by the models of a cross-validation."""
 
 import csv
 from itertools import islice
@@ -19,7 +19,7 @@ def find_label_errors(labels: Tensor, probabilities: Tensor) -> tuple[Tensor, Te
 
     As in Northcutt, Jiang and Chuang, "Confident Learning: Estimating Uncertainty in Dataset
     Labels", JAIR 2021, the threshold of a class is its mean probability for the images with its
-    label. A label is probably wrong if the prediction is another one, above its threshold.
+    label. A label may be wrong if the prediction is another one, above its threshold.
 
     Args:
         labels: ``int64 (n,)`` in 0..9, as given.

@@ -62,7 +62,7 @@ def test_planted_label_errors_are_found_with_their_true_digits(
     options = ["--data_dir=data", "--output=errors.png"]
     outcome = mnist_lit("show", "--label-errors", "--ckpt_path", *paths, *options)
     assert (outcome.status, outcome.err) == (0, "")
-    count = "3 of 300 labels are probably wrong; showing 1 to 3 by margin."
+    count = "3 of 300 labels may be wrong; showing 1 to 3 by margin."
     assert count in outcome.out.splitlines()
     assert outcome.out.splitlines()[-1] == "Figure: errors.png"
     with (tmp_path / "errors.csv").open(newline="") as file:
