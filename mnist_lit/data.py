@@ -10,14 +10,11 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Subset
-from torchvision.datasets import MNIST
 
-from mnist_lit.assets import unpack
+from mnist_lit.datasets import DatasetName, class_names, load, prepare
 from mnist_lit.errors import InputError
 
 Batch = tuple[Tensor, Tensor]  # images and labels
-
-TRAIN_SIZE = 60_000
 
 
 class DigitDataset(Dataset[Batch]):
@@ -43,67 +40,73 @@ class DigitDataset(Dataset[Batch]):
 
 
 class MNISTDataModule(LightningDataModule):
-    """MNIST with the official 60,000/10,000 split; validation images are taken from the 60,000.
+    """MNIST or a similar data set; the validation images are taken from the training images.
 
     Batches arrive at the model as ``float32 (n, 1, 28, 28)`` in [0, 1], ink 1, with labels
-    ``int64 (n,)``. Nothing is downloaded: the package contains the archives.
+    ``int64 (n,)``. The package contains MNIST; the other data sets must be in ``data_dir``.
 
     Args:
-        data_dir: Directory of the unpacked data, in torchvision's layout (``MNIST/raw``).
+        data_dir: Directory of the data, in torchvision's layout (``MNIST/raw``).
+        dataset: A data set of torchvision with ten classes; EMNIST means its digits.
+        download: Whether torchvision downloads a data set that is missing.
         batch_size: Training images per step and device.
         eval_batch_size: Images per step and device in validation, test and prediction.
-        val_size: Number of the 60,000 images held out for validation; 0 trains on all of them.
-        split_seed: Seed of the validation split; the global seed does not affect it.
+        val_size: Number of training images held out for validation; 0 trains on all of them.
+        folds: If not 0, the number of folds of a cross-validation, used instead of val_size.
+        fold: The fold held out for validation, counted from 0.
+        split_seed: Seed of split and folds; the global seed does not affect them.
         num_workers: Worker processes. 0 is fastest, since fetching a batch is one index operation.
 
     Raises:
-        InputError: If ``val_size`` leaves no training images, or the data cannot be unpacked.
+        InputError: If no training images or no such fold remain, or the data cannot be read.
     """
 
     def __init__(
         self,
         data_dir: str = "data",
+        dataset: DatasetName = "MNIST",
+        download: bool = False,
         batch_size: PositiveInt = 64,
         eval_batch_size: PositiveInt = 500,
         val_size: NonNegativeInt = 5000,
+        folds: NonNegativeInt = 0,
+        fold: NonNegativeInt = 0,
         split_seed: NonNegativeInt = 1998,
         num_workers: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
-        if val_size >= TRAIN_SIZE:
-            raise InputError(
-                f"data.val_size is {val_size}, of {TRAIN_SIZE:,} images.", "Give a smaller number."
-            )
-        self.data_dir = data_dir
+        if folds == 1 or fold >= max(folds, 1):
+            what = f"data.fold is {fold}, of {folds} folds."
+            raise InputError(what, "Give 2 folds or more, and a fold from 0 to folds - 1.")
+        self.data_dir = Path(data_dir)
+        self.dataset: DatasetName = dataset
+        self.download = download
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.val_size = val_size
+        self.folds = folds
+        self.fold = fold
         self.split_seed = split_seed
         self.num_workers = num_workers
+        self.class_names = class_names(dataset)
+        self.validates = folds > 0 or val_size > 0
         self.seed = 0
 
     def prepare_data(self) -> None:
-        """Unpack the archives missing from ``data_dir``; runs in one process per machine."""
-        unpack(Path(self.data_dir))
+        """Unpack or download what is missing; runs in one process per machine."""
+        prepare(self.dataset, self.data_dir, download=self.download)
 
     def setup(self, stage: str) -> None:
-        """Load the tensors that ``stage`` needs, unless already loaded.
-
-        Args:
-            stage: ``fit``, ``validate``, ``test`` or ``predict``.
-        """
+        """Load what ``fit``, ``validate``, ``test`` or ``predict`` needs, unless already loaded."""
         if self.trainer is not None:
             self.seed = self.trainer.strategy.broadcast(torch.initial_seed())
         if stage in ("fit", "validate") and not hasattr(self, "train_set"):
-            mnist = MNIST(self.data_dir, train=True)
-            digits = DigitDataset(mnist.data, mnist.targets)
-            generator = torch.Generator().manual_seed(self.split_seed)
-            order = torch.randperm(len(digits), generator=generator).tolist()
-            self.val_set = Subset(digits, sorted(order[: self.val_size]))
-            self.train_set = Subset(digits, sorted(order[self.val_size :]))
+            digits = DigitDataset(*load(self.dataset, self.data_dir, train=True))
+            held_out = self._held_out(len(digits))
+            self.val_set = Subset(digits, held_out.nonzero().flatten().tolist())
+            self.train_set = Subset(digits, held_out.logical_not().nonzero().flatten().tolist())
         if stage in ("test", "predict") and not hasattr(self, "test_set"):
-            mnist = MNIST(self.data_dir, train=False)
-            self.test_set = DigitDataset(mnist.data, mnist.targets)
+            self.test_set = DigitDataset(*load(self.dataset, self.data_dir, train=False))
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return batches in an order that depends only on the global seed and the epoch."""
@@ -116,10 +119,10 @@ class MNISTDataModule(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
         """Return the validation images in the order of the archive, or no loader without any."""
-        return self._eval_loader(self.val_set) if self.val_size else []
+        return self._eval_loader(self.val_set) if self.validates else []
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        """Return the 10,000 test images in the order of the archive."""
+        """Return the test images in the order of the archive."""
         return self._eval_loader(self.test_set)
 
     def predict_dataloader(self) -> DataLoader[Batch]:
@@ -130,6 +133,15 @@ class MNISTDataModule(LightningDataModule):
         """Scale the images on the device."""
         images, labels = batch
         return scaled(images), labels
+
+    def _held_out(self, size: int) -> Tensor:
+        """Mark the validation images among ``size`` training images: ``bool (size,)``."""
+        order = torch.randperm(size, generator=torch.Generator().manual_seed(self.split_seed))
+        fold = order.tensor_split(self.folds)[self.fold] if self.folds else order[: self.val_size]
+        if len(fold) == size:
+            what = f"data.val_size is {self.val_size}, of {size:,} images."
+            raise InputError(what, "Give a smaller number.")
+        return torch.zeros(size, dtype=torch.bool).index_fill(0, fold, True)
 
     def _eval_loader(self, dataset: Dataset[Batch]) -> DataLoader[Batch]:
         # Unrepeated: devices share the images without padding, so that none is counted twice.

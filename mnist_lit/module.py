@@ -69,16 +69,7 @@ class DigitClassifier(CheckpointModule):
     ) -> None:
         super().__init__()
         network = TutorialCNN() if network is None else network
-        self.describe(
-            network=network,
-            augmentation=augmentation,
-            optimizer=optimizer,
-            scheduler=scheduler,
-            scheduler_interval=scheduler_interval,
-            class_weights=class_weights,
-            label_smoothing=label_smoothing,
-            compile=compile,
-        )
+        self.describe(**locals())
         self.network = network.to(memory_format=torch.channels_last)  # faster on CPUs and GPUs
         self.augmentation = augmentation
         self.optimizer = optimizer
@@ -155,16 +146,15 @@ class DigitClassifier(CheckpointModule):
         self._outputs.reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._collect(batch)
+        images, labels = batch
+        trainer = self.trainer  # its processes take the images in turn
+        self._outputs.update(labels, self(images), trainer.global_rank, trainer.world_size)
 
     def on_validation_epoch_end(self) -> None:
         self._evaluate("val")
 
-    def on_test_epoch_start(self) -> None:
-        self._outputs.reset()
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._collect(batch)
+    on_test_epoch_start = on_validation_epoch_start
+    test_step = validation_step
 
     def on_test_epoch_end(self) -> None:
         self._evaluate("test")
@@ -244,11 +234,6 @@ class DigitClassifier(CheckpointModule):
         scalars = {name.removesuffix("_epoch"): value for name, value in latest.items()}
         # Every device has the same number of images, so the mean of their means is exact.
         self.log_dict(scalars, on_step=on_step, on_epoch=on_epoch, prog_bar=True, sync_dist=True)
-
-    def _collect(self, batch: Batch) -> None:
-        images, labels = batch
-        trainer = self.trainer  # its processes take the images in turn
-        self._outputs.update(labels, self(images), trainer.global_rank, trainer.world_size)
 
     def _evaluate(self, split: str) -> None:
         # Every process has all outputs, so the scores need no averaging.

@@ -3,6 +3,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -244,6 +245,29 @@ def test_a_number_out_of_range_is_refused_by_name(mnist_lit: Command, name: str)
     assert len(outcome.err.splitlines()) == 2
 
 
-def test_a_validation_set_of_all_images_is_refused() -> None:
+def test_a_validation_set_of_all_images_is_refused(data_dir: Path) -> None:
     with pytest.raises(InputError, match=r"data\.val_size is 60000.*\nGive a smaller number\."):
-        MNISTDataModule(val_size=60_000)
+        module(data_dir, val_size=60_000)
+
+
+def test_folds_are_disjoint_complete_and_of_one_size(data_dir: Path) -> None:
+    folds = [module(data_dir, folds=7, fold=fold) for fold in range(7)]
+    held_out = [fold.val_set.indices for fold in folds]
+    assert sorted(chain(*held_out)) == list(range(60_000))
+    assert {len(indices) for indices in held_out} == {8571, 8572}
+    for fold, indices in zip(folds, held_out, strict=True):
+        assert sorted(fold.train_set.indices + indices) == list(range(60_000))
+
+
+def test_folds_follow_the_split_seed_but_not_the_global_one(data_dir: Path) -> None:
+    seed_everything(1, verbose=False)
+    first = module(data_dir, folds=10, fold=3).val_set.indices
+    seed_everything(2, verbose=False)
+    assert module(data_dir, folds=10, fold=3).val_set.indices == first
+    assert module(data_dir, folds=10, fold=3, split_seed=4).val_set.indices != first
+
+
+@pytest.mark.parametrize(("folds", "fold"), [(1, 0), (5, 5), (0, 1)])
+def test_a_fold_that_does_not_exist_is_refused(folds: int, fold: int) -> None:
+    with pytest.raises(InputError, match=rf"^data\.fold is {fold}, of {folds} folds\.\n"):
+        MNISTDataModule(folds=folds, fold=fold)

@@ -1,8 +1,11 @@
 """The shape of the package: which part may know which."""
 
 import ast
+import os
+import shutil
 import subprocess
 import sys
+import venv
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,8 @@ import mnist_lit
 
 PACKAGE = Path(mnist_lit.__file__).parent
 HEART = ("cli", "data", "networks", "module", "metrics")
-SHARED = ("errors", "checkpoints", "options", "files", "assets")  # what every part may use
+# What every part may use.
+SHARED = ("errors", "checkpoints", "options", "files", "assets", "datasets")
 
 
 def module_name(path: Path) -> str:
@@ -75,3 +79,19 @@ def test_public_names_are_imported_when_they_are_asked_for() -> None:
         assert getattr(mnist_lit, name)
     code = "import sys, mnist_lit; print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"
+
+
+@pytest.mark.slow
+def test_an_editable_install_is_found_in_the_parent_directory_of_a_clone(tmp_path):
+    clone = tmp_path / "mnist_lit"
+    shutil.copytree(PACKAGE, clone / "mnist_lit")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(PACKAGE.parent / name, clone)
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv/bin/python"
+    install = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--editable", "."]
+    subprocess.run(install, cwd=clone, check=True)
+    code = "import mnist_lit; from mnist_lit import InputError; print(mnist_lit.__file__)"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    found = subprocess.check_output([python, "-c", code], cwd=tmp_path, env=environment, text=True)
+    assert found == f"{clone / 'mnist_lit/__init__.py'}\n"

@@ -20,7 +20,7 @@ TUTORIAL = ROOT / "docs" / "tutorial.md"
 
 @pytest.mark.filterwarnings(
     *(f"ignore:{message}" for message in IGNORED_WARNINGS),  # as the commands do
-    "ignore:GPU available but not used",  # the examples ask for the CPU
+    "ignore::lightning.fabric.utilities.warnings.PossibleUserWarning",
 )
 def test_examples_of_the_tutorial_print_what_it_shows(
     data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

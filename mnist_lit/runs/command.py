@@ -78,7 +78,7 @@ def main(args: list[str]) -> None:
         text = _csv(rows)
     else:
         classes = _class_names(runs)
-        text = table([_without_reason(row) for row in rows], classes)
+        text = table(rows, classes)
         if failed := [row for row in rows if row["reason"]]:
             text += "\n\nFailed:\n"
             text += "\n".join(f"{row['name']}: {compact(row['reason'])}" for row in failed)
@@ -192,10 +192,6 @@ def _row(run: Run, headings: dict[str, str]) -> Row:
     return identity | settings | metrics | {"reason": run.reason}
 
 
-def _without_reason(row: Row) -> Row:
-    return {heading: value for heading, value in row.items() if heading != "reason"}
-
-
 def _sorted(rows: list[Row], order: str) -> list[Row]:
     column = order.removeprefix("-")
     if column not in rows[0]:
@@ -223,14 +219,14 @@ def _csv(rows: list[Row]) -> str:
 
 
 def table(rows: list[Row], classes: dict[str, str]) -> str:
-    """Format rows as a table with headings.
+    """Format rows as a table with headings, without the reasons why runs failed.
 
     Args:
         rows: At least one; all have the columns of the first.
         classes: Short names of classes, by path.
     """
     columns = []
-    for heading in rows[0]:
+    for heading in [heading for heading in rows[0] if heading != "reason"]:
         cells = [heading, *(_format(row, heading, classes) for row in rows)]
         is_text = any(isinstance(row[heading], str | list | dict) for row in rows)
         width = max(map(len, cells))

@@ -17,7 +17,7 @@ import yaml
 # Settings that may differ between two runs of the same experiment.
 IGNORED_SETTINGS = (
     *("seed_everything", "name", "ckpt_path", "config"),
-    *("data.data_dir", "trainer.default_root_dir"),
+    *("data.data_dir", "data.download", "trainer.default_root_dir"),
 )
 
 LOCK = ".mnist_lit.lock"  # in the directory of a run, held during training
@@ -181,8 +181,7 @@ def _read_status(run: Run, path: Path) -> None:
 
 
 def _read_config(run: Run, path: Path) -> None:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, if available
-    config = yaml.load(_text(path / "config.yaml"), loader)
+    config = _yaml(_text(path / "config.yaml"))
     config = _json(json.dumps(config, default=str))  # to JSON's types, which compare
     if not all(isinstance(config[part], dict) for part in ("trainer", "model", "data")):
         raise TypeError("not written by fit")
@@ -221,7 +220,7 @@ def _text(path: Path) -> str:
     """The contents of a regular file: a pipe would never end.
 
     Raises:
-        OSError: If it is none, or cannot be read.
+        OSError: If it is not a regular file, or cannot be read.
     """
     if path.exists() and not path.is_file():
         raise OSError(f"{path} is not a file")
@@ -230,6 +229,19 @@ def _text(path: Path) -> str:
 
 def _json(text: str) -> Any:
     return json.loads(text, parse_constant=str)  # NaN is not valid JSON
+
+
+def _yaml(text: str) -> Any:
+    """Parse YAML without aliases: ``fit`` writes none, and a few may stand for billions of values.
+
+    Raises:
+        ValueError: If there is an alias.
+        YAMLError: If it is not YAML.
+    """
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, if available
+    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, loader)):
+        raise ValueError("an alias")
+    return yaml.load(text, loader)
 
 
 def flat(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -2,6 +2,8 @@
 
 import csv
 import io
+import signal
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,18 @@ from mnist_lit.errors import InputError
 from mnist_lit.files import atomic_write, remove_partials
 
 
+class RunTable(CSVLogger):
+    """CSVLogger that no signal interrupts, since it rewrites the file when a column is added."""
+
+    def save(self) -> None:
+        """Write what was logged; a signal takes effect afterwards."""
+        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+        try:
+            super().save()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+
+
 def run_loggers(run: Path, step: int = 0) -> list[Logger]:
     """Create the TensorBoard and CSV loggers of the run in directory ``run``.
 
@@ -32,11 +46,15 @@ def run_loggers(run: Path, step: int = 0) -> list[Logger]:
         remove_partials(directory)
     place: dict[str, Any] = {"save_dir": run.parent, "name": "", "version": run.name}
     tensorboard = TensorBoardLogger(**place, default_hp_metric=False, purge_step=step or None)
-    table = CSVLogger(**place)
+    table = RunTable(**place)
     metrics, earlier = run / "metrics.csv", run / "metrics_before_resume.csv"
     rows = _logged(earlier if earlier.exists() else metrics)
     if metrics.exists() and not earlier.exists():
         metrics.rename(earlier)  # or Lightning would delete it, and a kill would lose the rows
+    with warnings.catch_warnings():
+        # The directory is new, or what it logged is in ``rows``.
+        warnings.filterwarnings("ignore", ".*Experiment logs directory")
+        table.experiment  # noqa: B018  # opens the file
     for row in rows:
         if row["step"].isdecimal() and int(row["step"]) < step:
             values = {name: value for name, value in row.items() if name and value}

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,12 @@ class Results:
     """Prints the results of ``validate`` and ``test``; ``test`` also writes ``test.json``.
 
     Args:
-        checkpoint: The evaluated file.
+        evaluated: What ``test.json`` says of the evaluated checkpoints.
         directory: Returns the directory for ``test.json``.
     """
 
-    def __init__(self, checkpoint: Path, directory: Callable[[], Path]) -> None:
-        self.checkpoint = checkpoint
+    def __init__(self, evaluated: dict[str, Any], directory: Callable[[], Path]) -> None:
+        self.evaluated = evaluated
         self.directory = directory
 
     def __call__(self, model: DigitClassifier, split: str, evaluation: Evaluation) -> None:
@@ -36,16 +36,40 @@ class Results:
             model.print(f"Results: {path}")
 
     def _document(self, evaluation: Evaluation) -> dict[str, Any]:
-        scores = {  # JSON has neither infinity nor NaN
-            name: None if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in evaluation.scores.items()
-        }
-        return scores | {
-            "checkpoint": str(self.checkpoint),
-            "sha256": sha256(self.checkpoint),
+        return finite(evaluation.scores) | {
+            **self.evaluated,
             "versions": versions(),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+
+
+def finite(scores: dict[str, Any]) -> dict[str, Any]:
+    """Replace infinity and NaN, which JSON does not have, by None."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in scores.items()
+    }
+
+
+def identity(checkpoint: Path) -> dict[str, Any]:
+    """Return a checkpoint's path and hash."""
+    return {"checkpoint": str(checkpoint), "sha256": sha256(checkpoint)}
+
+
+def members_table(members: Sequence[dict[str, Any]]) -> str:
+    """Format the results of the members of an ensemble as a table.
+
+    Args:
+        members: For each its ``checkpoint``, and the scores of its evaluation.
+    """
+    width = max(len(member["checkpoint"]) for member in members)
+    rows = [f"{'member':{width}}  errors  accuracy    loss"]
+    rows += [
+        f"{member['checkpoint']:{width}}  {member['errors']:6,}  {member['accuracy']:8.2%}  "
+        f"{_or_dash(member['loss'], '6.4f')}"
+        for member in members
+    ]
+    return "\n".join([*rows, "", f"ensemble of {len(members)}, by the mean of their probabilities"])
 
 
 def results_table(results: dict[str, Any]) -> str:

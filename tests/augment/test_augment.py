@@ -32,7 +32,7 @@ def still(**settings: float) -> Handwriting:
     return Handwriting(**{"foreign": 1.0} | nothing | settings)
 
 
-def centre_of_mass(images: torch.Tensor) -> torch.Tensor:
+def center_of_mass(images: torch.Tensor) -> torch.Tensor:
     """Of each image, ``(n, 2)``: row and column."""
     places = torch.arange(28.0)
     rows, columns = images.sum(3).squeeze(1), images.sum(2).squeeze(1)
@@ -55,7 +55,7 @@ def test_digits_keep_their_places_and_labels_and_others_follow_in_doubt(batch: B
 def test_without_distortions_digits_stay_as_they_are_but_for_the_centring(batch: Batch) -> None:
     images, labels = batch
     augmented, _ = still()(images, labels)
-    assert torch.allclose(centre_of_mass(augmented), torch.tensor(14.0), atol=0.05)
+    assert torch.allclose(center_of_mass(augmented), torch.tensor(14.0), atol=0.05)
     assert (augmented - images).abs().mean() < 0.03
 
 

@@ -140,9 +140,7 @@ def test_what_was_made_is_said(mnist_lit: Command, run: Path, data_dir: Path) ->
     assert lines[1] == f"Model: digits.onnx, {kilobytes:.0f} kB"
     assert lines[2].split(maxsplit=1)[1] == "mnist_lit.networks.TutorialCNN, 28,938 parameters"
     assert lines[3].split() == ["test", "accuracy", f"{float(noted['test_accuracy']):.2%}"]
-    agreement = (
-        r"agreement +all 10,000 predictions equal, logits within \S+, probabilities within \S+"
-    )
+    agreement = r"agreement +all predictions equal, logits within \S+, probabilities within \S+"
     assert re.fullmatch(agreement, lines[4])
     assert f"{float(noted['temperature']):.4f}, fitted to the 5,000 validation" in lines[5]
     assert (
@@ -154,13 +152,13 @@ def test_what_was_made_is_said(mnist_lit: Command, run: Path, data_dir: Path) ->
     first = Path("digits.onnx").read_bytes()
     change(run / "checkpoints" / "best.ckpt", config={"data": {"val_size": 0}})
     assert mnist_lit("export", "--ckpt_path=best").err == (
-        "error: digits.onnx exists already.\nTo replace it: --output digits.onnx\n"
+        "error: digits.onnx already exists.\nTo replace it: --output digits.onnx\n"
     )
     options = ["--output=digits.onnx", f"--data_dir={data_dir}"]
     outcome = mnist_lit("export", "--ckpt_path=best", *options)
     assert outcome.status == 0, outcome.err
-    assert "temperature    1.0000, not fitted: there are no validation images" in outcome.out
-    assert "threshold      0.5000, the default: there are no validation images" in outcome.out
+    assert "temperature    1.0000, not fitted: no images were held out" in outcome.out
+    assert "threshold      0.5000, the default: no images were held out" in outcome.out
     assert Path("digits.onnx").read_bytes() != first  # it is replaced
 
 
@@ -261,7 +259,7 @@ def test_a_diverged_checkpoint_is_refused_and_an_earlier_file_kept(
     Path("digits.onnx").write_text("earlier")
     outcome = mnist_lit("export", "--ckpt_path=last", "--output=digits.onnx")
     assert outcome.status == 2
-    assert "last.ckpt gives logits that are not finite." in outcome.err
+    assert "The checkpoint gives logits that are not finite." in outcome.err
     assert Path("digits.onnx").read_text() == "earlier"
 
 

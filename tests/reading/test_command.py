@@ -104,8 +104,8 @@ def test_a_picture_without_digits_is_told_by_word_and_status(read: Command) -> N
 @pytest.mark.parametrize(
     ("name", "what"),
     [
-        ("broken.png", "broken.png is no picture of a known format. Give a PNG,"),
-        ("missing.png", "missing.png does not exist. Check the path."),
+        ("broken.png", "broken.png is not a picture of a known format. Give a PNG,"),
+        ("missing.png", "The picture missing.png does not exist. Give the path of an image file."),
     ],
 )
 def test_a_file_that_cannot_be_read_does_not_keep_others_from_it(
@@ -127,7 +127,8 @@ def test_a_pipe_is_not_waited_for_nor_a_device_read_to_its_end(read: Command) ->
     outcome = read("pipe.png", "/dev/zero", "seven.png", "--threshold=0")
     assert outcome.status == 2
     for name, line in zip(["pipe.png", "/dev/zero"], outcome.err.splitlines(), strict=True):
-        assert line == (f"error: {name} is a pipe or a device, not a picture. Give an image file.")
+        what = f"error: {name} is a pipe or a device, not a picture."
+        assert line == f"{what} Give the path of an image file."
     assert "\n7\n" in outcome.out
     assert "pipe.png" not in read(".").err
 
@@ -253,7 +254,7 @@ def test_each_of_several_pictures_is_drawn_into_the_folder(read: Command) -> Non
         (["page.png", "--threshold=2"], "The threshold is 2.0.", "from 0 to 1"),
         (["page.png", "--threshold=much"], "invalid float value: 'much'", "read --help"),
         (["page.png", "--treshold=1"], "There is no option --treshold.", "mean --threshold?"),
-        (["page.png", "--colour"], "There is no option --colour.", "read --help"),
+        (["page.png", "--color"], "There is no option --color.", "read --help"),
         (["page.png", "--model=."], ". is a folder, not a model.", "export --ckpt_path best"),
         (
             ["page.png", "--model=no.onnx"],

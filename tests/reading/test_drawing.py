@@ -27,7 +27,7 @@ def test_without_digits_the_picture_is_drawn_with_a_message_below_it() -> None:
 @pytest.mark.parametrize(
     ("threshold", "own", "other"), [(0, BLUE, VERMILION), (1, VERMILION, BLUE)]
 )
-def test_a_digit_has_its_glyph_and_a_box_coloured_by_doubt(
+def test_a_digit_has_its_glyph_and_a_box_colored_by_doubt(
     exported: Path, threshold: int, own: Any, other: Any
 ) -> None:
     picture = page(exported, "7")
@@ -46,8 +46,8 @@ def test_a_digit_has_its_glyph_and_a_box_coloured_by_doubt(
     assert contains(drawing[round(picture.shape[0] * scale) :, :, 0], large)
 
 
-def contains(grey: np.ndarray, part: np.ndarray) -> bool:
-    windows = np.lib.stride_tricks.sliding_window_view(grey, part.shape)
+def contains(gray: np.ndarray, part: np.ndarray) -> bool:
+    windows = np.lib.stride_tricks.sliding_window_view(gray, part.shape)
     return bool((windows == part).all(axis=(2, 3)).any())
 
 

@@ -46,7 +46,7 @@ def glyphs(picture: Any) -> list[Glyph]:
 
 
 def row(
-    labels: Sequence[int], size: int = 60, gap: int = 20, **settings: paper.Colour
+    labels: Sequence[int], size: int = 60, gap: int = 20, **settings: paper.Color
 ) -> paper.Picture:
     """The first of MNIST's test digits with these labels, in a row on a page."""
     images, truths = paper.mnist()
@@ -95,10 +95,10 @@ def test_modes(mode: str) -> None:
 
 
 def test_sixteen_bits_and_floats_keep_their_range() -> None:
-    grey = np.asarray(drawing().convert("L"), np.float32) / 255
-    sixteen = (grey * 65535).astype(np.uint16)
+    gray = np.asarray(drawing().convert("L"), np.float32) / 255
+    sixteen = (gray * 65535).astype(np.uint16)
     content = saved(Image.fromarray(sixteen), "PNG")
-    for source in (content, sixteen, grey, grey.astype(np.float64), grey > 0.5):
+    for source in (content, sixteen, gray, gray.astype(np.float64), gray > 0.5):
         picture = open_picture(source)
         assert picture.shape == (160, 120, 3)
         assert picture[0, 0].min() == 255
@@ -109,13 +109,13 @@ def test_sixteen_bits_and_floats_keep_their_range() -> None:
 
 @pytest.mark.parametrize("kind", [np.int32, np.int64, np.uint32])
 def test_other_integers_are_what_they_seem_to_be(kind: Any) -> None:
-    grey = np.asarray(drawing().convert("L"))
-    assert np.array_equal(open_picture(grey.astype(kind)), open_picture(grey))
+    gray = np.asarray(drawing().convert("L"))
+    assert np.array_equal(open_picture(gray.astype(kind)), open_picture(gray))
 
 
 def test_what_is_not_a_number_is_black() -> None:
-    grey = np.asarray(drawing().convert("L"), np.float32) / 255
-    assert np.array_equal(open_picture(np.where(grey, grey, np.nan)), open_picture(grey))
+    gray = np.asarray(drawing().convert("L"), np.float32) / 255
+    assert np.array_equal(open_picture(np.where(gray, gray, np.nan)), open_picture(gray))
     assert not open_picture(np.full((9, 9), np.nan)).any()
 
 
@@ -132,7 +132,7 @@ def test_values_out_of_range_are_an_input_error(array: Any) -> None:
 def test_a_source_of_another_type_is_named(
     source: Any,
 ) -> None:
-    with pytest.raises(InputError, match=f"is a {type(source).__name__}, no picture") as error:
+    with pytest.raises(InputError, match=f"The picture is a {type(source).__name__}.") as error:
         open_picture(source)
     assert len(str(error.value).splitlines()) == 2
 
@@ -173,13 +173,13 @@ def test_of_an_animation_the_first_frame_is_read() -> None:
         (b"", "is empty"),
         (b"%PDF-1.7 and more", "is a PDF"),
         (b"\0\0\0\x18ftypheic and more", "is a HEIC picture"),
-        (b"a letter to grandmother", "is no picture of a known format"),
-        (saved(drawing(), "EPS"), "is no picture of a known format"),  # a program
+        (b"a letter to grandmother", "is not a picture of a known format"),
+        (saved(drawing(), "EPS"), "is not a picture of a known format"),  # a program
         (saved(drawing(), "PPM"), "Give a PNG, JPEG, WebP, GIF, BMP or TIFF"),
         (saved(drawing(), "ICO"), "Give a PNG, JPEG, WebP, GIF, BMP or TIFF"),
         (promise(50_000, 50_000), "has more than 40 megapixels"),
         (promise(1, 100_001), "is more than 100,000 pixels wide or high"),
-        (promise(0, 10), "is no picture of a known format|cannot be read"),
+        (promise(0, 10), "is not a picture of a known format|cannot be read"),
         (promise(100, 100), "cannot be read"),
         (saved(drawing(), "JPEG")[:400], "cannot be read"),
         (saved(drawing(), "PNG")[:120], "cannot be read"),
@@ -213,12 +213,12 @@ def test_pictures_in_a_folder_are_those_with_the_endings_of_the_formats() -> Non
     ("source", "what"),
     [
         (Image.new("RGB", (0, 5)), "The picture has no pixels"),
-        (np.ma.masked_less(np.zeros((9, 9), np.uint8), 1), "A masked array has values"),
-        (np.full((9, 9), None), "An array of object is no picture"),
-        (np.zeros((9, 9), np.complex64), "An array of complex64 is no picture"),
-        (np.zeros((0, 9, 3)), "is no picture"),
-        (np.zeros((9, 0)), "is no picture"),
-        (np.zeros((9, 9, 0)), "is no picture"),
+        (np.ma.masked_less(np.zeros((9, 9), np.uint8), 1), "The picture is a masked array"),
+        (np.full((9, 9), None), "An array of object is not a picture"),
+        (np.zeros((9, 9), np.complex64), "An array of complex64 is not a picture"),
+        (np.zeros((0, 9, 3)), "is not a picture"),
+        (np.zeros((9, 0)), "is not a picture"),
+        (np.zeros((9, 9, 0)), "is not a picture"),
         ("a" * 300 + ".png", "File name too long"),
         ("null\0byte.png", "embedded null byte"),
         (io.StringIO("text"), "cannot be read"),
@@ -238,16 +238,16 @@ def test_a_closed_image_is_an_input_error() -> None:
 
 
 def test_arrays_may_be_of_half_precision_read_only_turned_or_out_of_the_range_of_floats() -> None:
-    grey = np.asarray(drawing().convert("L"), np.float16) / 255
-    expected = open_picture(grey.astype(np.float32))
-    assert np.abs(open_picture(grey).astype(int) - expected).max() <= 1
-    turned = np.asfortranarray(grey.astype(np.float32))
+    gray = np.asarray(drawing().convert("L"), np.float16) / 255
+    expected = open_picture(gray.astype(np.float32))
+    assert np.abs(open_picture(gray).astype(int) - expected).max() <= 1
+    turned = np.asfortranarray(gray.astype(np.float32))
     turned.flags.writeable = False
     assert np.array_equal(open_picture(turned), expected)
     assert np.array_equal(open_picture(turned[::-1]), expected[::-1])
-    dark = np.where(grey > 0.5, grey.astype(np.float64), -1e300)
+    dark = np.where(gray > 0.5, gray.astype(np.float64), -1e300)
     assert open_picture(dark)[40, 60].max() == 0
-    assert open_picture(np.where(grey > 0.5, 1, -np.inf))[40, 60].max() == 0
+    assert open_picture(np.where(gray > 0.5, 1, -np.inf))[40, 60].max() == 0
 
 
 @pytest.mark.parametrize("kind", ["fifo", "folder", "device"])
@@ -280,7 +280,7 @@ def chunks(kind: bytes, data: bytes, count: int) -> bytes:
 
 
 def tiff(*tags: tuple[int, int], size: tuple[int, int] = (100, 100)) -> bytes:
-    """A grey TIFF of zeros, deflated, with other tags."""
+    """A gray TIFF of zeros, deflated, with other tags."""
     data = zlib.compress(bytes(10**6))
     base = {256: size[0], 257: size[1], 258: 8, 259: 8, 262: 1, 277: 1} | dict(tags)
     base |= {324: 8, 325: len(data)} if 322 in base else {273: 8, 278: size[1], 279: len(data)}
@@ -336,17 +336,17 @@ def test_mnists_own_images_come_back_as_they_are() -> None:
 
 
 @pytest.mark.parametrize(
-    "colours",
+    "colors",
     [
-        {"colour": paper.WHITE, "paper": paper.BLACK},
-        {"colour": paper.BLUE, "paper": paper.WHITE},
-        {"colour": (0.8, 0.1, 0.1), "paper": (0.9, 0.9, 0.6)},
-        {"colour": paper.PENCIL, "paper": paper.WHITE},
-        {"colour": (0.95, 0.9, 0.3), "paper": (0.1, 0.35, 0.2)},
+        {"color": paper.WHITE, "paper": paper.BLACK},
+        {"color": paper.BLUE, "paper": paper.WHITE},
+        {"color": (0.8, 0.1, 0.1), "paper": (0.9, 0.9, 0.6)},
+        {"color": paper.PENCIL, "paper": paper.WHITE},
+        {"color": (0.95, 0.9, 0.3), "paper": (0.1, 0.35, 0.2)},
     ],
 )
-def test_the_colours_of_ink_and_paper_do_not_matter(colours: dict[str, Any]) -> None:
-    assert_same_glyphs(find_lines(row([4, 7, 1], **colours)), find_lines(row([4, 7, 1])))
+def test_the_colors_of_ink_and_paper_do_not_matter(colors: dict[str, Any]) -> None:
+    assert_same_glyphs(find_lines(row([4, 7, 1], **colors)), find_lines(row([4, 7, 1])))
 
 
 def test_neither_place_nor_size_nor_padding_matters() -> None:
@@ -371,7 +371,7 @@ def test_boxes_enclose_the_ink_in_pixels_of_the_whole_picture() -> None:
 
 def page(
     ink: paper.Floats,
-    colour: paper.Colour = paper.BLACK,
+    color: paper.Color = paper.BLACK,
     light: paper.Floats | None = None,
     rules: paper.Floats | None = None,
     noise: float = 0.0,
@@ -379,7 +379,7 @@ def page(
     sheet: Any = np.broadcast_to(np.array(paper.WHITE, np.float32), (*ink.shape, 3))
     if rules is not None:
         sheet = paper.paint(sheet, rules, (0.6, 0.7, 0.9))
-    sheet = paper.paint(sheet, ink, colour)
+    sheet = paper.paint(sheet, ink, color)
     if light is not None:
         sheet = sheet * light[..., np.newaxis]
     return paper.develop(sheet, np.random.default_rng(0), noise, quality=90)

@@ -385,17 +385,17 @@ def test_what_is_not_a_plain_network_is_refused(hostile: Any, what: str) -> None
 @pytest.mark.parametrize("threshold", [None, "", "high", "nan", "inf", "-0.1", "1.01"])
 def test_a_threshold_that_is_not_a_probability_is_refused(threshold: str | None) -> None:
     notes = {} if threshold is None else {"threshold": threshold}
-    assert refusal(noting(**notes)) == "its metadata have no threshold from 0 to 1"
+    assert refusal(noting(**notes)) == "its metadata has no threshold from 0 to 1"
 
 
 @pytest.mark.parametrize(
     ("note", "what"),
     [
-        ("x" * 70_000, "its metadata are too long or not printable"),
-        ("\x1b]0;owned\x07", "its metadata are too long or not printable"),
-        (r'"\u001b[2J"'.replace("u001b", "u009b"), "its metadata are too long or not printable"),
-        ("[" * 20_000, "its metadata are too long or not printable"),
-        ("1e999", "its metadata are too long or not printable"),
+        ("x" * 70_000, "its metadata is too long or not printable"),
+        ("\x1b]0;owned\x07", "its metadata is too long or not printable"),
+        (r'"\u001b[2J"'.replace("u001b", "u009b"), "its metadata is too long or not printable"),
+        ("[" * 20_000, "its metadata is too long or not printable"),
+        ("1e999", "its metadata is too long or not printable"),
     ],
     ids=["long", "escape", "escape in JSON", "nested", "infinite"],
 )

@@ -31,23 +31,23 @@ def surely_read(reader: Reader, count: int) -> tuple[NDArray[np.uint8], NDArray[
     return images[right][:count], labels[right][:count]
 
 
-def colours(rng: np.random.Generator) -> dict[str, paper.Colour]:
+def colors(rng: np.random.Generator) -> dict[str, paper.Color]:
     while True:
         ink, sheet = rng.uniform(0, 1, (2, 3))
         if np.abs(ink - sheet).max() > 0.4:
-            return {"colour": tuple(ink), "paper": tuple(sheet)}
+            return {"color": tuple(ink), "paper": tuple(sheet)}
 
 
 def digit_on_paper(
     image: NDArray[np.uint8], rng: np.random.Generator, largest: float
 ) -> paper.Picture:
-    """One digit of any size, colour, place and light, on plain or ruled paper."""
+    """One digit of any size, color, place and light, on plain or ruled paper."""
     size = float(np.exp(rng.uniform(np.log(20), np.log(largest))))
     ink = paper.digit(image, size)
     top, bottom, left, right = (int(size * share) for share in rng.uniform(0.25, 2, 4))
     height, width = ink.shape[0] + top + bottom, ink.shape[1] + left + right
     ink = paper.put(ink, height, width, left, top)
-    scene = paper.sheet(ink, **colours(rng))
+    scene = paper.sheet(ink, **colors(rng))
     if rng.random() < 0.3:
         light = paper.gradient(height, width, rng.uniform(0.5, 0.9), rng.uniform(0, 6))
         scene = scene * light[..., np.newaxis]
@@ -120,7 +120,7 @@ def complete_share(reader: Reader, count: int) -> float:
         ink = paper.row(digits, size * rng.uniform(0.15, 0.6), rng.uniform(-0.05, 0.05), jitter)
         margin = int(size * rng.uniform(0.4, 1.5))
         ink = paper.put(ink, ink.shape[0] + 2 * margin, ink.shape[1] + 2 * margin, margin, margin)
-        picture = paper.develop(paper.sheet(ink, **colours(rng)), rng, noise=0.01)
+        picture = paper.develop(paper.sheet(ink, **colors(rng)), rng, noise=0.01)
         found = reader.read(picture)
         complete.append([len(line) for line in found.lines] == [len(chosen)])
     return float(np.mean(complete))
@@ -204,7 +204,7 @@ def test_large_and_deep_pictures_are_read_soon_and_in_less_than_a_gigabyte(tmp_p
     Image.new("RGBA", (8000, 5000), (255, 255, 255, 0)).save(tmp_path / "clear.png")
     Image.new("1", (6300, 6300), 1).save(tmp_path / "bits.png")
     Image.effect_noise((5000, 8000), 90).save(tmp_path / "noise.jpg")
-    frames = [Image.new("L", (500, 500), grey % 256) for grey in range(2000)]
+    frames = [Image.new("L", (500, 500), gray % 256) for gray in range(2000)]
     frames[0].save(tmp_path / "deep.gif", save_all=True, append_images=frames[1:])
     Image.new("RGB", (300, 200), "white").save(tmp_path / "wrong.tiff", "WEBP")
     place = np.arange(1400)

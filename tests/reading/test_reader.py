@@ -216,8 +216,8 @@ def _renamed(model: onnx.ModelProto) -> None:
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        (_without("threshold"), "its metadata have no threshold"),
-        (_noting("threshold", "high"), "its metadata have no threshold"),
+        (_without("threshold"), "its metadata has no threshold"),
+        (_noting("threshold", "high"), "its metadata has no threshold"),
         (_fixed, "the number of images is fixed"),
         (_renamed, "it has images ['n', 1, 28, 28], scores ['n', 10], probabilities"),
     ],

@@ -47,7 +47,7 @@ def table(out: str, columns: int) -> list[list[str]]:
     ]
 
 
-def test_one_image_is_said_with_label_output_probabilities_and_loss(mnist_lit, run, data_dir):
+def test_of_one_image_label_logits_probabilities_and_loss_are_printed(mnist_lit, run, data_dir):
     mnist = MNIST(data_dir, train=False)
     label = int(mnist.targets[8])
     (logits,) = logits_of(run / "checkpoints" / "best.ckpt", mnist.data[8])
@@ -97,17 +97,19 @@ def test_without_a_checkpoint_the_first_training_image_and_its_label(mnist_lit, 
     assert outcome.out == f"{NO_WINDOW}\ntrain image  label\n          0      5\n"
 
 
-def misread(checkpoint: Path, images: Tensor, labels: Tensor) -> list[int]:
-    """The places of the errors, by falling loss."""
+def misclassified(checkpoint: Path, images: Tensor, labels: Tensor) -> list[int]:
+    """The indices of the errors, highest loss first."""
     logits = logits_of(checkpoint, images)
     losses = cross_entropy(logits, labels, reduction="none")
     wrong = (logits.argmax(dim=1) != labels).nonzero().flatten().tolist()
     return sorted(wrong, key=lambda index: -losses[index])
 
 
-def test_the_worst_errors_are_the_misread_test_images_by_falling_loss(mnist_lit, run, data_dir):
+def test_the_worst_errors_are_the_misclassified_test_images_highest_loss_first(
+    mnist_lit, run, data_dir
+):
     mnist = MNIST(data_dir, train=False)
-    worst = misread(run / "checkpoints" / "best.ckpt", mnist.data, mnist.targets)
+    worst = misclassified(run / "checkpoints" / "best.ckpt", mnist.data, mnist.targets)
     outcome = mnist_lit("show", "--wrong", "--ckpt_path=best")
     count = f"{len(worst):,} of 10,000 test images are misclassified"
     assert f"\n{count}; showing errors 1 to 16 by loss.\n" in outcome.out
@@ -124,7 +126,7 @@ def test_index_counts_the_errors(mnist_lit, run, data_dir):
     data = MNISTDataModule(**settings)
     data.setup("validate")
     images, labels = (torch.stack(part) for part in zip(*data.val_set, strict=True))
-    worst = misread(checkpoint, images, labels)
+    worst = misclassified(checkpoint, images, labels)
     all_of_them = len(worst)
     assert all_of_them > 10
     for index, shown, words in (
@@ -209,10 +211,12 @@ def test_png_and_svg_are_written(mnist_lit, run, data_dir, tmp_path, index, chec
         (["--ckpt_path=no.ckpt"], "There is no checkpoint no.ckpt.", "There are none"),
         (["--ckpt_path=best"], "No run in lightning_logs has a best checkpoint.", "Train one"),
         (["--ckpt_path=file"], "file is not a checkpoint of this program", "Give one that fit"),
-        (["--colour"], "There is no option --colour.", "show --help"),
+        (["--colors"], "There is no option --colors.", "show --help"),
     ],
 )
-def test_mistakes_are_told_in_two_lines(mnist_lit, data_dir, tmp_path, options, what, what_to_do):
+def test_mistakes_are_reported_in_two_lines(
+    mnist_lit, data_dir, tmp_path, options, what, what_to_do
+):
     (tmp_path / "file").write_text("no checkpoint")
     (tmp_path / "folder.png").mkdir()
     outcome = mnist_lit("show", f"--data_dir={data_dir}", *options)
@@ -224,7 +228,7 @@ def test_mistakes_are_told_in_two_lines(mnist_lit, data_dir, tmp_path, options, 
     assert {path.name for path in tmp_path.iterdir()} == {"file", "folder.png"}
 
 
-def test_a_network_in_a_file_of_the_users_own(mnist_lit, run, tmp_path, monkeypatch):
+def test_a_network_in_the_users_own_file(mnist_lit, run, tmp_path, monkeypatch):
     code = (
         "from torch import nn\nclass Net(nn.Sequential):\n    def __init__(self, width: int = 10):"
     )
@@ -260,7 +264,7 @@ def test_a_network_in_a_file_of_the_users_own(mnist_lit, run, tmp_path, monkeypa
     assert second == "This directory must contain the network's code as it was when trained."
 
 
-def test_where_there_is_a_display_a_window_shows_the_picture(mnist_lit, data_dir, monkeypatch):
+def test_on_a_display_a_window_shows_the_figure(mnist_lit, data_dir, monkeypatch):
     shown = []
     monkeypatch.setattr("matplotlib.get_backend", lambda: "tkagg")
     monkeypatch.setattr(FigureCanvasAgg, "required_interactive_framework", "tk")
@@ -275,7 +279,7 @@ def test_where_there_is_a_display_a_window_shows_the_picture(mnist_lit, data_dir
     assert not pyplot.get_fignums()
 
 
-def test_a_toolkit_that_cannot_start_is_no_display(mnist_lit, data_dir, monkeypatch):
+def test_a_toolkit_that_cannot_start_counts_as_no_display(mnist_lit, data_dir, monkeypatch):
     def fail(**_: object) -> None:
         raise RuntimeError("no toolkit")
 
@@ -286,7 +290,7 @@ def test_a_toolkit_that_cannot_start_is_no_display(mnist_lit, data_dir, monkeypa
     assert outcome.out.splitlines()[-1] == NO_WINDOW
 
 
-def test_that_there_is_no_display_is_said_before_the_work_begins(mnist_lit, monkeypatch):
+def test_a_missing_display_is_reported_before_the_work_begins(mnist_lit, monkeypatch):
     monkeypatch.setattr(
         "mnist_lit.show.command.instantiate", lambda *_: pytest.fail("works already")
     )

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib import pyplot
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -13,11 +14,13 @@ from torch import Tensor
 
 from mnist_lit.show.figures import (
     accuracy_by_digit_figure,
+    captioned_figure,
     confusion_figure,
     digit_figure,
     digits_figure,
     filters_figure,
     images_figure,
+    occlusion_figure,
     reliability_figure,
 )
 
@@ -57,21 +60,38 @@ FIGURES: dict[str, Callable[[], Figure]] = {
         *judged(10)[:2], probabilities=torch.eye(10), losses=torch.full((10,), 123.45)
     ),
     "labels": lambda: digits_figure(*judged(3)[:2]),
+    "captions": lambda: captioned_figure(
+        judged(32)[0], "label → suggestion", 32 * [["4→9", "100.0%", "#59999"]]
+    ),
+    "occlusion": lambda: occlusion_figure(
+        judged(5)[0], torch.randn(5, 28, 28), *judged(5)[1:], torch.full((5,), 123.45)
+    ),
     "one digit": lambda: digit_figure(judged(1)[0][0], 7, torch.eye(10)[7], 0.0),
 }
 
 
+def texts_drawn(figure: Figure, monkeypatch: pytest.MonkeyPatch) -> list[Text]:
+    drawn: list[Text] = []
+    monkeypatch.setattr(Text, "draw", lambda text, _: drawn.append(text))
+    FigureCanvasAgg(figure).draw()
+    return [text for text in drawn if text.get_text() and text.get_visible()]
+
+
+@pytest.mark.parametrize("name", FIGURES.keys() - {"one digit", "captions", "occlusion"})
+def test_text_is_legible_at_the_size_at_which_tensorboard_shows_a_figure(
+    name: str, monkeypatch: pytest.MonkeyPatch
+):
+    width, height = (figure := FIGURES[name]()).get_size_inches()
+    pixels = min(343 / width, 215 / height)  # per inch, under TIME SERIES; IMAGES is no smaller
+    assert all(text.get_fontsize() / 72 * pixels > 9.5 for text in texts_drawn(figure, monkeypatch))
+
+
 @pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
-def test_writing_is_large_enough_within_the_picture_and_does_not_overlap(
+def test_text_stays_within_the_figure_and_does_not_overlap(
     draw: Callable[[], Figure], monkeypatch: pytest.MonkeyPatch
 ):
-    written: list[Text] = []
-    monkeypatch.setattr(Text, "draw", lambda text, _: written.append(text))
-    figure = draw()
-    FigureCanvasAgg(figure).draw()
-    written = [text for text in written if text.get_text() and text.get_visible()]
+    written = texts_drawn(figure := draw(), monkeypatch)
     boxes = [text.get_window_extent() for text in written]
-    assert all(text.get_fontsize() >= 8 for text in written)
     for i, box in enumerate(boxes):
         assert min(box.x0, box.y0) >= 0, written[i]
         assert box.x1 <= figure.bbox.width, written[i]
@@ -86,14 +106,14 @@ def test_confusion_figure_writes_every_count_but_zeros_at_its_true_row_and_predi
     cells = {place: text for place, text in written.items() if 0 <= min(place) <= max(place) <= 9}
     diagonal = {(digit, digit): "1,000" for digit in range(10)} | {(4, 4): "999", (7, 7): "999"}
     assert cells == diagonal | {(4, 9): "1", (7, 2): "1"}
-    assert [written[digit, -0.7] for digit in range(10)] == list("0123456789")
-    assert [written[9.7, digit] for digit in range(10)] == list("0123456789")
+    assert [written[digit, -0.75] for digit in range(10)] == list("0123456789")
+    assert [written[9.95, digit] for digit in range(10)] == list("0123456789")
     assert axes.get_xlabel().startswith("predicted digit")
     assert axes.get_ylabel() == "true digit"
     assert axes.get_title() == "2 errors in 10,000 images"
 
 
-def test_confusion_figure_shows_one_error_in_a_thousand_and_colours_by_the_row():
+def test_confusion_figure_shows_one_error_in_a_thousand_and_colors_by_the_row():
     counts = good_counts()
     counts[0] = torch.tensor([50, 50, 0, 0, 0, 0, 0, 0, 0, 0])
     counts[1] = torch.tensor([500, 500, 0, 0, 0, 0, 0, 0, 0, 0])
@@ -108,7 +128,7 @@ def test_confusion_figure_shows_one_error_in_a_thousand_and_colours_by_the_row()
     assert darkness[3].max() == darkness[4, 0] == 0
 
 
-def test_accuracy_by_digit_figure_draws_the_wilson_interval_and_writes_the_accuracy():
+def test_accuracy_by_digit_figure_draws_the_wilson_interval():
     counts = good_counts()
     counts[8] = torch.tensor([0, 0, 0, 13, 0, 0, 0, 0, 487, 0])
     figure = accuracy_by_digit_figure(counts)
@@ -118,8 +138,7 @@ def test_accuracy_by_digit_figure_draws_the_wilson_interval_and_writes_the_accur
         right, images = int(counts[digit, digit]), int(counts[digit].sum())
         interval = binomtest(right, images).proportion_ci(method="wilson")
         np.testing.assert_allclose(segment, [(digit, interval.low), (digit, interval.high)])
-        assert axes.texts[digit].get_text() == f"{right / images:.1%}"
-    assert axes.get_title().endswith("overall 99.84% (dashed)")
+    assert axes.get_title() == "Accuracy by digit; overall 99.84% (dashed)"
 
 
 @pytest.mark.parametrize(("right", "bottom"), [(100, 0.97), (99, 0.97), (95, 0.93), (0, 0)])
@@ -137,8 +156,18 @@ def test_accuracy_by_digit_figure_leaves_out_a_digit_without_images():
     counts = good_counts()
     counts[5] = 0
     axes = accuracy_by_digit_figure(counts).axes[0]
-    places = [round(text.get_position()[0]) for text in axes.texts]
-    assert places == [0, 1, 2, 3, 4, 6, 7, 8, 9]
+    (bars,) = axes.containers
+    assert bars.lines[0].get_xdata().tolist() == [0, 1, 2, 3, 4, 6, 7, 8, 9]
+    ticks = [tick.get_text() for tick in axes.get_xticklabels()]
+    assert ticks[4:7] == ["4\n99.9", "5", "6\n100"]
+
+
+def test_accuracy_by_digit_figure_writes_three_digits():
+    counts = good_counts()
+    counts[0, :2] = torch.tensor([990, 10])
+    ticks = accuracy_by_digit_figure(counts).axes[0].get_xticklabels()
+    shares = [tick.get_text().partition("\n")[2] for tick in ticks]
+    assert shares == ["99.0", "100", "100", "100", "99.9", "100", "100", "99.9", "100", "100"]
 
 
 @pytest.mark.parametrize("bins", [1, 10, 15])
@@ -188,31 +217,34 @@ def test_images_figure_draws_each_image_ink_white_on_black():
     assert [to_hex(image.to_rgba(ink)) for ink in (0, 1)] == ["#000000", "#ffffff"]
 
 
-def test_digits_figure_tells_right_from_wrong_by_colour_and_by_sign():
+def test_digits_figure_tells_right_from_wrong_by_color_and_by_sign():
     images, *_ = judged(3)
     probabilities = torch.full((3, 10), 0.01)
     probabilities[[0, 1, 2], [7, 9, 4]] = 0.91
     figure = digits_figure(images, torch.tensor([7, 4, 4]), probabilities)
     (axes,) = figure.axes
     assert [text.get_text() for text in axes.texts] == [
-        "✓ 7 → 7 (91.0%)",
-        "✗ 4 → 9 (91.0%)",
-        "✓ 4 → 4 (91.0%)",
+        *("✓ 7→7", "91.0%"),
+        *("✗ 4→9", "91.0%"),
+        *("✓ 4→4", "91.0%"),
     ]
     canvas = axes.images[0].get_array()
     for place, color in enumerate([BLUE, VERMILION, BLUE]):
-        assert to_hex(axes.texts[place].get_color()) == color
-        x, y = axes.texts[place].get_position()
-        tile = canvas[int(y) + 4 : int(y) + 32, int(x) - 13 : int(x) + 15]
+        above, below = axes.texts[2 * place : 2 * place + 2]
+        assert to_hex(above.get_color()) == to_hex(below.get_color()) == color
+        x = round(above.get_position()[0] - 13.5)
+        middle = (above.get_position()[1] + below.get_position()[1]) / 2
+        y = round(middle - 13.5)
+        tile = canvas[y : y + 28, x : x + 28]
         np.testing.assert_allclose(tile[..., :3], images[place, 0][..., None].expand(28, 28, 3))
-        assert to_hex(canvas[int(y) + 3, int(x)]) == color
-    assert figure.texts[0].get_text() == "label → prediction (probability)"
+        assert to_hex(canvas[y - 1, x]) == to_hex(canvas[y + 28, x]) == color
+    assert figure.texts[0].get_text() == "label → prediction, its probability"
 
 
 def test_digits_figure_writes_the_losses_it_is_given():
     figure = digits_figure(*judged(16), losses=torch.arange(16) / 8)
     texts = [text.get_text() for text in figure.axes[0].texts]
-    assert [text[-4:] for text in texts[:3]] == ["0.00", "0.12", "0.25"]
+    assert texts[2:9:3] == ["0.00", "0.12", "0.25"]
     assert figure.texts[0].get_text().endswith(", loss")
 
 
@@ -222,7 +254,48 @@ def test_digits_figure_without_a_model_writes_the_labels():
     assert [text.get_text() for text in figure.axes[0].texts] == list(map(str, labels))
 
 
-def test_the_figure_of_a_digit_marks_truth_and_error():
+def test_occlusion_figure_is_green_where_ink_supports_and_purple_where_it_opposes():
+    images, labels, probabilities = judged(2)
+    maps = torch.zeros(2, 28, 28)
+    maps[0, 3, 4], maps[0, 8, 9] = 4, -4
+    maps[1, 3, 4] = 0.1  # each image has a scale of its own
+    figure = occlusion_figure(images, maps, labels, probabilities, torch.zeros(2))
+    axes, bar = figure.axes
+    canvas = axes.images[0].get_array()
+    corners = [(int(x) - 28, int(y)) for x, y in (caption_foot(axes, place) for place in (0, 1))]
+    for place, (x, y) in enumerate(corners):
+        shown = canvas[y : y + 28, x : x + 57, :3]
+        grey = images[place, 0][..., None].expand(28, 28, 3)
+        np.testing.assert_allclose(shown[:, :28], grey, atol=1e-6)
+        red, green, blue = shown[3, 29 + 4]
+        assert green > max(red, blue) + 0.1
+    x, y = corners[0]
+    red, green, blue = canvas[y + 8, x + 29 + 9, :3]
+    assert green < min(red, blue) - 0.1
+    assert canvas[y, x + 29, :3].min() > 0.95
+    assert [text.get_text() for text in bar.texts] == ["opposes the prediction", "supports it"]
+    red, green, blue, _ = bar.images[0].to_rgba(bar.images[0].get_array())[0, 0] / 255
+    assert green < min(red, blue)  # the side of what opposes is purple
+
+
+def caption_foot(axes: Axes, place: int) -> tuple[float, float]:
+    """The middle of a tile's upper edge, by its caption of three lines."""
+    above, below, _ = axes.texts[3 * place : 3 * place + 3]
+    x, top = above.get_position()
+    return x, (top + below.get_position()[1]) / 2 - 13.5
+
+
+def test_captioned_figure_writes_the_lines_above_and_below():
+    images = judged(3)[0]
+    figure = captioned_figure(images, "lines", [["a", "b"], ["c", "d"], ["e", "f"]])
+    axes = figure.axes[0]
+    assert [text.get_text() for text in axes.texts] == list("abcdef")
+    assert figure.texts[0].get_text() == "lines"
+    heights = [text.get_position()[1] for text in axes.texts]
+    assert heights[1] - heights[0] > 28
+
+
+def test_digit_figure_marks_label_and_error():
     probabilities = torch.tensor([0.0, 0.1, 0, 0, 0.7, 0, 0, 0, 0, 0.2])
     left, right = digit_figure(torch.rand(1, 28, 28), 9, probabilities, 1.6094).axes
     assert left.get_title() == "label 9"
@@ -261,6 +334,8 @@ IMAGES, LABELS, PROBABILITIES = judged(5)
         (lambda: filters_figure(torch.ones(4, 3, 5, 5)), "weights"),
         (lambda: images_figure(IMAGES[:, 0]), "images"),
         (lambda: images_figure(IMAGES[:0]), "images"),
+        (lambda: captioned_figure(IMAGES[:0], "", []), "images"),
+        (lambda: occlusion_figure(IMAGES, IMAGES, LABELS, PROBABILITIES, LABELS), "maps"),
         (lambda: digits_figure(IMAGES[..., :27], LABELS, PROBABILITIES), "images"),
         (lambda: digits_figure(IMAGES, LABELS[:4], PROBABILITIES), "labels"),
         (lambda: digits_figure(IMAGES, LABELS, PROBABILITIES[:4]), "probabilities"),
@@ -273,7 +348,7 @@ def test_other_shapes_are_refused_by_name(draw: Callable[[], Figure], name: str)
 
 
 @pytest.mark.parametrize("factor", [3, -1, torch.nan])
-def test_reliability_figure_refuses_what_is_no_probability(factor: float):
+def test_reliability_figure_refuses_numbers_that_are_no_probabilities(factor: float):
     with pytest.raises(ValueError, match="outside"):
         reliability_figure(factor * PROBABILITIES, LABELS)
 

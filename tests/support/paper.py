@@ -16,7 +16,7 @@ ASSETS = Path(mnist_lit.__file__).parent / "assets"
 
 Floats = NDArray[np.float32]
 Picture = NDArray[np.uint8]
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 
 WHITE = (0.96, 0.96, 0.94)
 BLACK = (0.1, 0.1, 0.12)
@@ -99,16 +99,16 @@ def ruled(
     return coverage.astype(np.float32)
 
 
-def paint(paper: Floats, coverage: Floats, colour: Colour) -> Floats:
-    """Cover paper ``(h, w, 3)`` in [0, 1] with a colour."""
+def paint(paper: Floats, coverage: Floats, color: Color) -> Floats:
+    """Cover paper ``(h, w, 3)`` in [0, 1] with a color."""
     share = coverage[..., None]
-    covered: Floats = paper * (1 - share) + np.array(colour, np.float32) * share
+    covered: Floats = paper * (1 - share) + np.array(color, np.float32) * share
     return covered
 
 
-def sheet(ink: Floats, colour: Colour = BLACK, paper: Colour = WHITE) -> Floats:
+def sheet(ink: Floats, color: Color = BLACK, paper: Color = WHITE) -> Floats:
     """Ink on even paper, ``(h, w, 3)`` in [0, 1]."""
-    return paint(np.broadcast_to(np.array(paper, np.float32), (*ink.shape, 3)), ink, colour)
+    return paint(np.broadcast_to(np.array(paper, np.float32), (*ink.shape, 3)), ink, color)
 
 
 def gradient(height: int, width: int, low: float, angle: float) -> Floats:

@@ -22,8 +22,8 @@ from optuna.trial import Trial, TrialState
 
 from mnist_lit.__main__ import main
 from mnist_lit.errors import InputError
-from mnist_lit.sweep.objective import DivergedError, train
 from mnist_lit.sweep.settings import settings_of
+from mnist_lit.sweep.worker import DivergedError, train
 from tests.conftest import CONFIGS, Command, Outcome, scalars, start
 from tests.support.studies import POSTGRES, new_database
 from tests.support.waiting import wait_until
@@ -76,7 +76,7 @@ def sweep(
         space: str, *options: str, training: Training = lambda trial, _: loss_of(trial.params)
     ) -> Outcome:
         Path("space.yaml").write_text(space)
-        monkeypatch.setattr("mnist_lit.sweep.objective.train", training)
+        monkeypatch.setattr("mnist_lit.sweep.worker.train", training)
         return mnist_lit(*SWEEP, *options)
 
     return call
@@ -89,7 +89,7 @@ def finished_study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]
     (path / "space.yaml").write_text(RANGE)
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as out:
         patch.chdir(path)
-        patch.setattr("mnist_lit.sweep.objective.train", lambda trial, _: loss_of(trial.params))
+        patch.setattr("mnist_lit.sweep.worker.train", lambda trial, _: loss_of(trial.params))
         assert main([*SWEEP, "--trials=5", "--trainer.max_epochs=7"]) == 0
     return path, out.getvalue()
 
@@ -245,7 +245,7 @@ def test_a_trial_that_fails_is_told_in_one_line_and_the_sweep_continues(sweep: S
     assert (outcome.status, outcome.err) == (0, "")
     assert [cells[1] for cells in lines_of(outcome.out)[:5]] == [
         "val/loss 1.0000",
-        "failed: diverged: val/loss nan in validation 2",
+        "failed: diverged: val/loss nan in validation 2.",
         "failed: OutOfMemoryError: CUDA out of memory.",
         "failed: model.network: there is no argument width.",
         "val/loss 1.0000",
@@ -260,7 +260,7 @@ def test_if_every_trial_fails_the_command_does_with_the_reason(sweep: Sweep) -> 
     outcome = sweep(RANGE, "--trials=2", training=training)
     assert outcome.status == 2
     assert outcome.err == (
-        "error: No trial of 2 was completed: ValueError: Expected more.\n"
+        "error: 0 of 2 trials completed: ValueError: Expected more.\n"
         "Change the space or the options, and start another study: --study NAME.\n"
     )
 
@@ -291,6 +291,16 @@ def test_a_full_disk_ends_the_sweep_and_is_no_fault_of_the_trial(sweep: Sweep) -
     assert sweep(RANGE, "--trials=3").status == 0
     assert states() == "CFCC"
     assert trials()[1].params == trials()[2].params
+
+
+def test_a_package_that_a_sampler_needs_ends_the_sweep_if_it_is_missing(sweep, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cmaes", None)
+    space = "space: {model.optimizer.lr: {low: 0.1, high: 1}, data.batch_size: {low: 1, high: 9}}"
+    outcome = sweep(f"{space}\nsampler: {{name: CmaEsSampler}}", "--trials=3")
+    assert outcome.status == 2
+    what, what_to_do = outcome.err.splitlines()
+    assert "cmaes" in what
+    assert what_to_do == "Install the package, or change the sweep file."
 
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -334,8 +344,8 @@ def test_a_trial_that_went_to_another_worker_is_left_to_it(sweep: Sweep) -> None
 @pytest.mark.parametrize(
     ("options", "what", "what_to_do"),
     [
-        (["--trials=0"], "--trials is 0.", "Give 1 or more."),
-        (["--jobs=-1"], "--jobs is -1.", "Give 1 or more."),
+        (["--trials=0"], "Argument --trials: invalid PositiveInt value: '0'.", "--help"),
+        (["--jobs=-1"], "Argument --jobs: invalid PositiveInt value: '-1'.", "--help"),
         (["--study=a/b"], "'a/b' is not a valid run name.", "Use letters"),
         (["--trial=3"], "There is no option trial.", "All options"),
         (["--trainer.max_epoch=3"], "There is no option trainer.max_epoch.", "max_epochs?"),

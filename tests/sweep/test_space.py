@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import TPESampler
 
 from mnist_lit.errors import InputError
-from mnist_lit.sweep.plan import Plan, read_plan
-from mnist_lit.sweep.search_space import override
+from mnist_lit.sweep.plan import Plan, override, read_plan
 from mnist_lit.sweep.settings import check_space, settings_of
 from tests.conftest import CONFIGS
 
@@ -46,12 +46,12 @@ def test_without_a_word_about_them_sampler_and_pruner_are_optunas_default_and_no
 ) -> None:
     plan = plan_of(GRID, tmp_path)
     assert type(plan.make_sampler(0)).__name__ == "TPESampler"
-    assert type(plan.make_pruner()).__name__ == "NopPruner"
-    assert plan.grid() is None
+    assert type(plan.pruner).__name__ == "NopPruner"
+    assert plan.grid == []
 
 
 def test_a_grid_is_every_combination(tmp_path: Path) -> None:
-    points = plan_of(GRID + "sampler: {name: GridSampler}", tmp_path).grid()
+    points = plan_of(GRID + "sampler: {name: GridSampler}", tmp_path).grid
     expected = [(size, seed) for size in (32, 64) for seed in (0, 1, 2)]
     assert [tuple(point.values()) for point in points] == expected
 
@@ -59,15 +59,15 @@ def test_a_grid_is_every_combination(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "what", "what_to_do"),
     [
-        ("- 1", "The file must be a mapping with content.", "See configs/sweep.yaml."),
+        ("- 1", "The file must be a non-empty mapping.", "See configs/sweep.yaml."),
         ("space: [", "cannot be read: while parsing", "Give a YAML file."),
         (
             "sampler: {name: TPESampler}",
-            "space must be a mapping with content.",
+            "space must be a non-empty mapping.",
             "configs/sweep.yaml",
         ),
         ("spaces: {}", "There is no section spaces.", "Did you mean space?"),
-        (LR + "0.1", "model.optimizer.lr must be a mapping with content.", "configs/sweep.yaml"),
+        (LR + "0.1", "model.optimizer.lr must be a non-empty mapping.", "configs/sweep.yaml"),
         (LR + "{lo: 1, high: 2}", "There is no field of model.optimizer.lr: lo.", "mean low?"),
         (
             LR + "{low: 1}",
@@ -104,7 +104,7 @@ def test_a_grid_is_every_combination(tmp_path: Path) -> None:
         (GRID + "sampler: {name: TPESampl}", "There is no sampler TPESampl.", "mean TPESampler?"),
         (GRID + "sampler: {name: BaseSampler}", "There is no sampler BaseSampler.", "mean"),
         (GRID + "sampler: {sed: 1}", "There is no argument of TPESampler: sed.", "mean seed?"),
-        (GRID + "sampler: {seed: one}", "The sampler's seed is no whole number.", "seed: 0"),
+        (GRID + "sampler: {seed: one}", "The sampler's seed is not an integer.", "seed: 0"),
         (GRID + "sampler: {name: GridSampler, n: 1}", "There is no argument of GridSampler: n", ""),
         (
             LR + "{low: 0, high: 1}\nsampler: {name: GridSampler}",
@@ -121,10 +121,10 @@ def test_a_grid_is_every_combination(tmp_path: Path) -> None:
             "There is no pruner Median.",
             "Did you mean MedianPruner",
         ),
-        (GRID + "pruner: {name: PatientPruner}", "PatientPruner cannot be made: ", "another"),
+        (GRID + "pruner: {name: PatientPruner}", "PatientPruner cannot be created: ", "another"),
         (
             GRID + "pruner: {name: MedianPruner, n_startup_trials: -1}",
-            "MedianPruner cannot be made: ",
+            "MedianPruner cannot be created: ",
             "Fix its arguments",
         ),
         (GRID + "heartbeat: 0", "heartbeat is 0.", "whole seconds"),
@@ -192,4 +192,4 @@ def test_a_parameter_is_an_option_of_fit(value: float | bool | str | None, optio
 def test_the_configuration_of_the_package_is_sound() -> None:
     plan = read_plan(CONFIGS / "sweep.yaml")
     assert len(plan.space) > 2
-    assert plan.sampler["name"] == "TPESampler"
+    assert plan.sampler.func is TPESampler

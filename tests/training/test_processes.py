@@ -20,7 +20,8 @@ from lightning.pytorch import LightningModule
 
 from mnist_lit.errors import InputError
 from mnist_lit.files import sha256
-from mnist_lit.training.processes import ProcessSync, broken_connection
+from mnist_lit.training.environment import broken_connection
+from mnist_lit.training.processes import ProcessSync
 from tests.conftest import CONFIGS, SMALL, Command, finish, start
 from tests.support.faults import fault
 
@@ -205,7 +206,8 @@ def test_another_checkpoint_than_the_first_machines_is_refused(run: Path) -> Non
                 "[/torch/third_party/gloo/gloo/transport/tcp/pair.cc:545] Read error "
                 "[127.0.0.1]:1: Connection reset by peer. This is typically caused by a remote one."
             ),
-            "Read error [127.0.0.1]:1: Connection reset by peer",
+            "Read error [127.0.0.1]:1: Connection reset by peer. This is typically caused by a "
+            "remote one",
         ),
         (
             torch.distributed.DistStoreError("Timed out after 61 seconds. 1/2 clients joined."),

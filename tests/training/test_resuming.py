@@ -23,8 +23,8 @@ from tests.conftest import (
 )
 from tests.support.waiting import wait_until
 
-# Dropout, an augmentation that draws from torch, NumPy and Python, averaged weights, and a schedule
-# by the step.
+# Dropout, an augmentation that draws from torch, NumPy and Python, averaged weights, a schedule by
+# the step, and a limit of steps.
 EVERYTHING = [
     "--model.network=own_network.OwnNetwork",
     "--model.augmentation=own_network.Noise",
@@ -34,8 +34,15 @@ EVERYTHING = [
     "--model.scheduler.max_lr=0.01",
     "--model.scheduler.total_steps=60",
     "--model.scheduler_interval=step",
+    "--trainer.max_steps=60",
 ]
+WORKER = "--data.num_workers=1"  # no setting that a checkpoint decides
 BY_EPOCH = ["--model.scheduler=StepLR", "--model.scheduler.step_size=1"]
+ON_PLATEAU = [
+    "--model.scheduler=torch.optim.lr_scheduler.ReduceLROnPlateau",
+    "--model.scheduler.patience=0",
+    "--model.scheduler.threshold=10",  # so that no loss is low enough
+]
 
 
 # With seed 0; processors and versions of torch differ in the fifth digit.
@@ -46,7 +53,7 @@ FIRST_LOSSES = [
 
 
 def assert_equal_states(one: Path, other: Path) -> None:
-    """Weights, averages, optimiser and schedule of two checkpoints are equal bit for bit."""
+    """Weights, averages, optimizer and schedule of two checkpoints are equal bit for bit."""
     states = [torch.load(path, weights_only=True) for path in (one, other)]
     for part in ("state_dict", "current_model_state", "optimizer_states", "lr_schedulers"):
         values = [state.get(part) for state in states]
@@ -67,21 +74,21 @@ def event_scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
 
 @pytest.mark.parametrize(
     "options",
-    [pytest.param(BY_EPOCH, marks=pytest.mark.slow), EVERYTHING],
-    ids=["by epoch", "everything"],
+    [pytest.param(BY_EPOCH, marks=pytest.mark.slow), ON_PLATEAU, EVERYTHING],
+    ids=["by epoch", "on plateau", "everything"],
 )
 @pytest.mark.usefixtures("pictures")
 def test_a_resumed_run_equals_an_uninterrupted_one(
     mnist_lit: Command, tmp_path: Path, data_dir: Path, options: Any
 ) -> None:
     (tmp_path / "own_network.py").write_text(OWN_NETWORK)
-    arguments = [*SMALL, f"--data.data_dir={data_dir}", "--seed_everything=5", *options]
+    arguments = [*SMALL, f"--data.data_dir={data_dir}", "--seed_everything=5", *options, WORKER]
     mnist_lit("fit", *arguments, "--trainer.max_epochs=3", "-n", "straight")
     mnist_lit("fit", *arguments, "--trainer.max_epochs=1", "-n", "resumed")
     logs = tmp_path / "lightning_logs"
     straight, resumed = logs / "straight/version_0", logs / "resumed/version_0"
     last = resumed / "checkpoints" / "last.ckpt"
-    outcome = mnist_lit("fit", "--ckpt_path", last, "--trainer.max_epochs=3")
+    outcome = mnist_lit("fit", "--ckpt_path", last, "--trainer.max_epochs=3", WORKER)
     assert (outcome.status, outcome.err) == (0, "")
     assert "Resuming at the start of epoch 2\n" in outcome.out
     for name in ("best.ckpt", "last.ckpt"):
