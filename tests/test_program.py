@@ -12,20 +12,23 @@ import termios
 import time
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mnist_lit import __version__
 from mnist_lit.__main__ import COMMANDS, main
 from mnist_lit.checkpoints import load_checkpoint
-from tests.conftest import FEW, SMALL, finish, start
+from tests.conftest import FEW, SMALL, Command, finish, start
 from tests.support.waiting import wait_until
 
 LAST = Path("lightning_logs/version_0/checkpoints/last.ckpt")
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
-def test_help_is_a_table_of_the_commands_and_two_examples(capsys, arguments):
+def test_help_is_a_table_of_the_commands_and_two_examples(
+    capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
     assert main(arguments) == 0
     out = capsys.readouterr().out
     for command, (_, purpose) in COMMANDS.items():
@@ -33,7 +36,7 @@ def test_help_is_a_table_of_the_commands_and_two_examples(capsys, arguments):
     assert out.count("\n  python -m mnist_lit ") == 2
 
 
-def test_help_and_version_answer_without_torch():
+def test_help_and_version_answer_without_torch() -> None:
     code = (
         "import sys; from mnist_lit.__main__ import main; main(['--help']); main(['--version']);"
         "assert not {'torch', 'lightning', 'numpy'} & sys.modules.keys()"
@@ -42,15 +45,19 @@ def test_help_and_version_answer_without_torch():
     assert out.endswith(f"mnist_lit {__version__}\n")
 
 
-def test_an_unknown_command_is_an_error_that_lists_the_known(capsys):
+def test_an_unknown_command_is_an_error_that_lists_the_known(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["train"]) == 2
     assert capsys.readouterr().err == (
         f"error: Unknown command 'train'.\nThe first argument is one of {', '.join(COMMANDS)}.\n"
     )
 
 
-def test_a_stop_that_a_module_in_c_makes_an_import_error_of_is_a_stop(monkeypatch, capsys):
-    def stopped_while_it_imports(args):
+def test_a_stop_that_a_module_in_c_makes_an_import_error_of_is_a_stop(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped_while_it_imports(args) -> None:
         try:
             signal.raise_signal(signal.SIGTERM)
         except BaseException as stopped:
@@ -61,7 +68,9 @@ def test_a_stop_that_a_module_in_c_makes_an_import_error_of_is_a_stop(monkeypatc
     assert capsys.readouterr().err == "Stopped by SIGTERM.\n"
 
 
-def test_a_normal_run_and_its_test_say_nothing_beside_their_business(tmp_path, data_dir):
+def test_a_normal_run_and_its_test_say_nothing_beside_their_business(
+    tmp_path: Path, data_dir: Path
+) -> None:
     fit = finish(start("fit", *SMALL, *FEW, f"--data.data_dir={data_dir}", cwd=tmp_path))
     limit = "--trainer.limit_test_batches=1"
     test = finish(start("test", "--ckpt_path=best", limit, cwd=tmp_path))
@@ -75,8 +84,8 @@ def test_a_normal_run_and_its_test_say_nothing_beside_their_business(tmp_path, d
     [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
 )
 def test_a_stopped_fit_names_what_survives_and_how_to_go_on(
-    tmp_path, data_dir, mnist_lit, signum, status
-):
+    tmp_path: Path, data_dir: Path, mnist_lit: Command, signum: signal.Signals, status: int
+) -> None:
     arguments = [*SMALL, f"--data.data_dir={data_dir}", "--trainer.max_epochs=10000"]
     process = start("fit", *arguments, cwd=tmp_path)
     wait_until((tmp_path / LAST).exists, process)
@@ -94,7 +103,9 @@ def test_a_stopped_fit_names_what_survives_and_how_to_go_on(
     assert f"epoch {int(kept[1]) + 1}/" in mnist_lit(*resume).out
 
 
-def test_a_fit_stopped_before_its_first_epoch_ends_says_there_is_nothing(tmp_path, data_dir):
+def test_a_fit_stopped_before_its_first_epoch_ends_says_there_is_nothing(
+    tmp_path: Path, data_dir: Path
+) -> None:
     arguments = [*SMALL, f"--data.data_dir={data_dir}", "--trainer.limit_train_batches=1.0"]
     process = start("fit", *arguments, "--data.batch_size=1", cwd=tmp_path)
     wait_until(lambda: list(tmp_path.glob("lightning_logs/version_0/events*")), process)
@@ -106,7 +117,7 @@ def test_a_fit_stopped_before_its_first_epoch_ends_says_there_is_nothing(tmp_pat
 
 
 @pytest.mark.slow
-def test_two_fits_at_once_in_an_empty_directory_both_succeed(tmp_path):
+def test_two_fits_at_once_in_an_empty_directory_both_succeed(tmp_path: Path) -> None:
     processes = [start("fit", *SMALL, cwd=tmp_path) for _ in range(2)]
     assert [finish(process)[0] for process in processes] == [0, 0]
     for version in (0, 1):
@@ -115,7 +126,7 @@ def test_two_fits_at_once_in_an_empty_directory_both_succeed(tmp_path):
         assert len(list(run.glob("events*"))) == 1
 
 
-def test_on_a_terminal_there_is_a_progress_bar(tmp_path, data_dir):
+def test_on_a_terminal_there_is_a_progress_bar(tmp_path: Path, data_dir: Path) -> None:
     terminal, end = pty.openpty()
     termios.tcsetwinsize(end, (24, 100))
     command = [sys.executable, "-m", "mnist_lit", "fit", *SMALL, *FEW]
@@ -134,7 +145,9 @@ def test_on_a_terminal_there_is_a_progress_bar(tmp_path, data_dir):
     assert "epoch 1/2  train/loss" in shown.decode()
 
 
-def test_the_console_script_finds_a_network_in_the_working_directory(tmp_path, data_dir):
+def test_the_console_script_finds_a_network_in_the_working_directory(
+    tmp_path: Path, data_dir: Path
+) -> None:
     script = shutil.which("mnist-lit", path=str(Path(sys.executable).parent))
     assert script
     (tmp_path / "own.py").write_text(
@@ -155,14 +168,14 @@ CLOSED = [">&-", ">&- 2>&-", "<&- >&- 2>&-"]
     ("arguments", "redirection"),
     [*product(["--help", "runs ."], CLOSED), ("fit --help", CLOSED[-1])],
 )
-def test_closed_streams_are_no_error(tmp_path, arguments, redirection):
+def test_closed_streams_are_no_error(tmp_path: Path, arguments: Any, redirection: Any) -> None:
     command = f'"{sys.executable}" -m mnist_lit {arguments} {redirection}'
     done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, timeout=100)
     assert done.returncode == (2 if arguments == "runs ." else 0)
     assert b"Traceback" not in done.stderr
 
 
-def test_a_fit_with_closed_streams_leaves_a_sound_run(tmp_path, data_dir):
+def test_a_fit_with_closed_streams_leaves_a_sound_run(tmp_path: Path, data_dir: Path) -> None:
     arguments = shlex.join([*SMALL, *FEW, f"--data.data_dir={data_dir}"])
     command = f'"{sys.executable}" -m mnist_lit fit {arguments} <&- >&- 2>&-'
     assert subprocess.run(command, shell=True, cwd=tmp_path, timeout=300).returncode == 0
@@ -177,7 +190,9 @@ def test_a_fit_with_closed_streams_leaves_a_sound_run(tmp_path, data_dir):
     ],
     ids=["streams", "locale"],
 )
-def test_an_ascii_terminal_gets_escapes_instead_of_a_traceback(finished, tmp_path, environment):
+def test_an_ascii_terminal_gets_escapes_instead_of_a_traceback(
+    finished: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
     for seed in (1, 2):  # two seeds make a line with "±"
         run = tmp_path / "Prüfung" / f"version_{seed}"
         shutil.copytree(finished / "lightning_logs/version_0", run)
@@ -194,7 +209,9 @@ def test_an_ascii_terminal_gets_escapes_instead_of_a_traceback(finished, tmp_pat
     assert gone.stderr.isascii()
 
 
-def test_a_name_that_cannot_be_encoded_is_told_in_two_lines(mnist_lit, data_dir):
+def test_a_name_that_cannot_be_encoded_is_told_in_two_lines(
+    mnist_lit: Command, data_dir: Path
+) -> None:
     outcome = mnist_lit("fit", *SMALL, "--data.data_dir=\ud800")
     assert outcome.status == 2
     what, what_to_do = outcome.err.splitlines()

@@ -11,6 +11,7 @@ import lightning.pytorch
 import pytest
 
 from mnist_lit.__main__ import COMMANDS
+from tests.conftest import Command
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -37,7 +38,7 @@ def commands(text: str) -> list[list[str]]:
 
 
 @pytest.fixture
-def directory(tmp_path, data_dir, monkeypatch):
+def directory(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch):
     """A directory as the README assumes it: a clone, with its example files beside it."""
     for folder in ("configs", "docs"):
         (tmp_path / folder).symlink_to(ROOT / folder)
@@ -52,7 +53,7 @@ def directory(tmp_path, data_dir, monkeypatch):
 
 
 @pytest.mark.parametrize("text", [README, TRAINING], ids=["README.md", "docs/training.md"])
-def test_every_command_works(mnist_lit, directory, text):
+def test_every_command_works(mnist_lit: Command, directory, text: Any) -> None:
     assert len(commands(text)) >= 4
     if text is TRAINING:  # which begins after the README's training
         assert mnist_lit("fit", "--config=configs/default.yaml", *SHORT["fit"]).status == 0
@@ -62,7 +63,9 @@ def test_every_command_works(mnist_lit, directory, text):
 
 
 @pytest.mark.filterwarnings("ignore")  # Lightning's advice, such as on a training this short
-def test_the_examples_in_python_work(directory, monkeypatch, capsys):
+def test_the_examples_in_python_work(
+    directory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     short = partial(lightning.pytorch.Trainer, limit_test_batches=1, accelerator="cpu")
     monkeypatch.setattr(lightning.pytorch, "Trainer", lambda **options: short(**options | LIMITS))
     names: dict[str, Any] = {}
@@ -73,7 +76,7 @@ def test_the_examples_in_python_work(directory, monkeypatch, capsys):
     assert capsys.readouterr().out.endswith("20251\n7403986\n")
 
 
-def test_the_readme_names_every_command():
+def test_the_readme_names_every_command() -> None:
     for command in COMMANDS:
         assert re.search(rf"^\| `{command}[ `]", README, re.MULTILINE), command
 
@@ -87,16 +90,16 @@ def test_the_readme_names_every_command():
         *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")),
     ],
 )
-def test_links_between_documents_lead_somewhere(document):
+def test_links_between_documents_lead_somewhere(document: Any) -> None:
     path = ROOT / document
     for link in re.findall(r"\]\((?!http|#)([^)#]+)[^)]*\)", path.read_text("utf-8")):
         assert (path.parent / link).exists(), link
 
 
-def test_the_readme_is_short():
+def test_the_readme_is_short() -> None:
     assert len(README.split()) <= 900
 
 
 @pytest.mark.parametrize("document", ["CHANGELOG.md", "docs/experiments.md", "LICENSE"])
-def test_the_other_documents_are_there(document):
+def test_the_other_documents_are_there(document: str) -> None:
     assert (ROOT / document).stat().st_size > 500

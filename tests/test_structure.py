@@ -7,6 +7,7 @@ import subprocess
 import sys
 import venv
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,18 +39,18 @@ def imports(name: str) -> set[str]:
     return found & MODULES.keys()
 
 
-def test_the_heart_can_be_read_in_ten_minutes():
+def test_the_heart_can_be_read_in_ten_minutes() -> None:
     lines = {name: len((PACKAGE / f"{name}.py").read_text().splitlines()) for name in HEART}
     assert sum(lines.values()) <= 700, lines
 
 
 @pytest.mark.parametrize("name", HEART)
-def test_the_heart_imports_no_wing_but_augment(name):
+def test_the_heart_imports_no_wing_but_augment(name: Any) -> None:
     allowed = {f"mnist_lit.{part}" for part in (*HEART, *SHARED, "augment")}
     assert imports(f"mnist_lit.{name}") <= allowed
 
 
-def test_no_module_imports_itself_through_others():
+def test_no_module_imports_itself_through_others() -> None:
     def visit(name: str, path: tuple[str, ...]) -> None:
         assert name not in path, " -> ".join([*path[path.index(name) :], name])
         if name not in done:
@@ -63,7 +64,7 @@ def test_no_module_imports_itself_through_others():
 
 
 @pytest.mark.parametrize("wing", ["reading", "runs"])
-def test_a_wing_that_does_without_torch_does_not_import_it(wing):
+def test_a_wing_that_does_without_torch_does_not_import_it(wing: str) -> None:
     modules = [name for name in MODULES if name.startswith(f"mnist_lit.{wing}.")]
     code = (
         "import sys, importlib\n"
@@ -73,7 +74,7 @@ def test_a_wing_that_does_without_torch_does_not_import_it(wing):
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
 
 
-def test_public_names_are_imported_when_they_are_asked_for():
+def test_public_names_are_imported_when_they_are_asked_for() -> None:
     for name in mnist_lit.__all__:
         assert getattr(mnist_lit, name)
     code = "import sys, mnist_lit; print('torch' in sys.modules)"

@@ -110,14 +110,16 @@ def _in_tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
-def test_only_an_accuracy_without_an_error_is_shown_as_100_percent():
+def test_only_an_accuracy_without_an_error_is_shown_as_100_percent() -> None:
     shown = {1: "100.00 %", 0.99996: "99.99 %", 0.98765: "98.76 %", 0.0003: "0.03 %", 0: "0.00 %"}
     rows = [{"test_accuracy": share} for share in shown]
     assert table(rows, {}).splitlines()[1:] == [text.rjust(13) for text in shown.values()]
 
 
 @pytest.mark.usefixtures("_in_tokyo")
-def test_a_run_is_a_line_with_start_best_epoch_test_and_duration(mnist_lit, make):
+def test_a_run_is_a_line_with_start_best_epoch_test_and_duration(
+    mnist_lit: Command, make: Make
+) -> None:
     make("version_0", test={"accuracy": 0.99035, "loss": 0.030149})
     outcome = mnist_lit("runs")
     assert (outcome.status, outcome.err) == (0, "")
@@ -130,7 +132,7 @@ def test_a_run_is_a_line_with_start_best_epoch_test_and_duration(mnist_lit, make
     ]
 
 
-def test_numbers_stand_below_each_other_at_the_right(mnist_lit, make):
+def test_numbers_stand_below_each_other_at_the_right(mnist_lit: Command, make: Make) -> None:
     make("version_0", {"seed_everything": 12345}, seconds=36061)
     make("a_name/version_1")
     head, *rows = mnist_lit("runs").out.splitlines()[:3]
@@ -140,14 +142,14 @@ def test_numbers_stand_below_each_other_at_the_right(mnist_lit, make):
     assert [row[:end].split()[-1] for row in rows] == ["12345", "1"]
 
 
-def test_what_an_untested_run_does_not_have_is_a_dash(mnist_lit, make):
+def test_what_an_untested_run_does_not_have_is_a_dash(mnist_lit: Command, make: Make) -> None:
     make("version_0", losses=())
     out = mnist_lit("runs").out
     assert column(out, "status") == ["finished"]
     assert lines(out)[1][4:] == ["0", "-", "-", "-", "-", "0:01:23"]
 
 
-def test_a_run_that_diverged_has_the_best_of_its_numbers(mnist_lit, make):
+def test_a_run_that_diverged_has_the_best_of_its_numbers(mnist_lit: Command, make: Make) -> None:
     make("version_0", losses=(0.4, math.nan, math.nan))
     make("version_1", losses=(math.nan, math.inf))
     out = mnist_lit("runs").out
@@ -155,7 +157,9 @@ def test_a_run_that_diverged_has_the_best_of_its_numbers(mnist_lit, make):
     assert column(out, "status") == ["finished", "finished"]
 
 
-def test_runs_are_found_at_any_depth_and_one_alone_by_its_own_directory(mnist_lit, make):
+def test_runs_are_found_at_any_depth_and_one_alone_by_its_own_directory(
+    mnist_lit: Command, make: Make
+) -> None:
     for name in ("version_0", "wide/version_0", "studies/wide/version_10"):
         path = make(name)
     (path / "files").mkdir()
@@ -166,7 +170,7 @@ def test_runs_are_found_at_any_depth_and_one_alone_by_its_own_directory(mnist_li
     assert column(mnist_lit("runs", path).out, "name") == ["version_10"]
 
 
-def test_a_setting_has_a_column_if_runs_differ_in_it(mnist_lit, make):
+def test_a_setting_has_a_column_if_runs_differ_in_it(mnist_lit: Command, make: Make) -> None:
     make("version_0")
     elsewhere = {"name": "x", "data.data_dir": "y", "trainer.default_root_dir": "z"}
     make("version_1", {"seed_everything": 2, "ckpt_path": "a", **elsewhere})
@@ -178,7 +182,9 @@ def test_a_setting_has_a_column_if_runs_differ_in_it(mnist_lit, make):
     assert column(out, "batch_size") == ["64", "64", "128"]
 
 
-def test_a_heading_is_as_long_as_it_takes_to_tell_it_from_others(mnist_lit, make):
+def test_a_heading_is_as_long_as_it_takes_to_tell_it_from_others(
+    mnist_lit: Command, make: Make
+) -> None:
     network = {"class_path": "own.Net", "init_args": {"lr": 1, "seed": 5, "n": 1}}
     make("version_0", {"model.network": network})
     other = {"class_path": "own.Net", "init_args": {"lr": 2, "seed": 6, "n": 2}}
@@ -187,7 +193,9 @@ def test_a_heading_is_as_long_as_it_takes_to_tell_it_from_others(mnist_lit, make
     assert lines(mnist_lit("runs").out)[0][4:8] == headings
 
 
-def test_another_class_is_one_column_and_not_one_for_each_of_its_arguments(mnist_lit, make):
+def test_another_class_is_one_column_and_not_one_for_each_of_its_arguments(
+    mnist_lit: Command, make: Make
+) -> None:
     make("version_0")
     scheduler = {"class_path": "torch.optim.lr_scheduler.StepLR", "init_args": {"step_size": 1}}
     make("version_1", {"model.optimizer": SGD, "model.scheduler": scheduler})
@@ -200,25 +208,25 @@ def test_another_class_is_one_column_and_not_one_for_each_of_its_arguments(mnist
     assert column(mnist_lit("runs").out, "momentum") == ["-", "0.9", "0.5"]
 
 
-def test_classes_of_one_name_are_told_apart(mnist_lit, make):
+def test_classes_of_one_name_are_told_apart(mnist_lit: Command, make: Make) -> None:
     make("version_0", {"model.network": {"class_path": "mine.networks.CNN"}})
     make("version_1", {"model.network": {"class_path": "yours.CNN"}})
     assert column(mnist_lit("runs").out, "network") == ["networks.CNN", "yours.CNN"]
 
 
-def test_a_setting_that_one_run_does_not_know_is_a_dash(mnist_lit, make):
+def test_a_setting_that_one_run_does_not_know_is_a_dash(mnist_lit: Command, make: Make) -> None:
     make("version_0")
     make("version_1", {"model.label_smoothing": 0.1})
     assert column(mnist_lit("runs").out, "label_smoothing") == ["-", "0.1"]
 
 
-def test_one_and_all_are_different_limits(mnist_lit, make):
+def test_one_and_all_are_different_limits(mnist_lit: Command, make: Make) -> None:
     make("version_0", {"trainer.limit_train_batches": 1})
     make("version_1", {"trainer.limit_train_batches": 1.0})
     assert column(mnist_lit("runs").out, "limit_train_batches") == ["1", "1.0"]
 
 
-def test_a_long_setting_is_cut_in_the_table_only(mnist_lit, make):
+def test_a_long_setting_is_cut_in_the_table_only(mnist_lit: Command, make: Make) -> None:
     stop = {"class_path": "lightning.EarlyStopping", "init_args": {"monitor": "val/loss"}}
     make("version_0", {"model.class_weights": [1.0] * 10, "trainer.callbacks": [stop]})
     make("version_1", {"model.class_weights": "two\nlines"})
@@ -230,7 +238,7 @@ def test_a_long_setting_is_cut_in_the_table_only(mnist_lit, make):
     assert runs[0]["callbacks"] == [stop]
 
 
-def test_runs_that_differ_only_in_the_seed_are_summed_up(mnist_lit, make):
+def test_runs_that_differ_only_in_the_seed_are_summed_up(mnist_lit: Command, make: Make) -> None:
     losses, accuracies = (0.051, 0.043, 0.047), (0.9891, 0.9904, 0.9899)
     for seed, (loss, accuracy) in enumerate(zip(losses, accuracies, strict=True)):
         test = {"accuracy": accuracy, "loss": 0.1}
@@ -253,7 +261,9 @@ def test_runs_that_differ_only_in_the_seed_are_summed_up(mnist_lit, make):
     assert exact["n"] == 3
 
 
-def test_a_group_is_named_by_its_settings_and_one_run_is_no_group(mnist_lit, make):
+def test_a_group_is_named_by_its_settings_and_one_run_is_no_group(
+    mnist_lit: Command, make: Make
+) -> None:
     for seed in (1, 2):
         make(f"adam/version_{seed}", {"seed_everything": seed})
         make(f"sgd/version_{seed}", {"seed_everything": seed, "model.optimizer": SGD})
@@ -266,7 +276,9 @@ def test_a_group_is_named_by_its_settings_and_one_run_is_no_group(mnist_lit, mak
     ]
 
 
-def test_a_mean_is_over_finished_runs_and_says_so_if_they_are_fewer(mnist_lit, make):
+def test_a_mean_is_over_finished_runs_and_says_so_if_they_are_fewer(
+    mnist_lit: Command, make: Make
+) -> None:
     test = {"accuracy": 0.5, "loss": 1.0}
     make("version_0", {"seed_everything": 0}, losses=(0.2,))
     make("version_1", {"seed_everything": 1}, losses=(0.4,), test=test)
@@ -279,7 +291,9 @@ def test_a_mean_is_over_finished_runs_and_says_so_if_they_are_fewer(mnist_lit, m
     assert group[4] == "50.00 % (n=1)"
 
 
-def test_a_seed_that_ran_twice_counts_once_with_its_newest_run(mnist_lit, make):
+def test_a_seed_that_ran_twice_counts_once_with_its_newest_run(
+    mnist_lit: Command, make: Make
+) -> None:
     make("version_0", losses=(0.9,))
     make("version_1", losses=(0.2,))
     assert "The same" not in mnist_lit("runs").out
@@ -514,7 +528,9 @@ def test_what_cannot_be_selected_is_an_error(mnist_lit, make, option, what, what
         ("lr", ["version_9", "version_10", "version_8", "version_7"]),
     ],
 )
-def test_runs_are_sorted_by_any_column_with_the_missing_last(mnist_lit, make, order, names):
+def test_runs_are_sorted_by_any_column_with_the_missing_last(
+    mnist_lit: Command, make: Make, order: str, names: list[str]
+) -> None:
     make("version_10", test={"accuracy": 0.98, "loss": 0.1})
     make("version_9", {"model.optimizer.init_args.lr": 0.0001})
     make("version_8", {"model.optimizer": SGD}, test={"accuracy": 0.99, "loss": 0.1})
@@ -523,7 +539,7 @@ def test_runs_are_sorted_by_any_column_with_the_missing_last(mnist_lit, make, or
     assert column(mnist_lit("runs", f"--sort={order}").out, "name") == names
 
 
-def test_an_unknown_column_is_an_error_that_lists_the_known(mnist_lit, make):
+def test_an_unknown_column_is_an_error_that_lists_the_known(mnist_lit: Command, make: Make) -> None:
     make("version_0")
     outcome = mnist_lit("runs", "--sort=-accuracy")
     assert (outcome.status, outcome.out) == (2, "")
@@ -532,7 +548,9 @@ def test_an_unknown_column_is_an_error_that_lists_the_known(mnist_lit, make):
     )
 
 
-def test_csv_and_json_give_the_same_columns_with_every_digit(mnist_lit, make):
+def test_csv_and_json_give_the_same_columns_with_every_digit(
+    mnist_lit: Command, make: Make
+) -> None:
     make("version_0", {"model.class_weights": [1, 2]}, losses=(1 / 3,))
     make("version_1", {"data.batch_size": 8}, test={"accuracy": 2 / 3, "loss": 1 / 7})
     table = lines(mnist_lit("runs").out)[0]
@@ -548,7 +566,9 @@ def test_csv_and_json_give_the_same_columns_with_every_digit(mnist_lit, make):
     assert json.loads(first["class_weights"]) == runs[0]["class_weights"] == [1, 2]
 
 
-def test_a_run_is_running_only_while_a_process_holds_its_lock(mnist_lit, make):
+def test_a_run_is_running_only_while_a_process_holds_its_lock(
+    mnist_lit: Command, make: Make
+) -> None:
     make("version_0", status="running")
     held = make("version_1", status="running", pid=1, host="elsewhere")
     resumed = make("version_2", status="finished")
@@ -569,7 +589,9 @@ def test_a_run_is_running_only_while_a_process_holds_its_lock(mnist_lit, make):
     [None, b"", b"\xff\x00\x01junk", b"{", b"[1, 2]", b"null", b"&a [*a]", b'{"status": 1}'],
 )
 @pytest.mark.parametrize("file", ["status.json", "config.yaml", "metrics.csv", "test.json"])
-def test_a_damaged_file_makes_a_broken_run_and_no_harm_to_others(mnist_lit, make, file, content):
+def test_a_damaged_file_makes_a_broken_run_and_no_harm_to_others(
+    mnist_lit: Command, make: Make, file: str, content: bytes | None
+) -> None:
     make("version_0", {"data.batch_size": 32})
     damaged = make("version_1", {"seed_everything": 2}, test={"accuracy": 0.5, "loss": 1.0})
     (damaged / file).unlink()
@@ -606,7 +628,9 @@ def test_a_config_whose_aliases_stand_for_a_million_values_is_broken(mnist_lit, 
         ("status.json", "epochs", "epochs"),
     ],
 )
-def test_a_figure_that_is_no_number_is_not_shown(mnist_lit, make, file, key, heading, wrong):
+def test_a_figure_that_is_no_number_is_not_shown(
+    mnist_lit: Command, make: Make, file: str, key: str, heading: str, wrong: str
+) -> None:
     run = make("version_0", test={"accuracy": 0.5, "loss": 1.0})
     text = re.sub(rf'"{key}": [\d.]+', f'"{key}": {wrong}', (run / file).read_text())
     (run / file).write_text(text)
@@ -619,7 +643,9 @@ def test_a_figure_that_is_no_number_is_not_shown(mnist_lit, make, file, key, hea
 @pytest.mark.parametrize(
     ("status", "shown"), [("finished", "broken"), ("stopped", "stopped"), ("running", "killed")]
 )
-def test_half_a_line_is_damage_only_at_the_end_of_a_finished_run(mnist_lit, make, status, shown):
+def test_half_a_line_is_damage_only_at_the_end_of_a_finished_run(
+    mnist_lit: Command, make: Make, status: str, shown: str
+) -> None:
     run = make("version_0", status=status)
     with (run / "metrics.csv").open("a") as file:
         file.write("3,,39,,0.99,0.0")
@@ -628,7 +654,9 @@ def test_half_a_line_is_damage_only_at_the_end_of_a_finished_run(mnist_lit, make
     assert column(out, "val_loss") == ["0.1000"]
 
 
-def test_a_version_without_any_file_is_broken_and_another_directory_no_run(mnist_lit, make):
+def test_a_version_without_any_file_is_broken_and_another_directory_no_run(
+    mnist_lit: Command, make: Make
+) -> None:
     make("version_0")
     Path("lightning_logs/version_1").mkdir()
     Path("lightning_logs/notes").mkdir()
@@ -638,7 +666,9 @@ def test_a_version_without_any_file_is_broken_and_another_directory_no_run(mnist
 
 
 @pytest.mark.parametrize("directory", ["lightning_logs", "nowhere"])
-def test_no_runs_is_an_error_that_says_how_to_get_one(mnist_lit, tmp_path, directory):
+def test_no_runs_is_an_error_that_says_how_to_get_one(
+    mnist_lit: Command, tmp_path: Path, directory: str
+) -> None:
     (tmp_path / "lightning_logs").mkdir()
     outcome = mnist_lit("runs", *([] if directory == "lightning_logs" else [directory]))
     assert (outcome.status, outcome.out) == (2, "")
@@ -648,12 +678,14 @@ def test_no_runs_is_an_error_that_says_how_to_get_one(mnist_lit, tmp_path, direc
     )
 
 
-def test_the_test_of_a_run_that_was_trained_further_since_is_not_shown(make, mnist_lit):
+def test_the_test_of_a_run_that_was_trained_further_since_is_not_shown(
+    make: Make, mnist_lit: Command
+) -> None:
     make("version_0", test={"accuracy": 0.5, "loss": 1.0, "date": "2026-11-25T13:00:00+00:00"})
     assert column(mnist_lit("runs").out, "test_accuracy") == ["-"]
 
 
-def test_a_real_run_tells_what_it_printed(mnist_lit: Command, run: Path):
+def test_a_real_run_tells_what_it_printed(mnist_lit: Command, run: Path) -> None:
     mnist_lit("test", "--ckpt_path=best", "--trainer.limit_test_batches=1")
     (record,) = json.loads(mnist_lit("runs", "--format=json").out)["runs"]
     results = json.loads((run / "test.json").read_text())
@@ -676,7 +708,7 @@ def test_a_real_run_tells_what_it_printed(mnist_lit: Command, run: Path):
     }
 
 
-def test_it_answers_without_torch_and_into_a_closed_pipe(make, tmp_path):
+def test_it_answers_without_torch_and_into_a_closed_pipe(make: Make, tmp_path: Path) -> None:
     make("version_0")
     code = (
         "import sys; from mnist_lit.__main__ import main; status = main(['runs']);"

@@ -5,6 +5,7 @@ import os
 import shutil
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from mnist_lit.errors import InputError
 from mnist_lit.files import atomic_write
 from mnist_lit.runs.directories import training_lock
 from mnist_lit.runs.files import LOCK, in_training
-from tests.conftest import FEW, SMALL, finish, start
+from tests.conftest import FEW, SMALL, Command, finish, start
 from tests.support.waiting import wait_until
 
 SHORT = "--trainer.limit_test_batches=1"
@@ -73,9 +74,9 @@ def contents(directory: Path) -> dict[str, bytes]:
 
 def make_users_folder(checkpoint: Path, folder: Path, place: str) -> Path:
     """A checkpoint among files that have the names of results; give its path."""
-    names = ("test.json", "test_digits.png", "test_holiday.png", "predictions.csv", "config.yaml")
-    names += ("00000/thesis.txt", "00000/test/tensors.tsv", "projector_config.pbtxt", "metrics.csv")
-    names += ("status.json", "events.out.tfevents.1.host.1.0.test_39", ".notes.partial")
+    names = ["test.json", "test_digits.png", "test_holiday.png", "predictions.csv", "config.yaml"]
+    names += ["00000/thesis.txt", "00000/test/tensors.tsv", "projector_config.pbtxt", "metrics.csv"]
+    names += ["status.json", "events.out.tfevents.1.host.1.0.test_39", ".notes.partial"]
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text('{"status": "mine"}')
@@ -87,8 +88,8 @@ def make_users_folder(checkpoint: Path, folder: Path, place: str) -> Path:
 @pytest.mark.parametrize("place", ["best.ckpt", "checkpoints/best.ckpt"])
 @pytest.mark.usefixtures("pictures")
 def test_results_of_a_checkpoint_outside_of_a_run_get_a_directory_of_their_own(
-    mnist_lit, run, tmp_path, place
-):
+    mnist_lit: Command, run: Path, tmp_path: Path, place: str
+) -> None:
     folder = tmp_path / "mine"
     checkpoint = make_users_folder(run / "checkpoints/best.ckpt", folder, place)
     before = contents(folder)
@@ -106,12 +107,15 @@ def test_results_of_a_checkpoint_outside_of_a_run_get_a_directory_of_their_own(
     assert [line["name"] for line in runs(mnist_lit)] == ["version_0"]
 
 
-def runs(mnist_lit):
-    return json.loads(mnist_lit("runs", "--format=json").out)["runs"]
+def runs(mnist_lit: Command) -> list[dict[str, Any]]:
+    listed: list[dict[str, Any]] = json.loads(mnist_lit("runs", "--format=json").out)["runs"]
+    return listed
 
 
 @pytest.mark.usefixtures("pictures")
-def test_in_a_run_a_test_replaces_only_files_that_a_test_writes(mnist_lit, run):
+def test_in_a_run_a_test_replaces_only_files_that_a_test_writes(
+    mnist_lit: Command, run: Path
+) -> None:
     assert mnist_lit("test", "--ckpt_path=best", SHORT).status == 0
     events = list(run.glob("events*.test_39"))
     users = ("test_holiday.png", "00000/thesis.txt", "events.test_39", "00000/test/mine.tsv")
@@ -124,7 +128,9 @@ def test_in_a_run_a_test_replaces_only_files_that_a_test_writes(mnist_lit, run):
 
 
 @pytest.mark.usefixtures("pictures")
-def test_a_test_does_not_follow_a_link_out_of_the_run(mnist_lit, run, tmp_path, caplog):
+def test_a_test_does_not_follow_a_link_out_of_the_run(
+    mnist_lit: Command, run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "elsewhere" / "test").mkdir(parents=True)
     users = [tmp_path / "elsewhere/test/tensors.tsv", tmp_path / "thesis"]
     for path in users:
@@ -138,7 +144,9 @@ def test_a_test_does_not_follow_a_link_out_of_the_run(mnist_lit, run, tmp_path, 
 
 
 @pytest.mark.parametrize("place", ["last.ckpt", "checkpoints/last.ckpt"])
-def test_a_folder_that_is_no_run_is_not_trained_in(mnist_lit, run, tmp_path, place):
+def test_a_folder_that_is_no_run_is_not_trained_in(
+    mnist_lit: Command, run: Path, tmp_path: Path, place: str
+) -> None:
     folder = tmp_path / "mine"
     checkpoint = make_users_folder(run / "checkpoints/last.ckpt", folder, place)
     move_to(folder, checkpoint)
@@ -149,7 +157,9 @@ def test_a_folder_that_is_no_run_is_not_trained_in(mnist_lit, run, tmp_path, pla
     assert contents(folder) == before
 
 
-def test_a_checkpoint_does_not_say_which_files_are_deleted(mnist_lit, run, tmp_path):
+def test_a_checkpoint_does_not_say_which_files_are_deleted(
+    mnist_lit: Command, run: Path, tmp_path: Path
+) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.ckpt").write_text("mine")
     state = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
@@ -163,8 +173,8 @@ def test_a_checkpoint_does_not_say_which_files_are_deleted(mnist_lit, run, tmp_p
 
 
 def test_a_logger_in_the_users_directory_does_not_cost_the_configuration_there(
-    mnist_lit, tmp_path, data_dir
-):
+    mnist_lit: Command, tmp_path: Path, data_dir: Path
+) -> None:
     (tmp_path / "elsewhere.py").write_text(LOGGER)
     (tmp_path / "config.yaml").write_text("mine")
     outcome = mnist_lit(
@@ -175,7 +185,7 @@ def test_a_logger_in_the_users_directory_does_not_cost_the_configuration_there(
     assert "Not recorded: config.yaml or status.json in . is not a run's.\n" in outcome.out
 
 
-def test_two_that_write_the_same_file_do_not_meet(tmp_path):
+def test_two_that_write_the_same_file_do_not_meet(tmp_path: Path) -> None:
     path = tmp_path / "best.yaml"
     with atomic_write(path) as one, atomic_write(path) as other:
         one.write_text("one")
@@ -184,7 +194,9 @@ def test_two_that_write_the_same_file_do_not_meet(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_resumed_run_removes_what_a_killed_one_has_left_and_nothing_else(mnist_lit, own):
+def test_a_resumed_run_removes_what_a_killed_one_has_left_and_nothing_else(
+    mnist_lit: Command, own: Path
+) -> None:
     left = [own / name for name in ("a", "checkpoints/b")]
     left = [path.with_name(f".mnist_lit-{16 * path.name}.partial") for path in left]
     users = [own / ".notes.partial", own / "mine/.mnist_lit-0123456789abcdef.partial"]
@@ -221,19 +233,21 @@ def assert_says_deleted(status: int, err: str) -> None:
 @pytest.mark.usefixtures("pictures")
 @pytest.mark.parametrize(("at", "options"), [(5, []), (5, [BY_FILE]), (25, [])])
 def test_a_run_whose_directory_vanishes_ends_in_two_lines(
-    mnist_lit, tmp_path, data_dir, at, options
-):
+    mnist_lit: Command, tmp_path: Path, data_dir: Path, at: int, options: list[Any]
+) -> None:
     outcome = mnist_lit(*vanishing(tmp_path, data_dir, at, *options))
     assert_says_deleted(outcome.status, outcome.err)
 
 
-def test_a_process_whose_run_vanishes_says_nothing_else_at_its_end(tmp_path, data_dir):
+def test_a_process_whose_run_vanishes_says_nothing_else_at_its_end(
+    tmp_path: Path, data_dir: Path
+) -> None:
     process = start(*vanishing(tmp_path, data_dir, 25, BY_FILE), cwd=tmp_path)
     status, _, err = finish(process, 120)
     assert_says_deleted(status, err)
 
 
-def test_a_run_is_running_as_long_as_its_lock_is_held(mnist_lit, own):
+def test_a_run_is_running_as_long_as_its_lock_is_held(mnist_lit: Command, own: Path) -> None:
     status = json.loads((own / "status.json").read_text())
     before = contents(own)
     with training_lock(own):
@@ -249,7 +263,7 @@ def test_a_run_is_running_as_long_as_its_lock_is_held(mnist_lit, own):
     assert contents(own) | {"status.json": b""} == before | {"status.json": b""}
 
 
-def test_looking_at_a_run_does_not_keep_it_from_training(run):
+def test_looking_at_a_run_does_not_keep_it_from_training(run: Path) -> None:
     end = threading.Event()
 
     def look() -> None:
@@ -270,7 +284,9 @@ def test_looking_at_a_run_does_not_keep_it_from_training(run):
     assert not in_training(run)
 
 
-def test_two_fits_that_resume_a_run_at_the_same_moment_do_not_both_train(own, tmp_path):
+def test_two_fits_that_resume_a_run_at_the_same_moment_do_not_both_train(
+    own: Path, tmp_path: Path
+) -> None:
     both = [
         start("fit", "--ckpt_path=last", "--trainer.max_epochs=200", cwd=tmp_path) for _ in range(2)
     ]
@@ -299,7 +315,7 @@ def make_newer(run: Path, name: str, *, checkpoints: bool) -> Path:
     return newer
 
 
-def test_the_newest_run_is_the_one_that_was_begun_last(mnist_lit, run):
+def test_the_newest_run_is_the_one_that_was_begun_last(mnist_lit: Command, run: Path) -> None:
     make_newer(run, "another", checkpoints=True)
     for command in (["show", "--output=x.png"], ["test", SHORT], ["fit"], ["export"]):
         outcome = mnist_lit(*command, "--ckpt_path=last")
@@ -307,7 +323,9 @@ def test_the_newest_run_is_the_one_that_was_begun_last(mnist_lit, run):
         assert outcome.out.startswith(checkpoint), outcome.err
 
 
-def test_last_for_fit_is_no_older_run_if_the_newest_has_no_checkpoint(mnist_lit, run):
+def test_last_for_fit_is_no_older_run_if_the_newest_has_no_checkpoint(
+    mnist_lit: Command, run: Path
+) -> None:
     make_newer(run, "version_1", checkpoints=False)
     before = contents(run.parent)
     outcome = mnist_lit("fit", *LONGER)
@@ -323,8 +341,8 @@ def test_last_for_fit_is_no_older_run_if_the_newest_has_no_checkpoint(mnist_lit,
 
 
 def test_a_run_that_was_stopped_early_is_finished_unless_what_stops_it_changes(
-    mnist_lit, tmp_path, data_dir
-):
+    mnist_lit: Command, tmp_path: Path, data_dir: Path
+) -> None:
     stopping = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/accuracy"]
     stopping += ["--trainer.callbacks.mode=max", "--trainer.callbacks.stopping_threshold=0.01"]
     arguments = [*SMALL, f"--data.data_dir={data_dir}", "--trainer.max_epochs=3", *stopping]
@@ -343,7 +361,9 @@ def test_a_run_that_was_stopped_early_is_finished_unless_what_stops_it_changes(
     assert "epoch 3/3" in outcome.out
 
 
-def test_min_epochs_postpones_the_end_of_a_run_that_is_stopped_early(mnist_lit, tmp_path, data_dir):
+def test_min_epochs_postpones_the_end_of_a_run_that_is_stopped_early(
+    mnist_lit: Command, tmp_path: Path, data_dir: Path
+) -> None:
     (tmp_path / "faults.py").write_text(FAULTS)
     arguments = [*SMALL, f"--data.data_dir={data_dir}", "--trainer.max_epochs=3"]
     arguments += ["--trainer.min_epochs=2", "--trainer.callbacks+=EarlyStopping"]
@@ -359,7 +379,7 @@ def test_min_epochs_postpones_the_end_of_a_run_that_is_stopped_early(mnist_lit, 
     assert not stopped.get(1)
 
 
-def test_best_within_a_study_is_the_best_of_the_study(mnist_lit, run):
+def test_best_within_a_study_is_the_best_of_the_study(mnist_lit: Command, run: Path) -> None:
     study = run.parent / "sweep"
     study.mkdir()
     run.rename(study / "version_0")
@@ -382,7 +402,9 @@ def test_best_within_a_study_is_the_best_of_the_study(mnist_lit, run):
     assert last.startswith("Checkpoint: lightning_logs/sweep/version_1/checkpoints/last.ckpt\n")
 
 
-def test_a_run_that_fails_is_failed_for_a_reason(mnist_lit, tmp_path, data_dir):
+def test_a_run_that_fails_is_failed_for_a_reason(
+    mnist_lit: Command, tmp_path: Path, data_dir: Path
+) -> None:
     (tmp_path / "faults.py").write_text(FAULTS)
     arguments = [*SMALL, f"--data.data_dir={data_dir}", "--trainer.callbacks+=faults.Fail"]
     with pytest.raises(ValueError, match="no luck"):
@@ -397,7 +419,9 @@ def test_a_run_that_fails_is_failed_for_a_reason(mnist_lit, tmp_path, data_dir):
 
 @pytest.mark.parametrize("content", ["", "[1]", '{"seconds": "x"}', "\0\xff"])
 @pytest.mark.parametrize("name", ["status.json", "config.yaml"])
-def test_a_damaged_status_or_configuration_is_written_anew_on_resume(mnist_lit, own, name, content):
+def test_a_damaged_status_or_configuration_is_written_anew_on_resume(
+    mnist_lit: Command, own: Path, name: str, content: str
+) -> None:
     (own / name).write_text(content, encoding="latin-1")
     outcome = mnist_lit("fit", *LONGER)
     assert (outcome.status, outcome.err) == (0, "")
@@ -407,7 +431,9 @@ def test_a_damaged_status_or_configuration_is_written_anew_on_resume(mnist_lit, 
 
 
 @pytest.mark.parametrize("content", ["nothing\nof it\n", "\0\xff\0", '"a' + "b" * 200_000])
-def test_damaged_metrics_are_refused_on_resume_and_kept(mnist_lit, own, content):
+def test_damaged_metrics_are_refused_on_resume_and_kept(
+    mnist_lit: Command, own: Path, content: str
+) -> None:
     (own / "metrics.csv").write_text(content, encoding="latin-1")
     before = contents(own)
     outcome = mnist_lit("fit", *LONGER)
@@ -420,7 +446,9 @@ def test_damaged_metrics_are_refused_on_resume_and_kept(mnist_lit, own, content)
     assert mnist_lit("fit", *LONGER).status == 0
 
 
-def test_a_resume_that_is_killed_at_once_does_not_cost_the_metrics(mnist_lit, own):
+def test_a_resume_that_is_killed_at_once_does_not_cost_the_metrics(
+    mnist_lit: Command, own: Path
+) -> None:
     logged = (own / "metrics.csv").read_text().splitlines()
     (own / "metrics.csv").rename(own / "metrics_before_resume.csv")
     (own / "metrics.csv").write_text(logged[0] + "\n")
@@ -429,7 +457,7 @@ def test_a_resume_that_is_killed_at_once_does_not_cost_the_metrics(mnist_lit, ow
     assert not (own / "metrics_before_resume.csv").exists()
 
 
-def test_a_directory_that_cannot_be_locked_is_refused_in_two_lines(run):
+def test_a_directory_that_cannot_be_locked_is_refused_in_two_lines(run: Path) -> None:
     (run / LOCK).unlink()
     (run / LOCK).mkdir()
     with (

@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import numpy as np
@@ -33,7 +34,7 @@ def refused(response: httpx2.Response, status: int) -> str:
     assert document.keys() == {"type", "title", "status", "detail"}
     assert (document["type"], document["status"]) == ("about:blank", status)
     assert document["title"][0].isupper()
-    return document["detail"]
+    return str(document["detail"])
 
 
 def uploads(client: httpx2.Client, count: int) -> list[httpx2.Response]:
@@ -41,6 +42,6 @@ def uploads(client: httpx2.Client, count: int) -> list[httpx2.Response]:
     rng = np.random.default_rng(0)
     sources = list(encoded(rng))
     contents = [damaged(sources[i % len(sources)], rng) for i in range(count)]
-    ways = [{"content": content} for content in contents]
+    ways: list[dict[str, Any]] = [{"content": content} for content in contents]
     ways[::2] = [{"files": {"picture": content}} for content in contents[::2]]
     return [client.post("/v1/read", **way) for way in ways]

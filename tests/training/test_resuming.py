@@ -6,6 +6,7 @@ import re
 import resource
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from tests.conftest import (
     CONFIGS,
     OWN_NETWORK,
     SMALL,
+    Command,
     scalars,
     start,
 )
@@ -76,7 +78,9 @@ def event_scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
     ids=["by epoch", "on plateau", "everything"],
 )
 @pytest.mark.usefixtures("pictures")
-def test_a_resumed_run_equals_an_uninterrupted_one(mnist_lit, tmp_path, data_dir, options):
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    mnist_lit: Command, tmp_path: Path, data_dir: Path, options: Any
+) -> None:
     (tmp_path / "own_network.py").write_text(OWN_NETWORK)
     arguments = [*SMALL, f"--data.data_dir={data_dir}", "--seed_everything=5", *options, WORKER]
     mnist_lit("fit", *arguments, "--trainer.max_epochs=3", "-n", "straight")
@@ -95,7 +99,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(mnist_lit, tmp_path, data_dir
     assert event_scalars(straight) == event_scalars(resumed)
 
 
-def test_a_run_ended_in_the_middle_of_an_epoch_begins_this_epoch_again(mnist_lit, run, data_dir):
+def test_a_run_ended_in_the_middle_of_an_epoch_begins_this_epoch_again(
+    mnist_lit: Command, run: Path, data_dir: Path
+) -> None:
     steps = ["--trainer.max_epochs=9", "--trainer.max_steps=30"]
     first = mnist_lit("fit", f"--config={run / 'config.yaml'}", *steps, "-n", "cut")
     assert "Stopped by max_steps 30\n" in first.out
@@ -110,7 +116,7 @@ def test_a_run_ended_in_the_middle_of_an_epoch_begins_this_epoch_again(mnist_lit
     assert last["global_step"] == 70
 
 
-def test_a_run_stopped_early_says_why(mnist_lit, run, data_dir):
+def test_a_run_stopped_early_says_why(mnist_lit: Command, run: Path, data_dir: Path) -> None:
     stopping = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/accuracy"]
     stopping += ["--trainer.callbacks.mode=max", "--trainer.callbacks.stopping_threshold=0.1"]
     config = ["fit", f"--config={run / 'config.yaml'}"]
@@ -124,7 +130,7 @@ def test_a_run_stopped_early_says_why(mnist_lit, run, data_dir):
     assert "Traceback" not in outcome.err
 
 
-def test_the_saved_config_repeats_the_run_exactly(mnist_lit, run):
+def test_the_saved_config_repeats_the_run_exactly(mnist_lit: Command, run: Path) -> None:
     assert mnist_lit("fit", f"--config={run / 'config.yaml'}").status == 0
     again = run.parent / "version_1"
     assert_equal_states(run / "checkpoints/last.ckpt", again / "checkpoints/last.ckpt")
@@ -145,7 +151,9 @@ def killed(run: Path, arguments: list[str], cwd: Path, seconds: float) -> None:
     process.communicate()
 
 
-def test_a_run_that_is_still_in_training_is_not_resumed_beside(tmp_path, data_dir, mnist_lit):
+def test_a_run_that_is_still_in_training_is_not_resumed_beside(
+    tmp_path: Path, data_dir: Path, mnist_lit: Command
+) -> None:
     arguments = [*SMALL, f"--data.data_dir={data_dir}", "--trainer.max_epochs=1000"]
     process = start("fit", *arguments, cwd=tmp_path)
     last = tmp_path / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt"
@@ -158,7 +166,9 @@ def test_a_run_that_is_still_in_training_is_not_resumed_beside(tmp_path, data_di
 
 
 @pytest.mark.slow
-def test_twenty_kills_at_random_moments_change_nothing(tmp_path, data_dir, mnist_lit):
+def test_twenty_kills_at_random_moments_change_nothing(
+    tmp_path: Path, data_dir: Path, mnist_lit: Command
+) -> None:
     (tmp_path / "own_network.py").write_text(OWN_NETWORK)
     large = ["--model.network.width=1000"]  # so that the checkpoints take time to write
     arguments = [*SMALL, f"--data.data_dir={data_dir}", "--seed_everything=6", *EVERYTHING[:4]]
@@ -184,7 +194,9 @@ def test_twenty_kills_at_random_moments_change_nothing(tmp_path, data_dir, mnist
     [pytest.param(100_000, marks=pytest.mark.slow), 300_000],
     ids=["log", "checkpoint"],
 )
-def test_a_full_disk_is_a_clear_error_and_the_earlier_checkpoint_stays(run, tmp_path, limit):
+def test_a_full_disk_is_a_clear_error_and_the_earlier_checkpoint_stays(
+    run: Path, tmp_path: Path, limit: int
+) -> None:
     last = run / "checkpoints" / "last.ckpt"
     before = last.read_bytes()
     process = start("fit", "--ckpt_path=last", "--trainer.max_epochs=3", cwd=tmp_path)
@@ -201,8 +213,8 @@ def test_a_full_disk_is_a_clear_error_and_the_earlier_checkpoint_stays(run, tmp_
 
 
 def test_the_first_losses_of_the_default_configuration_are_the_known_ones(
-    mnist_lit, tmp_path, data_dir
-):
+    mnist_lit: Command, tmp_path: Path, data_dir: Path
+) -> None:
     arguments = ["--seed_everything=0", "--trainer.max_epochs=1", f"--data.data_dir={data_dir}"]
     arguments += ["--trainer.limit_train_batches=20", "--trainer.log_every_n_steps=1"]
     mnist_lit("fit", f"--config={CONFIGS / 'default.yaml'}", *arguments)
