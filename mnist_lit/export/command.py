@@ -34,7 +34,7 @@ from mnist_lit.files import atomic_write, sha256
 from mnist_lit.module import DigitClassifier
 from mnist_lit.options import CommandParser
 from mnist_lit.reading.reader import Reader, open_session, refusal
-from mnist_lit.training.evaluation import TrainedModel, joined, load_ensemble, outputs
+from mnist_lit.training.evaluation import TrainedModel, joined, load_members, outputs
 
 # Largest allowed differences between the checkpoint and the exported model.
 TOLERANCES = {"logit": 1e-4, "probability": 1e-4}
@@ -62,7 +62,7 @@ def main(args: list[str]) -> None:
             agree with the checkpoint.
     """
     options = _options(args[1:])
-    members = load_ensemble(options.ckpt_path)
+    members = load_members(options.ckpt_path)
     model = joined(members)
     data = _data(members, options.data_dir)
     labels, logits = _outputs(model, data.test_set, data.eval_batch_size)

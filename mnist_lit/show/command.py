@@ -191,9 +191,9 @@ def _options(args: list[str]) -> Namespace:
     add("--explain", action="store_true", help=explain_help)
     ckpt_help = (
         "Checkpoint to predict with: a file, or best or last for the newest run. "
-        "With --label-errors, the files of all folds."
+        "With --label-errors, the files of all folds, or the name of their study."
     )
-    add("--ckpt_path", nargs="+", metavar="FILE|best|last", help=ckpt_help)
+    add("--ckpt_path", nargs="+", metavar="FILE|best|last|NAME", help=ckpt_help)
     output_help = "Write the figure to a .png or .svg file. Default: open a window."
     add("--output", type=_image_path, metavar="FILE", help=output_help)
     data_help = "Directory of the unpacked data. Default: that of the checkpoint, or data."
@@ -211,7 +211,7 @@ def _check(options: Namespace) -> None:
     for name in ("wrong", "explain", "label_errors"):
         if getattr(options, name) and not options.ckpt_path:
             option = f"--{name.replace('_', '-')}"
-            which = "lightning_logs/*/checkpoints/last.ckpt" if name == "label_errors" else "best"
+            which = "STUDY" if name == "label_errors" else "best"
             raise InputError(
                 f"{option} needs a checkpoint.", f"For example: {option} --ckpt_path {which}"
             )

@@ -11,7 +11,7 @@ from mnist_lit.checkpoints import instantiate
 from mnist_lit.data import DigitDataset, MNISTDataModule
 from mnist_lit.errors import InputError
 from mnist_lit.files import atomic_write
-from mnist_lit.training.evaluation import load_trained_model, outputs
+from mnist_lit.training.evaluation import load_members, outputs
 
 
 def find_label_errors(labels: Tensor, probabilities: Tensor) -> tuple[Tensor, Tensor]:
@@ -44,7 +44,7 @@ def out_of_fold(which: list[str], data_dir: str | None) -> tuple[DigitDataset, T
     """Compute the logits of each training image by the model that was not trained on it.
 
     Args:
-        which: The checkpoints of a cross-validation, one for each fold.
+        which: The checkpoints of a cross-validation, one for each fold, or the name of its study.
         data_dir: Directory of the data, if not that of the checkpoints.
 
     Returns:
@@ -53,7 +53,7 @@ def out_of_fold(which: list[str], data_dir: str | None) -> tuple[DigitDataset, T
     Raises:
         InputError: If the checkpoints are not one for each fold of the same cross-validation.
     """
-    models = [load_trained_model(each) for each in which]
+    models = load_members(which)
     given = {"data_dir": data_dir} if data_dir else {}
     modules = [instantiate(MNISTDataModule, model.data | given) for model in models]
     _check_folds(modules)
@@ -74,7 +74,7 @@ def out_of_fold(which: list[str], data_dir: str | None) -> tuple[DigitDataset, T
 
 
 def _check_folds(modules: list[MNISTDataModule]) -> None:
-    for name in ("dataset", "folds", "split_seed"):
+    for name in ("folds", "split_seed"):
         values = sorted({getattr(data, name) for data in modules})
         if len(values) > 1:
             what = f"The checkpoints differ in data.{name}: {', '.join(map(str, values))}."

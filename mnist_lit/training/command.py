@@ -18,7 +18,7 @@ from mnist_lit.metrics import Evaluation
 from mnist_lit.module import DigitClassifier
 from mnist_lit.runs import directories as runs
 from mnist_lit.training.environment import broken_connection, prepare
-from mnist_lit.training.evaluation import joined, load_ensemble
+from mnist_lit.training.evaluation import joined, load_members
 from mnist_lit.training.fitting import Fit
 from mnist_lit.training.hparams import HParams, hyperparameters
 from mnist_lit.training.loggers import AtomicCheckpointIO
@@ -228,7 +228,7 @@ class RunCLI(OptionsCLI):
         if len(self.members) == 1:
             self.trainer.test(model, datamodule, ckpt_path=self.checkpoint, verbose=False)
             return
-        members = load_ensemble([str(path) for path in self.members])
+        members = load_members([str(path) for path in self.members])
         evaluated: list[dict[str, Any]] = []
 
         def observe(_: DigitClassifier, split: str, evaluation: Evaluation) -> None:

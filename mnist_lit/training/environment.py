@@ -50,14 +50,18 @@ def prepare() -> None:
     for message in IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", message)
     _log_on_request_only()
-    # For the user's own classes; `python -m` adds the directory, the console script does not.
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
+    import_from_working_directory()
     # Lightning's import sets it to 1 (pull 15110), and each step of an optimizer asks for a GPU.
     # Without one, asking NVML takes 0.13 ms of a step of 4 ms, and asking CUDA 0.01 ms.
     if not torch.cuda.is_available():
         os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
     threading.excepthook = _thread_excepthook
+
+
+def import_from_working_directory() -> None:
+    """Find the user's own classes; `python -m` adds the directory, the console script does not."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
 
 
 def _log_on_request_only() -> None:

@@ -17,6 +17,7 @@ from mnist_lit.ensembles import Ensemble
 from mnist_lit.errors import InputError
 from mnist_lit.module import DigitClassifier
 from mnist_lit.runs import directories as runs
+from mnist_lit.training.environment import import_from_working_directory
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ def load_trained_model(which: str) -> TrainedModel:
     Raises:
         InputError: If the checkpoint is missing or damaged, or does not match its network.
     """
+    import_from_working_directory()
     path = runs.find_checkpoint(which, Path(runs.LOG_DIR))
     checkpoint = load_checkpoint(path)
     model = DigitClassifier.load_from_checkpoint(
@@ -55,7 +57,7 @@ def load_trained_model(which: str) -> TrainedModel:
     return TrainedModel(path, model.eval(), checkpoint.get("config", {}), data)
 
 
-def load_ensemble(names: Sequence[str]) -> list[TrainedModel]:
+def load_members(names: Sequence[str]) -> list[TrainedModel]:
     """Load the models that are to predict together, and print their paths.
 
     Args:

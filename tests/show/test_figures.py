@@ -73,7 +73,7 @@ def texts_drawn(figure: Figure, monkeypatch: pytest.MonkeyPatch) -> list[Text]:
     return [text for text in drawn if text.get_text() and text.get_visible()]
 
 
-@pytest.mark.parametrize("name", FIGURES.keys() - {"one digit", "occlusion"})
+@pytest.mark.parametrize("name", sorted(FIGURES.keys() - {"one digit", "occlusion"}))
 def test_text_is_legible_at_the_size_at_which_tensorboard_shows_a_figure(
     name: str, monkeypatch: pytest.MonkeyPatch
 ):
