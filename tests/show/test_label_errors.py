@@ -103,7 +103,12 @@ def test_index_selects_among_the_label_errors_and_the_table_has_all(
         ([0, 1, 1, 2], None, "more than one checkpoint of fold 1.", "one for each fold"),
         ([0, 1], {"fold": 2, "split_seed": 5}, "differ in data.split_seed: 4, 5.", "of one cross"),
         ([0, 1], {"fold": 2, "folds": 4}, "differ in data.folds: 3, 4.", "of one cross"),
-        ([0, 1], {"fold": 2, "dataset": "MNIST"}, "trained on KMNIST and MNIST.", "of one data set"),
+        (
+            [0, 1],
+            {"fold": 2, "dataset": "MNIST"},
+            "trained on KMNIST and MNIST.",
+            "of one data set",
+        ),
         ([], {"folds": 0}, "were not trained on folds.", "--data.folds 10 --data.fold N"),
         ([], {"folds": 10**12}, "these are missing: 1, 2, 3", "--data.fold N"),
     ],
