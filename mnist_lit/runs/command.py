@@ -4,55 +4,26 @@ import csv
 import io
 import json
 from argparse import Namespace
-from collections import Counter
-from collections.abc import Callable, Collection
 from contextlib import suppress
-from datetime import datetime
-from decimal import Decimal
 from pathlib import Path
-from shutil import get_terminal_size
-from statistics import mean, stdev
 from typing import Any
 
 from mnist_lit.errors import InputError
 from mnist_lit.options import CommandParser
-from mnist_lit.runs.files import WITHOUT_EFFECT, Run, best_run, natural_key, read_runs
+from mnist_lit.runs.comparison import (
+    COLUMNS,
+    FOLD,
+    SUMMARIZED,
+    class_names,
+    differences,
+    option,
+    summaries,
+)
+from mnist_lit.runs.files import Run, best_run, natural_key, read_runs
+from mnist_lit.runs.table import IDENTITY, KEPT, METRICS, Row, cell, compact, table
 
-Row = dict[str, Any]  # a row of a table, by column
-
-MAX_WITH_ERRORS = Decimal("99.99")  # percent: only an accuracy without errors shows as 100 %
-
-
-def _percent(share: float) -> str:
-    exact = 100 * Decimal(str(share))
-    return f"{min(exact, MAX_WITH_ERRORS) if share < 1 else exact:.2f} %"
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
-
-
-# The columns left and right of the settings; for each metric, its format.
-IDENTITY = ("name", "when", "status", "seed")
-METRICS: dict[str, Callable[[float], str]] = {
-    "epochs": str,
-    "val_loss": "{:.4f}".format,
-    "val_accuracy": _percent,
-    "test_accuracy": _percent,
-    "test_loss": "{:.4f}".format,
-    "duration": _clock,
-}
-COLUMNS = (*IDENTITY, *METRICS, "reason")
-RESERVED = (*COLUMNS, "n", "over")  # headings that no setting has
-SUMMARIZED = ("val_loss", "val_accuracy", "test_accuracy")  # metrics shown for groups of runs
-MAX_WIDTH = 24  # characters of a setting in the table
-FOLD = "data.fold"
 # The settings that determine the validation images.
 VALIDATION = {"data.dataset", "data.val_size", "data.folds", FOLD, "data.split_seed"}
-# If the table is too wide, columns that are never left out, and those that go first.
-KEPT = ("name", "status", "n", "val_loss")
-MINOR = ("when", "epochs", "test_loss", "duration")
 
 NOTES = """\
 val_loss is the lowest of all epochs, and val_accuracy belongs to the same epoch; test_accuracy and
@@ -82,7 +53,7 @@ def main(args: list[str]) -> None:
             f"No runs found in {options.dir}.",
             "Train one: python -m mnist_lit fit --config configs/default.yaml",
         )
-    classes = _class_names(found)
+    classes = class_names(found)
     matching = _matching(found, options.where, classes)
     headings = differences(matching)
     order = _find(options.sort.removeprefix("-"), found)
@@ -128,104 +99,6 @@ def _options(args: list[str]) -> Namespace:
     format_help = "Output format; csv and json have unrounded numbers. Default: table."
     add("--format", choices=("table", "csv", "json"), default="table", help=format_help)
     return parser.parse_args(args)
-
-
-def differences(runs: list[Run]) -> dict[str, str]:
-    """Find the settings that differ between runs.
-
-    An argument that only some classes have does not count: the column of the class shows it. Nor
-    does a setting that cannot change the result.
-
-    Returns:
-        A heading for each key: the shortest unambiguous suffix of the option's name.
-    """
-    known = [run.settings for run in runs if run.settings]
-    keys = list(dict.fromkeys(key for settings in known for key in settings))
-    names = {option(key) for key in keys}
-    return {
-        key: shortest(option(key), names)
-        for key in keys
-        if _differs(key, known) and not key.startswith(WITHOUT_EFFECT)
-    }
-
-
-def _differs(key: str, known: list[dict[str, Any]]) -> bool:
-    class_key = key.rpartition(".init_args.")[0] + ".class_path"
-    having = [settings for settings in known if settings.get(key) is not None]
-    lacking = [settings for settings in known if settings.get(key) is None]
-    classes = [settings.get(class_key) for settings in having]
-    values = {json.dumps(settings[key]) for settings in having}  # as JSON 1, 1.0 and true differ
-    return len(values) > 1 or any(settings.get(class_key) in classes for settings in lacking)
-
-
-def option(key: str) -> str:
-    """Return the command-line name of a setting, such as ``model.optimizer.lr``."""
-    return key.removesuffix(".class_path").replace(".init_args.", ".")
-
-
-def shortest(name: str, names: set[str]) -> str:
-    """Return the shortest suffix of a dotted name that no other name or column shares."""
-    parts = name.split(".")
-    suffixes = [".".join(parts[start:]) for start in reversed(range(len(parts)))]
-    for suffix in suffixes:
-        same = [each for each in names if f".{each}".endswith(f".{suffix}")]
-        if len(same) == 1 and suffix not in RESERVED:
-            return suffix
-    return name
-
-
-def _class_names(runs: list[Run]) -> dict[str, str]:
-    """Map the path of each class to its shortest unambiguous name."""
-    settings = [setting for run in runs for setting in run.settings.items()]
-    paths = {str(value) for key, value in settings if key.endswith(".class_path")}
-    return {path: shortest(path, paths) for path in paths}
-
-
-def summaries(runs: list[Run], headings: dict[str, str]) -> list[Row]:
-    """Summarize the runs that differ only in their seed or fold.
-
-    Args:
-        runs: Oldest first; the newest run of each seed and fold counts.
-        headings: Headings of the settings that differ between runs, by key.
-
-    Returns:
-        For each group its settings, the number ``n`` of pairs of seed and fold, what they are
-        (``over``: ``seeds``, ``folds``, or ``runs`` if both differ), and for each metric in
-        ``SUMMARIZED`` the ``mean`` and sample standard deviation (``sd``) over the ``n`` pairs
-        with a finished run that has the metric.
-    """
-    headings = {key: heading for key, heading in headings.items() if key != FOLD}
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        if run.settings:
-            values = json.dumps([run.settings.get(key) for key in headings])
-            groups.setdefault(values, []).append(run)
-    rows = []
-    for group in groups.values():
-        n = len({_repeat(run) for run in group})
-        if n > 1:
-            row = {heading: group[0].settings.get(key) for key, heading in headings.items()}
-            row = row or {"name": "all runs"}
-            folds = len({run.settings.get(FOLD) for run in group})
-            over = {1: "seeds", n: "folds"}.get(folds, "runs")
-            spreads = {metric: _spread(group, metric) for metric in SUMMARIZED}
-            rows.append({**row, "n": n, "over": over, **spreads})
-    return rows
-
-
-def _repeat(run: Run) -> tuple[int | None, Any]:
-    """What tells a run from the others of its group."""
-    return run.seed, run.settings.get(FOLD)
-
-
-def _spread(group: list[Run], metric: str) -> Row:
-    finished = [run for run in group if run.status == "finished" and metric in run.metrics]
-    values = list({_repeat(run): run.metrics[metric] for run in finished}.values())
-    return {
-        "mean": mean(values) if values else None,
-        "sd": stdev(values) if len(values) > 1 else None,
-        "n": len(values),
-    }
 
 
 def _columns(names: str | None, runs: list[Run], headings: dict[str, str]) -> dict[str, str]:
@@ -282,7 +155,7 @@ def _is(value: Any, text: str, key: str, classes: dict[str, str]) -> bool:
     texts = [text]
     with suppress(ValueError):
         texts.append(compact(json.loads(text)))  # 1e-3 is 0.001
-    return compact(value) in texts or _format({key: value}, key, classes) == text
+    return compact(value) in texts or cell({key: value}, key, classes) == text
 
 
 def _sorted(runs: list[Run], key: str, *, descending: bool) -> list[Run]:
@@ -321,77 +194,3 @@ def _groups_title(groups: list[Row]) -> str:
     n = sizes.pop() if len(sizes) == 1 else "n"
     over = kinds.pop() if len(kinds) == 1 else "runs"
     return f"Over {n} {over}, mean ± sample standard deviation:"
-
-
-def table(rows: list[Row], classes: dict[str, str], keep: Collection[str] | None = None) -> str:
-    """Format rows as a table with headings, without the reasons why runs failed.
-
-    Args:
-        rows: At least one; all have the columns of the first.
-        classes: Short names of classes, by path.
-        keep: If given, columns other than these are left out until the table fits the terminal.
-    """
-    columns = {}
-    for heading in [heading for heading in rows[0] if heading not in ("reason", "over")]:
-        cells = [heading, *(_format(row, heading, classes) for row in rows)]
-        is_text = any(isinstance(row[heading], str | list | dict) for row in rows)
-        width = max(map(len, cells))
-        columns[heading] = [cell.ljust(width) if is_text else cell.rjust(width) for cell in cells]
-    left_out = [] if keep is None else _leave_out(columns, keep)
-    lines = ["  ".join(cells).rstrip() for cells in zip(*columns.values(), strict=True)]
-    note = [f"Left out: {', '.join(left_out)} (shown with --columns all)"] if left_out else []
-    return "\n".join(lines + note)
-
-
-def _leave_out(columns: dict[str, list[str]], keep: Collection[str]) -> list[str]:
-    """Remove columns until the rest fits the terminal, or 100 characters; return their headings.
-
-    First go those with one value for all rows, then the ``MINOR`` ones, then those in which the
-    fewest rows differ from the others.
-    """
-    rows = len(next(iter(columns.values()))) - 1
-    same = {heading: max(Counter(cells[1:]).values()) for heading, cells in columns.items()}
-    order = sorted(columns, key=lambda each: (same[each] < rows, each not in MINOR, -same[each]))
-    width = get_terminal_size((100, 24)).columns
-    left_out = []
-    for heading in order:
-        total = sum(len(cells[0]) + 2 for cells in columns.values()) - 2
-        if total > width and heading not in keep:
-            del columns[heading]
-            left_out.append(heading)
-    return left_out
-
-
-def _format(row: Row, heading: str, classes: dict[str, str]) -> str:
-    value = row[heading]
-    if value is None:
-        return "-"
-    if isinstance(value, dict):
-        return _format_spread(value, METRICS[heading], row["n"])
-    if heading in METRICS:
-        return METRICS[heading](value)
-    if heading == "when":
-        return f"{datetime.fromisoformat(value).astimezone():%Y-%m-%d %H:%M}"
-    text = compact(classes.get(value, value) if isinstance(value, str) else value)
-    is_short = heading in IDENTITY or len(text) <= MAX_WIDTH
-    return text if is_short else f"{text[: MAX_WIDTH - 3]}..."
-
-
-def _format_spread(spread: Row, format_metric: Callable[[float], str], n: int) -> str:
-    text = "-" if spread["mean"] is None else format_metric(spread["mean"])
-    if spread["sd"] is not None:
-        text = f"{text.removesuffix(' %')} ± {format_metric(spread['sd'])}"
-    return text if spread["n"] == n else f"{text} (n={spread['n']})"
-
-
-def compact(value: Any) -> str:
-    """Format a setting compactly: without quotes, classes by name."""
-    if isinstance(value, list):
-        return f"[{','.join(map(compact, value))}]"
-    if isinstance(value, dict):
-        if "class_path" in value:
-            name = compact(value["class_path"]).rpartition(".")[2]
-            return name + compact(value.get("init_args", {}))
-        pairs = (f"{name}:{compact(inner)}" for name, inner in value.items())
-        return f"{{{','.join(pairs)}}}" if value else ""
-    return value if isinstance(value, str) and value.isprintable() else json.dumps(value)

@@ -43,7 +43,7 @@ class Run:
         reason: Why it failed, in one line.
         seed: The global seed.
         settings: By dotted key, without those in ``IGNORED_SETTINGS``.
-        metrics: By the names in ``runs.command.METRICS``; losses in nats, accuracies in [0, 1],
+        metrics: By the names in ``runs.table.METRICS``; losses in nats, accuracies in [0, 1],
             duration in seconds.
     """
 

@@ -13,8 +13,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from mnist_lit.errors import InputError
 from mnist_lit.files import atomic_write
-from mnist_lit.runs.command import Row, compact, shortest, summaries, table
+from mnist_lit.runs.comparison import shortest, summaries
 from mnist_lit.runs.files import STUDY, Run
+from mnist_lit.runs.table import Row, compact, table
 from mnist_lit.sweep.figures import count, figures
 from mnist_lit.sweep.plan import override
 from mnist_lit.sweep.settings import settings_of

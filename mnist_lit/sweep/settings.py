@@ -6,7 +6,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, distribution_to_json
 
 from mnist_lit.errors import InputError
-from mnist_lit.runs.command import option
+from mnist_lit.runs.comparison import option
 from mnist_lit.runs.files import flat
 from mnist_lit.sweep.plan import NOT_SEARCHED, contains, override
 from mnist_lit.sweep.study import Study

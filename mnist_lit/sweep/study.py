@@ -16,7 +16,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from mnist_lit.errors import InputError, first_line
-from mnist_lit.runs.command import shortest
+from mnist_lit.runs.comparison import shortest
 from mnist_lit.sweep.plan import Plan
 
 RETRIES = 3  # how often a trial is retried whose worker was killed

@@ -11,8 +11,9 @@ from torch.utils.tensorboard.summary import hparams, scalar
 
 from mnist_lit.metrics import Evaluation
 from mnist_lit.module import DigitClassifier
-from mnist_lit.runs.command import compact, option
+from mnist_lit.runs.comparison import option
 from mnist_lit.runs.files import flat, read_run
+from mnist_lit.runs.table import compact
 from mnist_lit.training.loggers import writers
 
 # TensorBoard shows the latest value of every scalar in the directory that holds the settings.

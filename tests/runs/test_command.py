@@ -21,8 +21,8 @@ from typing import Any
 import pytest
 import yaml
 
-from mnist_lit.runs.command import table
 from mnist_lit.runs.directories import training_lock
+from mnist_lit.runs.table import table
 from tests.conftest import Command
 
 COLUMNS = "name when status seed epochs val_loss val_accuracy test_accuracy test_loss duration"
