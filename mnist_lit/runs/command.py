@@ -16,6 +16,7 @@ from mnist_lit.runs.comparison import (
     SUMMARIZED,
     class_names,
     differences,
+    groups_title,
     option,
     summaries,
 )
@@ -74,7 +75,7 @@ def main(args: list[str]) -> None:
         if failed := [f"{run.name}: {compact(run.reason)}" for run in runs if run.reason]:
             parts.append("\n".join(["Failed:", *failed]))
         if groups:
-            parts.append(f"{_groups_title(groups)}\n{table(groups, classes, keep)}")
+            parts.append(f"{groups_title(groups)}\n{table(groups, classes, keep)}")
         print("\n\n".join(parts))
 
 
@@ -187,10 +188,3 @@ def _best_line(best: Run, *, different_images: bool) -> str:
     figures = [f"{metric} {METRICS[metric](best.metrics[metric])}" for metric in metrics]
     note = " (validation images differ)" if different_images else ""
     return f"Best: {', '.join([best.name, *figures])}{note}"
-
-
-def _groups_title(groups: list[Row]) -> str:
-    sizes, kinds = ({group[key] for group in groups} for key in ("n", "over"))
-    n = sizes.pop() if len(sizes) == 1 else "n"
-    over = kinds.pop() if len(kinds) == 1 else "runs"
-    return f"Over {n} {over}, mean ± sample standard deviation:"

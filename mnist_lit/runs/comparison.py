@@ -96,6 +96,14 @@ def summaries(runs: list[Run], headings: dict[str, str]) -> list[Row]:
     return rows
 
 
+def groups_title(groups: list[Row]) -> str:
+    """Return the title of a table of summaries: over how many seeds, folds or runs."""
+    sizes, kinds = ({group[key] for group in groups} for key in ("n", "over"))
+    n = sizes.pop() if len(sizes) == 1 else "n"
+    over = kinds.pop() if len(kinds) == 1 else "runs"
+    return f"Over {n} {over}, mean ± sample standard deviation:"
+
+
 def _repeat(run: Run) -> tuple[int | None, Any]:
     """What tells a run from the others of its group."""
     return run.seed, run.settings.get(FOLD)

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from mnist_lit.errors import InputError
 from mnist_lit.files import atomic_write
-from mnist_lit.runs.comparison import shortest, summaries
+from mnist_lit.runs.comparison import FOLD, groups_title, shortest, summaries
 from mnist_lit.runs.files import STUDY, Run
 from mnist_lit.runs.table import Row, compact, table
 from mnist_lit.sweep.figures import count, figures
@@ -22,6 +22,8 @@ from mnist_lit.sweep.settings import settings_of
 from mnist_lit.sweep.study import DONE, Study, failure
 
 SEED = "seed_everything"
+REPEATS = {SEED, FOLD}  # parameters whose values repeat a trial rather than change it
+UNKNOWN = ("over", "val_accuracy", "test_accuracy")  # of a trial
 SHOWN = 10  # trials in the table of the best
 BEST = "best.yaml"
 REPORT = (BEST, "history.png", "slices.png", "importance.png")
@@ -79,10 +81,11 @@ def report(study: Study, fit: list[str], directory: Path) -> None:
     ]
     counts = f"{count(len(complete))} complete, {len(pruned)} pruned, {len(failed)} failed"
     print(f"\n{counts}. The best:\n{table(rows, {})}")
-    if SEED not in study.plan.space:
+    if not REPEATS & study.plan.space.keys():
         print(f"\n{_compare_with_given(study, trials, ranked[0])}")
-    elif groups := _over_seeds(study, complete):
-        print(f"\nMean ± sample standard deviation over n seeds:\n{table(groups, {})}")
+    elif groups := _over_repeats(study, complete):
+        kept = [{key: row[key] for key in row if key not in UNKNOWN} for row in groups]
+        print(f"\n{groups_title(groups)}\n{table(kept, {})}")
     best = _write_best(study, ranked[0], fit, directory / BEST)
     paths = []
     for name, figure in figures(_readable(study, trials)):
@@ -149,22 +152,26 @@ def _readable(study: Study, trials: list[FrozenTrial]) -> optuna.Study:
     return readable
 
 
-def _over_seeds(study: Study, complete: list[FrozenTrial]) -> list[Row]:
-    """Mean and deviation of trials that differ only in their seed, the best first."""
-    names = [name for key, name in study.headings.items() if key != SEED] or ["name"]
+def _over_repeats(study: Study, complete: list[FrozenTrial]) -> list[Row]:
+    """Mean and deviation of trials that differ only in seed and fold, the best first."""
+    names = [name for key, name in study.headings.items() if key not in REPEATS] or ["name"]
     runs = [
         Run(
             study.name,
             status="finished",
-            seed=trial.params[SEED],
-            settings={"name": study.name, **_params(study, trial)},
+            seed=trial.params.get(SEED),
+            settings={
+                "name": study.name,
+                FOLD: trial.params.get(FOLD),
+                **_params(study, trial),
+            },
             metrics={"val_loss": _loss(trial)},
         )
         for trial in complete
     ]
     rows = summaries(runs, dict(zip(names, names, strict=True)))
     rows.sort(key=lambda row: row["val_loss"]["mean"])
-    return [{name: row[name] for name in (*names, "n", "val_loss")} for row in rows]
+    return rows
 
 
 def _loss(trial: FrozenTrial) -> float:

@@ -201,7 +201,7 @@ def test_a_grid_tries_each_combination_once_and_sums_up_the_seeds(sweep: Sweep) 
     outcome = sweep(GRID)
     points = [tuple(trial.params.values()) for trial in trials()]
     assert points == [(lr, seed) for lr in (0.001, 0.01) for seed in (0, 1, 2)]
-    _, table = outcome.out.split("Mean ± sample standard deviation over n seeds:\n")
+    _, table = outcome.out.split("Over 3 seeds, mean ± sample standard deviation:\n")
     rows = [re.split("  +", row.strip()) for row in table.splitlines()[:3]]
     assert rows == [
         ["lr", "n", "val_loss"],
