@@ -10,7 +10,14 @@ from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import (
+    BatchSizeFinder,
+    LearningRateFinder,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    ProgressBar,
+    StochasticWeightAveraging,
+)
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
@@ -43,6 +50,20 @@ OPTION_ERRORS = (
     RuntimeError,
     TypeError,
     ValueError,
+)
+
+# Callbacks that would fail, or have no effect on what is saved: the reason, and what to do.
+UNSUITABLE_CALLBACKS = (
+    (
+        LearningRateFinder,
+        "LearningRateFinder needs a model with an attribute lr; here it belongs to the optimizer.",
+        "Search it with sweep, as model.optimizer.init_args.lr.",
+    ),
+    (
+        StochasticWeightAveraging,
+        "StochasticWeightAveraging averages the weights only after the last checkpoint is saved.",
+        "Use EMAWeightAveraging, whose average is saved.",
+    ),
 )
 
 
@@ -142,10 +163,14 @@ class RunCLI(OptionsCLI):
         given = self.config_init[self.command].trainer
         self._check_options(given)
         own = [*self.more_callbacks, *self._callbacks()]
-        callbacks = [ProcessSync(), *_listed(given.callbacks), *own]
+        of_user = _listed(given.callbacks)
+        if self.checkpoint:  # which has the batch size that was found
+            of_user = [each for each in of_user if not isinstance(each, BatchSizeFinder)]
+        callbacks = [ProcessSync(), *of_user, *own]
         checkpoint_io = AtomicCheckpointIO()
         plugins = [*_listed(given.plugins), checkpoint_io]
-        if given.enable_progress_bar is None and not sys.stdout.isatty():
+        has_bar = any(isinstance(each, ProgressBar) for each in of_user)
+        if given.enable_progress_bar is None and not sys.stdout.isatty() and not has_bar:
             kwargs["enable_progress_bar"] = False
         if not self.datamodule.validates:
             kwargs["limit_val_batches"] = 0
@@ -174,6 +199,9 @@ class RunCLI(OptionsCLI):
         if isinstance(interval, int | float) and interval <= 0:
             what = f"trainer.val_check_interval is {interval}."
             raise InputError(what, "Give a number greater than 0.")
+        for kind, what, what_to_do in UNSUITABLE_CALLBACKS:
+            if any(isinstance(each, kind) for each in _listed(given.callbacks)):
+                raise InputError(what, what_to_do)
         if self.model.loss.weight is not None and self.datamodule.batch_size == 1:
             raise InputError(
                 "model.class_weights has no effect with data.batch_size 1.",

@@ -52,6 +52,8 @@ class HParams(Callback):
         run = run_directory(trainer)
         if not run:
             return
+        batch_size = trainer.datamodule.batch_size  # type: ignore[attr-defined]
+        self.values["data.batch_size"] = batch_size  # BatchSizeFinder may have changed it
         for logger in trainer.loggers:
             _log_settings(logger, self.values)
         # Skip torch's experiment summary: TensorBoard would use the first run's columns for all.

@@ -163,7 +163,7 @@ def _check_unused(logger: CSVLogger | TensorBoardLogger) -> None:
     directory = Path(logger.log_dir)
     if isinstance(logger, CSVLogger) and directory.is_dir() and any(directory.iterdir()):
         raise InputError(
-            f"CSVLogger would delete files in {directory}.",
+            f"CSVLogger would replace files: {directory} is not empty.",
             "Give it another save_dir, name or version.",
         )
 
@@ -264,15 +264,18 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         torch.save(checkpoint, buffer)
         with atomic_write(Path(path)) as partial:
             partial.write_bytes(buffer.getbuffer())
+        self.saved.add(Path(path).resolve())
 
     def __init__(self) -> None:
         super().__init__()
         self.callbacks: list[Checkpoint] = []  # whose directories are this run's
+        self.saved: set[Path] = set()  # also elsewhere, by BatchSizeFinder
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Remove a file of this run's; a resumed checkpoint may name any other, or a folder."""
         own = [getattr(callback, "dirpath", None) for callback in self.callbacks]
-        if Path(path).resolve().parent in [Path(each).resolve() for each in own if each]:
+        file = Path(path).resolve()
+        if file in self.saved or file.parent in [Path(each).resolve() for each in own if each]:
             with suppress(OSError):  # it is gone, or a folder
                 Path(path).unlink()
 

@@ -57,9 +57,8 @@ class RunRecord(Callback):
         if not run:
             return
         earlier = _earlier(run)
-        with atomic_write(run / "config.yaml") as path:
-            path.write_text(yaml.safe_dump(self.config, sort_keys=False))
         self.path = run / "status.json"
+        self._write_config()
         self.start = time.monotonic() - earlier.get("seconds", 0)
         self.status = {
             "started": earlier.get("started", _now("auto")),
@@ -76,6 +75,7 @@ class RunRecord(Callback):
         assert isinstance(pl_module, DigitClassifier)
         if not self.path:
             return
+        self._record_batch_size(trainer)
         parameters = sum(parameter.numel() for parameter in pl_module.network.parameters())
         text = f"```yaml\n{yaml.safe_dump(self.config, sort_keys=False)}```"
         table = _markdown_table({**self.status, "parameters": f"{parameters:,}"})
@@ -109,6 +109,18 @@ class RunRecord(Callback):
         epochs, steps = trainer.current_epoch + 1, trainer.global_step
         long_enough = epochs >= (trainer.min_epochs or 0) and steps >= (trainer.min_steps or 0)
         checkpoint["stopped_early"] = trainer.should_stop and long_enough
+
+    def _record_batch_size(self, trainer: Trainer) -> None:
+        """Record the batch size that BatchSizeFinder has found."""
+        found = trainer.datamodule.batch_size  # type: ignore[attr-defined]
+        if self.config["data"]["batch_size"] != found:
+            self.config["data"]["batch_size"] = found
+            self._write_config()
+
+    def _write_config(self) -> None:
+        assert self.path
+        with atomic_write(self.path.with_name("config.yaml")) as partial:
+            partial.write_text(yaml.safe_dump(self.config, sort_keys=False))
 
     def _write(self, status: str, **more: str) -> None:
         if self.path and was_deleted(self.path.parent):

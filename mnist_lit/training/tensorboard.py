@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.profilers import PyTorchProfiler
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from torch import Tensor, nn
@@ -48,7 +49,8 @@ class FitPictures(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, DigitClassifier)
-        for writer in writers(trainer):
+        profiled = isinstance(trainer.profiler, PyTorchProfiler)  # with hooks, which have no copy
+        for writer in [] if profiled else writers(trainer):
             _add_graph(writer, pl_module.network)
         if image_loggers(trainer):
             _draw_next_inputs(pl_module, _step(trainer))
@@ -163,12 +165,12 @@ def _images(dataset: Dataset[Batch], indices: Tensor) -> Tensor:
 
 def _add_graph(writer: SummaryWriter, network: nn.Module) -> None:
     # Trace a copy: tracing in training mode would update batch norm statistics.
-    network = copy.deepcopy(network).cpu().float().eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the tracer
         try:
-            writer.add_graph(network, torch.zeros(1, 1, 28, 28))
-        except Exception as error:  # tracing runs the user's code
+            copied = copy.deepcopy(network).cpu().float().eval()
+            writer.add_graph(copied, torch.zeros(1, 1, 28, 28))
+        except Exception as error:  # copying and tracing run the user's code
             what = str(error).strip().partition("\n")[0]
             log.warning(
                 "Cannot add the graph of %s to TensorBoard: %s", type(network).__name__, what
