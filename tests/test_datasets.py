@@ -10,7 +10,7 @@ import torch
 
 from mnist_lit import datasets
 from mnist_lit.data import MNISTDataModule
-from mnist_lit.datasets import class_names
+from mnist_lit.datasets import class_legend, class_names
 from mnist_lit.errors import InputError
 
 TRAIN_SIZE, TEST_SIZE = 300, 100
@@ -111,6 +111,7 @@ def test_classes_have_names():
     assert class_names("MNIST") == class_names("EMNIST") == list("0123456789")
     assert class_names("FashionMNIST")[9] == "Ankle boot"
     assert class_names("KMNIST")[:2] == ["o", "ki"]
+    assert class_legend(class_names("QMNIST")) == ""
 
 
 def test_a_model_is_trained_and_tested_on_another_data_set(mnist_lit, tmp_path):
@@ -121,3 +122,6 @@ def test_a_model_is_trained_and_tested_on_another_data_set(mnist_lit, tmp_path):
     outcome = mnist_lit("test", "--ckpt_path=best")
     assert outcome.status == 0, outcome.err
     assert f"images             {TEST_SIZE}\n" in outcome.out
+    assert "classes            0 T-shirt/top, 1 Trouser, " in outcome.out
+    outcome = mnist_lit("show", "--split=test", "--ckpt_path=best", "--output=shown.png")
+    assert "Classes: 0 T-shirt/top, 1 Trouser, " in outcome.out

@@ -12,8 +12,10 @@ from matplotlib.text import Text
 from scipy.stats import binomtest
 from torch import Tensor
 
+from mnist_lit.datasets import class_legend, class_names
 from mnist_lit.show.figures import (
     accuracy_by_digit_figure,
+    add_legend,
     confusion_figure,
     digit_figure,
     digits_figure,
@@ -49,6 +51,11 @@ def tiles_drawn(figure: Figure, tile_area: int) -> float:
     return np.ma.count(np.ma.masked_invalid(image.get_array())) / tile_area
 
 
+def named(figure: Figure) -> Figure:
+    add_legend(figure, class_legend(class_names("FashionMNIST")))
+    return figure
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
     "confusion": lambda: confusion_figure(good_counts()),
     "accuracy": lambda: accuracy_by_digit_figure(1000 * torch.eye(10, dtype=torch.long)),
@@ -62,6 +69,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "occlusion": lambda: occlusion_figure(
         judged(5)[0], torch.randn(5, 28, 28), *judged(5)[1:], torch.full((5,), 123.45)
     ),
+    "names": lambda: named(confusion_figure(good_counts())),
     "one digit": lambda: digit_figure(judged(1)[0][0], 7, torch.eye(10)[7], 0.0),
 }
 
@@ -73,7 +81,7 @@ def texts_drawn(figure: Figure, monkeypatch: pytest.MonkeyPatch) -> list[Text]:
     return [text for text in drawn if text.get_text() and text.get_visible()]
 
 
-@pytest.mark.parametrize("name", sorted(FIGURES.keys() - {"one digit", "occlusion"}))
+@pytest.mark.parametrize("name", sorted(FIGURES.keys() - {"one digit", "occlusion", "names"}))
 def test_text_is_legible_at_the_size_at_which_tensorboard_shows_a_figure(
     name: str, monkeypatch: pytest.MonkeyPatch
 ):
