@@ -390,7 +390,9 @@ def test_a_damaged_file_makes_a_broken_run_and_no_harm_to_others(
         assert column(outcome.out, heading)[1] == ("-" if source == file else shown)
 
 
-def test_a_config_whose_aliases_stand_for_a_million_values_is_broken(mnist_lit, make):
+def test_a_config_whose_aliases_stand_for_a_million_values_is_broken(
+    mnist_lit: Command, make: Make
+) -> None:
     config = make("version_0") / "config.yaml"
     bomb = "".join(f"x{n}: &x{n} [*x{n - 1}, *x{n - 1}]\n" for n in range(1, 20))
     config.write_text(f"x0: &x0 [1]\n{bomb}{config.read_text()}")

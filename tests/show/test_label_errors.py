@@ -3,6 +3,7 @@
 import csv
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 
 from mnist_lit.show.label_errors import find_label_errors
+from tests.conftest import Command
 from tests.test_datasets import TRAIN_SIZE, write_dataset, write_idx
 
 CODE = """
@@ -54,7 +56,9 @@ def copy_with(path: Path, **settings: object) -> Path:
     return save(state, path.with_name("changed.ckpt"), **settings)
 
 
-def test_planted_label_errors_are_found_with_their_true_digits(mnist_lit, folds, tmp_path):
+def test_planted_label_errors_are_found_with_their_true_digits(
+    mnist_lit: Command, folds: list[Path], tmp_path: Path
+) -> None:
     paths = [str(folds[fold]) for fold in (2, 0, 1)]  # in any order
     options = ["--data_dir=data", "--output=errors.png"]
     outcome = mnist_lit("show", "--label-errors", "--ckpt_path", *paths, *options)
@@ -77,7 +81,9 @@ def test_planted_label_errors_are_found_with_their_true_digits(mnist_lit, folds,
         assert image.width == 700
 
 
-def test_index_selects_among_the_label_errors_and_the_table_has_all(mnist_lit, folds, tmp_path):
+def test_index_selects_among_the_label_errors_and_the_table_has_all(
+    mnist_lit: Command, folds: list[Path], tmp_path: Path
+) -> None:
     options = ["--ckpt_path", *map(str, folds), "--data_dir=data", "--output=errors.svg"]
     outcome = mnist_lit("show", "--label-errors", "--index=1:9", *options)
     assert "showing 2 to 3 by margin." in outcome.out
@@ -103,8 +109,13 @@ def test_index_selects_among_the_label_errors_and_the_table_has_all(mnist_lit, f
     ],
 )
 def test_other_checkpoints_than_one_for_each_fold_are_refused(
-    mnist_lit, folds, given, settings, what, what_to_do
-):
+    mnist_lit: Command,
+    folds: list[Path],
+    given: list[int],
+    settings: dict[str, Any] | None,
+    what: str,
+    what_to_do: str,
+) -> None:
     paths = [folds[fold] for fold in given]
     if settings is not None:
         paths.append(copy_with(folds[0], **settings))
@@ -115,7 +126,7 @@ def test_other_checkpoints_than_one_for_each_fold_are_refused(
     assert what_to_do in second
 
 
-def test_a_model_that_diverged_is_refused(mnist_lit, folds):
+def test_a_model_that_diverged_is_refused(mnist_lit: Command, folds: list[Path]) -> None:
     state = torch.load(folds[1], weights_only=True)
     state["state_dict"]["network.1.bias"] *= math.nan
     torch.save(state, folds[1])
@@ -134,14 +145,16 @@ def test_a_model_that_diverged_is_refused(mnist_lit, folds):
         (["--ckpt_path", "a", "b"], "--ckpt_path names several checkpoints."),
     ],
 )
-def test_options_that_do_not_go_together_are_refused(mnist_lit, options, what):
+def test_options_that_do_not_go_together_are_refused(
+    mnist_lit: Command, options: list[str], what: str
+) -> None:
     outcome = mnist_lit("show", *options)
     assert outcome.status == 2
     assert what in outcome.err.splitlines()[0]
     assert len(outcome.err.splitlines()) == 2
 
 
-def test_label_errors_agree_with_a_computation_by_hand():
+def test_label_errors_agree_with_a_computation_by_hand() -> None:
     generator = torch.Generator().manual_seed(3)
     labels = torch.randint(9, (400,), generator=generator)  # without images of 9
     logits = torch.randn(400, 10, generator=generator)

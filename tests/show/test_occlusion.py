@@ -1,6 +1,7 @@
 """What occlusion says about models whose reasons are known."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from mnist_lit.module import DigitClassifier
 from mnist_lit.show.occlusion import occlusion_maps
+from tests.conftest import Command
 
 
 def linear(weight: Tensor) -> DigitClassifier:
@@ -24,7 +26,7 @@ def image_with(*pixels: tuple[int, int]) -> Tensor:
     return image
 
 
-def test_what_supports_and_what_opposes_a_prediction_is_told_apart():
+def test_what_supports_and_what_opposes_a_prediction_is_told_apart() -> None:
     weight = torch.zeros(10, 28, 28)
     weight[3, 6, 6], weight[3, 20, 20] = 5, -2
     (found,) = occlusion_maps(linear(weight), image_with((6, 6), (20, 20), (0, 27))[None])
@@ -36,7 +38,7 @@ def test_what_supports_and_what_opposes_a_prediction_is_told_apart():
     assert found.abs().max() < 1e-5  # neither blank pixels nor ink that the model ignores
 
 
-def test_squares_over_blank_pixels_change_nothing():
+def test_squares_over_blank_pixels_change_nothing() -> None:
     weight = torch.randn(10, 28, 28, generator=torch.Generator().manual_seed(1))
     image = image_with(*((y, 14) for y in range(5, 23)))
     (found,) = occlusion_maps(linear(weight), image[None])
@@ -46,7 +48,7 @@ def test_squares_over_blank_pixels_change_nothing():
     assert found[near].abs().min() > 1e-4
 
 
-def test_maps_agree_with_a_computation_by_hand():
+def test_maps_agree_with_a_computation_by_hand() -> None:
     generator = torch.Generator().manual_seed(2)
     model = DigitClassifier().eval()
     images = torch.randint(256, (2, 28, 28), generator=generator, dtype=torch.uint8)
@@ -67,7 +69,9 @@ def test_maps_agree_with_a_computation_by_hand():
 
 
 @pytest.mark.parametrize("options", [["--index=0"], ["--split=val", "--wrong", "--index=0:3"]])
-def test_explanations_are_drawn_beside_the_images(mnist_lit, run, data_dir, tmp_path, options):
+def test_explanations_are_drawn_beside_the_images(
+    mnist_lit: Command, run: Path, data_dir: Path, tmp_path: Path, options: list[str]
+) -> None:
     plain = mnist_lit("show", "--ckpt_path=best", "--output=plain.svg", *options)
     outcome = mnist_lit("show", "--ckpt_path=best", "--explain", "--output=new.svg", *options)
     assert outcome.status == 0, outcome.err
@@ -78,7 +82,7 @@ def test_explanations_are_drawn_beside_the_images(mnist_lit, run, data_dir, tmp_
     assert "supports it<" not in without
 
 
-def test_an_explanation_needs_a_checkpoint(mnist_lit):
+def test_an_explanation_needs_a_checkpoint(mnist_lit: Command) -> None:
     outcome = mnist_lit("show", "--explain")
     assert outcome.status == 2
     assert outcome.err.splitlines() == [
