@@ -88,11 +88,7 @@ def recorded_settings(
         if section in config
     }
     try:
-        for keys, value in values(settings):
-            if isinstance(value, str) and value not in named_by_user:
-                _check(keys, value)
-            elif isinstance(value, int):
-                _check_number(keys, value)
+        _check(settings, named_by_user)
     except RefusedError as error:
         raise InputError(f"{path}: {error}.", _hint(path)) from None
     _adapt_to_machine(settings, config)
@@ -118,6 +114,14 @@ def _hint(path: Path) -> str:
     )
 
 
+def _check(settings: dict[str, Any], trusted: Collection[str]) -> None:
+    for keys, value in values(settings):
+        if isinstance(value, str) and value not in trusted:
+            _check_text(keys, value)
+        elif isinstance(value, int):
+            _check_number(keys, value)
+
+
 def _check_number(keys: KeyPath, value: int) -> None:
     name = ".".join(keys)
     if keys[1:2] in (("network",), ("augmentation",)) and abs(value) > MAX_NUMBER:
@@ -126,7 +130,7 @@ def _check_number(keys: KeyPath, value: int) -> None:
         raise RefusedError(f"{name} is {value}, more than {MAX_DEVICES}")
 
 
-def _check(keys: KeyPath, value: str) -> None:
+def _check_text(keys: KeyPath, value: str) -> None:
     """Refuse a string that names code, a file, or a path for Lightning's classes to write to."""
     name = ".".join(keys)
     if keys[-1] == "device":

@@ -5,7 +5,7 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import isfinite
@@ -18,6 +18,13 @@ import yaml
 IGNORED_SETTINGS = (
     *("seed_everything", "name", "ckpt_path", "config"),
     *("data.data_dir", "data.download", "trainer.default_root_dir"),
+)
+# Beginnings of other settings that cannot change what a run learns or scores.
+WITHOUT_EFFECT = (
+    *("data.num_workers", "data.eval_batch_size", "trainer.logger", "trainer.profiler"),
+    *("trainer.log_every_n_steps", "trainer.enable_", "trainer.detect_anomaly"),
+    *("trainer.num_sanity_val_steps", "trainer.inference_mode", "trainer.model_registry"),
+    *("trainer.limit_test_batches", "trainer.limit_predict_batches"),
 )
 
 LOCK = ".mnist_lit.lock"  # in the directory of a run, held during training
@@ -145,10 +152,18 @@ def start_key(path: Path) -> tuple[float, list[str | int]]:
     return start, natural_key(path.as_posix())
 
 
-def best_of_study(directory: Path) -> Run | None:
-    """The run with the lowest validation loss in the directory of a study.
+def best_run(runs: Iterable[Run]) -> Run | None:
+    """Return the run with the lowest validation loss, if any has one.
 
     Unfinished runs count only if there are no finished ones.
+    """
+    validated = [run for run in runs if "val_loss" in run.metrics]
+    finished = [run for run in validated if run.status == "finished"]
+    return min(finished or validated, key=lambda run: run.metrics["val_loss"], default=None)
+
+
+def best_of_study(directory: Path) -> Run | None:
+    """The best run in the directory of a study, as :func:`best_run` chooses it.
 
     Returns:
         A run whose name is relative to ``directory``; None if this is not the directory of a
@@ -156,13 +171,10 @@ def best_of_study(directory: Path) -> Run | None:
     """
     if not (directory / STUDY).is_file():
         return None
-    validated = [
-        run
-        for run in read_runs(directory)
-        if "val_loss" in run.metrics and (directory / run.name / "checkpoints/best.ckpt").is_file()
-    ]
-    finished = [run for run in validated if run.status == "finished"]
-    return min(finished or validated, key=lambda run: run.metrics["val_loss"], default=None)
+    runs = read_runs(directory)
+    return best_run(
+        run for run in runs if (directory / run.name / "checkpoints/best.ckpt").is_file()
+    )
 
 
 def _read_status(run: Run, path: Path) -> None:

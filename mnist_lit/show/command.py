@@ -17,7 +17,6 @@ from mnist_lit.errors import InputError
 from mnist_lit.files import atomic_write
 from mnist_lit.options import CommandParser
 from mnist_lit.show.figures import (
-    captioned_figure,
     digit_figure,
     digits_figure,
     occlusion_figure,
@@ -91,36 +90,30 @@ def _digits(options: Namespace) -> Figure | None:
 
 def _label_errors(options: Namespace) -> Figure | None:
     """Print the table of the requested label errors, and draw them; None if there are none."""
-    digits, probabilities = out_of_fold(options.ckpt_path, options.data_dir)
-    found = find_label_errors(digits.labels, probabilities)
+    digits, logits = out_of_fold(options.ckpt_path, options.data_dir)
+    probabilities = logits.softmax(dim=1)
+    found, margins = find_label_errors(digits.labels, probabilities)
     before = options.index.start
-    errors = found[before : options.index.stop]
-    shown = f"showing {before + 1} to {before + len(errors)} by margin"
-    count = f"{len(found):,} of {len(digits):,} labels are probably wrong"
-    print(f"{count}; {shown if errors else f'none left at --index {before}'}.")
+    chosen = found[before : options.index.stop]
+    shown = f"showing {before + 1} to {before + len(chosen)} by margin"
+    count = f"{len(found):,} of {len(digits):,} labels may be wrong"
+    print(f"{count}; {shown if len(chosen) else f'none left at --index {before}'}.")
     if options.output:
         table = options.output.with_suffix(".csv")
-        write_table(found, table)
+        write_table(table, found, digits.labels[found], probabilities[found], margins)
         print(f"Table: {table}")
-    if not errors:
+    if not len(chosen):
         return None
-    print("train image  label  suggestion  probability   margin")
-    captions = []
-    for error in errors:
-        row = f"{error.index:11}  {error.label:5}  {error.suggestion:10}  {error.probability:11.2%}"
-        print(f"{row}  {error.margin:7.4f}")
-        change = f"{error.label}→{error.suggestion}"
-        captions.append([change, f"{error.probability:.1%}", f"#{error.index}"])
-    legend = "label → suggestion, its probability, #index"
-    images = digits.images[[error.index for error in errors]]
-    return captioned_figure(scaled(images), legend, captions)
+    images, labels = digits.images[chosen], digits.labels[chosen]
+    print(summary("training", chosen.tolist(), labels, logits[chosen]), flush=True)
+    return draw(scaled(images), labels, logits[chosen])
 
 
 def summary(split: str, indices: list[int], labels: Tensor, logits: Tensor | None) -> str:
     """Format a table of digits and their predictions; for a single digit, with all logits.
 
     Args:
-        split: ``train``, ``val`` or ``test``.
+        split: The name of the set of images.
         indices: The n indices of the images in the split.
         labels: ``int64 (n,)`` in 0..9.
         logits: ``float32 (n, 10)``, or None without a model.
@@ -186,8 +179,8 @@ def _options(args: list[str]) -> Namespace:
     wrong_help = "Show misclassified images, highest loss first; --index counts these."
     mode.add_argument("--wrong", action="store_true", help=wrong_help)
     label_help = (
-        "Show training images whose labels are probably wrong, by the checkpoints of a "
-        "cross-validation, one for each fold; --index counts these. "
+        "Show training images whose labels may be wrong, by the checkpoints of a "
+        "cross-validation, one for each fold, and the labels they predict; --index counts these. "
         "--output FILE.png also writes all of them to FILE.csv."
     )
     mode.add_argument("--label-errors", action="store_true", help=label_help)

@@ -232,22 +232,6 @@ def occlusion_figure(
     return figure
 
 
-@rc_context(STYLE)
-def captioned_figure(images: Tensor, legend: str, captions: list[list[str]]) -> Figure:
-    """Draw images, each with the first line of its caption above and the others below.
-
-    Args:
-        images: ``(n, 1, 28, 28)`` in [0, 1].
-        legend: What the captions are.
-        captions: The lines of each image's caption, as many for each.
-
-    Raises:
-        ValueError: If ``images`` has another shape or is empty.
-    """
-    _expect("images", images, ("n", 1, 28, 28))
-    return _draw_digits(_grey(images), legend, captions, ["black"] * len(images))[0]
-
-
 def digit_figure(image: Tensor, label: int, probabilities: Tensor, loss: float) -> Figure:
     """Draw a digit beside its predicted probabilities: the label blue, an error vermilion.
 
@@ -347,7 +331,7 @@ def _draw_digits(
     """
     count, _, width, _ = tiles.shape
     cell = width + 7  # with frame and gap
-    columns = min(count, math.ceil(2 * math.sqrt(count) * 35 / cell))
+    columns = min(count, round(2 * math.sqrt(count) * 35 / cell))
     rows = math.ceil(count / columns)
     inch = min(80, columns * cell / WIDTH)  # tile pixels per inch; a few tiles are drawn larger
     line = math.ceil(LINE * inch)

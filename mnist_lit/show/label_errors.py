@@ -1,7 +1,6 @@
-"""Training images whose labels are probably wrong, by the models of a cross-validation."""
+"""Training images whose labels may be wrong, by the models of a cross-validation."""
 
 import csv
-from dataclasses import astuple, dataclass, fields
 from itertools import islice
 from pathlib import Path
 
@@ -15,58 +14,41 @@ from mnist_lit.files import atomic_write
 from mnist_lit.training.evaluation import load_trained_model, outputs
 
 
-@dataclass(frozen=True)
-class LabelError:
-    """A training image whose label is probably wrong.
-
-    Args:
-        index: Among the training images.
-        label: The given label, in 0..9.
-        suggestion: The suggested label, in 0..9.
-        probability: Of the suggestion, in [0, 1].
-        margin: The label's probability minus the highest other one, in [-1, 1].
-    """
-
-    index: int
-    label: int
-    suggestion: int
-    probability: float
-    margin: float
-
-
-def find_label_errors(labels: Tensor, probabilities: Tensor) -> list[LabelError]:
+def find_label_errors(labels: Tensor, probabilities: Tensor) -> tuple[Tensor, Tensor]:
     """Find wrong labels by confident learning, those with the lowest margins first.
 
     As in Northcutt, Jiang and Chuang, "Confident Learning: Estimating Uncertainty in Dataset
     Labels", JAIR 2021, the threshold of a class is its mean probability for the images with its
-    label. A label is probably wrong if another class is the likeliest of those above their
-    thresholds.
+    label. A label may be wrong if the prediction is another one, above its threshold.
 
     Args:
         labels: ``int64 (n,)`` in 0..9, as given.
         probabilities: ``float32 (n, 10)``, each row by a model that was not trained on the image.
+
+    Returns:
+        Indices ``int64 (m,)``, and margins ``(m,)`` in [-1, 0]: the probability of the label minus
+        that of the prediction.
     """
     probabilities = probabilities.double()  # or the mean of equal ones may exceed them
     given = probabilities.gather(1, labels[:, None]).squeeze(1)
     # Without images the threshold is nan, which no probability reaches.
     thresholds = labels.bincount(given, minlength=10) / labels.bincount(minlength=10)
-    likeliest, suggestions = probabilities.where(probabilities >= thresholds, -1).max(dim=1)
-    margins = given - probabilities.scatter(1, labels[:, None], -1).amax(dim=1)
-    found = ((likeliest >= 0) & (suggestions != labels)).nonzero().flatten()
-    found = found[margins[found].argsort(stable=True)]
-    columns = (found, labels[found], suggestions[found], likeliest[found], margins[found])
-    return [LabelError(*row) for row in zip(*(part.tolist() for part in columns), strict=True)]
+    likeliest, predictions = probabilities.max(dim=1)
+    confident = likeliest >= thresholds[predictions]
+    found = (confident & (predictions != labels)).nonzero().flatten()
+    margins, order = (given - likeliest)[found].sort(stable=True)
+    return found[order], margins
 
 
 def out_of_fold(which: list[str], data_dir: str | None) -> tuple[DigitDataset, Tensor]:
-    """Compute the probabilities of each training image by the model that was not trained on it.
+    """Compute the logits of each training image by the model that was not trained on it.
 
     Args:
         which: The checkpoints of a cross-validation, one for each fold.
         data_dir: Directory of the data, if not that of the checkpoints.
 
     Returns:
-        The training images, and ``float32 (n, 10)`` probabilities in [0, 1].
+        The training images, and ``float32 (n, 10)`` logits.
 
     Raises:
         InputError: If the checkpoints are not one for each fold of the same cross-validation.
@@ -85,7 +67,7 @@ def out_of_fold(which: list[str], data_dir: str | None) -> tuple[DigitDataset, T
         if not logits.isfinite().all():
             raise InputError(f"{model.path} gives logits that are not finite.", "Train it again.")
         indices += data.val_set.indices
-        parts.append(logits.softmax(dim=1))
+        parts.append(logits)
     digits = data.val_set.dataset
     assert isinstance(digits, DigitDataset)
     return digits, torch.cat(parts)[torch.tensor(indices).argsort()]
@@ -108,14 +90,25 @@ def _check_folds(modules: list[MNISTDataModule]) -> None:
         raise InputError(f"Of {folds} folds, these are missing: {', '.join(missing)}.", train)
 
 
-def write_table(errors: list[LabelError], path: Path) -> None:
-    """Write a CSV file with a row for each label error.
+def write_table(
+    path: Path, indices: Tensor, labels: Tensor, probabilities: Tensor, margins: Tensor
+) -> None:
+    """Write a CSV file with a row for each of m label errors.
+
+    Args:
+        path: The file; an earlier one is replaced.
+        indices: ``int64 (m,)``, among the training images.
+        labels: ``int64 (m,)`` in 0..9, as given.
+        probabilities: ``float32 (m, 10)``; the most probable label is the suggestion.
+        margins: ``(m,)`` in [-1, 0].
 
     Raises:
         InputError: If it cannot be written.
     """
+    likeliest, suggestions = probabilities.max(dim=1)
+    columns = (part.tolist() for part in (indices, labels, suggestions, likeliest, margins))
     with atomic_write(path) as partial, partial.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(column.name for column in fields(LabelError))
-        for *numbers, probability, margin in map(astuple, errors):
+        writer.writerow(["index", "label", "suggestion", "probability", "margin"])
+        for *numbers, probability, margin in zip(*columns, strict=True):
             writer.writerow([*numbers, f"{probability:.6f}", f"{margin:.6f}"])

@@ -35,13 +35,20 @@ CONFIG: dict[str, Any] = {
         "scheduler": None,
         "class_weights": None,
     },
-    "data": {"data_dir": "data", "batch_size": 64, "eval_batch_size": 500, "split_seed": 1998},
+    "data": {"data_dir": "data", "batch_size": 64, "eval_batch_size": 500, "split_seed": 1998}
+    | {"folds": 0, "fold": 0, "num_workers": 0},
     "name": "",
     "ckpt_path": None,
 }
+SLOW = {"model.optimizer.init_args.lr": 0.0001}
 SGD = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1, "momentum": 0.9}}
 
 Make = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def _wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
 
 
 @pytest.fixture
@@ -236,9 +243,9 @@ def test_runs_that_differ_only_in_the_seed_are_summed_up(mnist_lit: Command, mak
     for seed, (loss, accuracy) in enumerate(zip(losses, accuracies, strict=True)):
         test = {"accuracy": accuracy, "loss": 0.1}
         make(f"version_{seed}", {"seed_everything": seed}, losses=(loss,), test=test)
-    _, blank, title, head, group = lines(mnist_lit("runs").out)[3:]
+    blank, title, head, group = lines(mnist_lit("runs").out)[-4:]
     assert blank == [""]
-    assert title == ["Over n seeds, mean ± sample standard deviation:"]
+    assert title == ["Over 3 seeds, mean ± sample standard deviation:"]
     assert head == ["name", "n", "val_loss", "val_accuracy", "test_accuracy"]
     mean, sd = statistics.mean(accuracies), statistics.stdev(accuracies)
     assert group[:3] == ["all runs", "3", "0.0470 ± 0.0040"]
@@ -261,7 +268,7 @@ def test_a_group_is_named_by_its_settings_and_one_run_is_no_group(
         make(f"adam/version_{seed}", {"seed_everything": seed})
         make(f"sgd/version_{seed}", {"seed_everything": seed, "model.optimizer": SGD})
     make("version_0", {"data.batch_size": 8})
-    head, *groups = lines(mnist_lit("runs").out)[8:]
+    head, *groups = lines(mnist_lit("runs").out)[-3:]
     assert head[:4] == ["optimizer", "lr", "batch_size", "n"]
     assert [group[:4] for group in groups] == [
         ["Adam", "0.001", "64", "2"],
@@ -294,6 +301,246 @@ def test_a_seed_that_ran_twice_counts_once_with_its_newest_run(
     for order in ("when", "-when"):
         out = mnist_lit("runs", f"--sort={order}").out
         assert lines(out)[-1][:3] == ["all runs", "2", "0.3000 ± 0.1414"]
+
+
+@pytest.mark.parametrize(
+    ("repeats", "title"),
+    [
+        ([(1, 0), (1, 1), (1, 2)], "Over 3 folds"),
+        ([(1, 0), (2, 1), (3, 2)], "Over 3 folds"),
+        ([(1, 2), (2, 2), (3, 2)], "Over 3 seeds"),
+        ([(1, 0), (2, 0), (1, 1)], "Over 3 runs"),
+    ],
+)
+def test_the_folds_of_a_cross_validation_are_summed_up_like_seeds(
+    mnist_lit: Command, make: Make, repeats: list[tuple[int, int]], title: str
+) -> None:
+    make("version_0", {"data.folds": 3}, losses=(9.0,))
+    for loss, (seed, fold) in zip((0.1, 0.2, 0.6), repeats, strict=True):
+        settings = {"seed_everything": seed, "data.folds": 3, "data.fold": fold}
+        make(f"kfold/version_{loss}", settings, losses=(loss,))
+    shutil.rmtree("lightning_logs/version_0")
+    out = mnist_lit("runs").out
+    assert lines(out)[-3] == [f"{title}, mean ± sample standard deviation:"]
+    assert lines(out)[-1][:3] == ["all runs", "3", "0.3000 ± 0.2646"]
+    (group,) = json.loads(mnist_lit("runs", "--format=json").out)["groups"]
+    assert f"Over {group['n']} {group['over']}" == title
+
+
+def test_a_fold_that_ran_twice_counts_once_and_other_settings_stay_apart(
+    mnist_lit: Command, make: Make
+) -> None:
+    folds = {"data.folds": 2}
+    for name, fold, loss in (("old", 0, 9.0), ("new", 0, 0.1), ("other", 1, 0.3)):
+        make(name, folds | {"data.fold": fold}, losses=(loss,))
+        make(f"sgd/{name}", folds | {"data.fold": fold, "model.optimizer": SGD}, losses=(loss,))
+    for seed in (1, 2, 3):
+        make(f"version_{seed}", {"seed_everything": seed})
+    out = mnist_lit("runs").out
+    assert column(out, "fold") == [*"000011", *"000"]
+    title, head, *groups = lines(out)[-5:]
+    assert title == ["Over n runs, mean ± sample standard deviation:"]
+    assert head[:5] == ["optimizer", "lr", "folds", "n", "val_loss"]
+    assert [group[:5] for group in groups] == [
+        ["Adam", "0.001", "2", "2", "0.2000 ± 0.1414"],
+        ["SGD", "0.1", "2", "2", "0.2000 ± 0.1414"],
+        ["Adam", "0.001", "0", "3", "0.1000 ± 0.0000"],
+    ]
+
+
+def test_what_cannot_change_a_result_has_no_column_and_makes_no_group(
+    mnist_lit: Command, make: Make
+) -> None:
+    make("version_0")
+    idle = {"data.num_workers": 2, "data.eval_batch_size": 100, "trainer.logger": [1]}
+    idle |= {"trainer.log_every_n_steps": 1, "trainer.enable_progress_bar": False}
+    make("version_1", idle | {"trainer.profiler": "simple", "seed_everything": 2})
+    out = mnist_lit("runs").out
+    assert lines(out)[0] == COLUMNS.split()
+    assert "Over 2 seeds" in out
+    out = mnist_lit("runs", "--columns=data.num_workers").out
+    assert out.split()[:3] == ["data.num_workers", "0", "2"]
+
+
+def test_the_best_run_has_the_lowest_loss_of_the_finished_ones_shown(
+    mnist_lit: Command, make: Make
+) -> None:
+    make("version_0", losses=(0.3,))
+    assert "Best" not in mnist_lit("runs").out
+    make("version_1", losses=(0.2,), test={"accuracy": 0.991, "loss": 0.1})
+    make("version_2", losses=(0.1,), status="stopped")
+    best = "\n\nBest: version_1, val_loss 0.2000, val_accuracy 98.00 %, test_accuracy 99.10 %\n"
+    assert f"{mnist_lit('runs').out}\n".count(best) == 1
+    assert json.loads(mnist_lit("runs", "--format=json").out)["best"] == "version_1"
+    make("version_3", {"data.split_seed": 1, "model.optimizer": SGD}, losses=(0.05,))
+    out = mnist_lit("runs").out
+    assert (
+        "Best: version_3, val_loss 0.0500, val_accuracy 99.50 % (validation images differ)\n" in out
+    )
+    assert "Best: version_1, " in mnist_lit("runs", "--where=optimizer=Adam").out
+
+
+def many_settings(make: Make) -> None:
+    """Six runs that differ in a dozen settings: the later ones of these in more runs."""
+    for number in range(6):
+        settings: dict[str, Any] = {
+            f"trainer.setting_{place}": number < place for place in range(1, 6)
+        }
+        settings |= {"model.label_smoothing": number / 10, "seed_everything": number % 2}
+        make(f"a/rather_long/version_{number}", settings, losses=(0.1 + number,))
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+def test_the_table_fits_the_terminal_and_says_what_it_left_out(
+    mnist_lit: Command, make: Make, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    many_settings(make)
+    every = lines(mnist_lit("runs", "--columns=all").out)[0]
+    assert len(mnist_lit("runs", "--columns=all").out.splitlines()[0]) > 160
+    monkeypatch.setenv("COLUMNS", str(width))
+    *shown, note = mnist_lit("runs").out.partition("\n\n")[0].splitlines()
+    assert max(map(len, shown)) <= width
+    head = lines(shown[0])[0]
+    assert {"name", "status", "val_loss"} <= set(head)
+    [left_out] = re.findall(r"^Left out: (.+) \(shown with --columns all\)$", note)
+    assert sorted([*head, *left_out.split(", ")]) == sorted(every)
+    for option in ("--columns=all", "--format=csv", "--format=json"):
+        out = mnist_lit("runs", option).out
+        assert "Left out" not in out
+        assert all(heading in out for heading in every)
+
+
+def test_columns_that_tell_least_are_left_out_first(
+    mnist_lit: Command, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many_settings(make)
+    left_out: list[str] = []
+    for width in (170, 150, 130, 100, 70):
+        monkeypatch.setenv("COLUMNS", str(width))
+        note = mnist_lit("runs").out.partition("\n\n")[0].splitlines()[-1]
+        before, left_out = left_out, note.removeprefix("Left out: ").split(" (")[0].split(", ")
+        assert left_out[: len(before)] == before
+    assert left_out[:6] == ["epochs", "test_loss", "duration", "test_accuracy", "when", "setting_1"]
+
+
+def test_the_column_sorted_by_is_not_left_out(
+    mnist_lit: Command, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many_settings(make)
+    monkeypatch.setenv("COLUMNS", "60")
+    for heading in ("test_loss", "duration", "setting_1", "seed"):
+        assert heading in lines(mnist_lit("runs", f"--sort=-{heading}").out)[0]
+
+
+def test_without_a_terminal_the_table_has_100_columns(
+    mnist_lit: Command, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many_settings(make)
+    monkeypatch.delenv("COLUMNS")
+    monkeypatch.setattr(sys, "__stdout__", io.StringIO())
+    shown = mnist_lit("runs").out.partition("\n\n")[0].splitlines()[:-1]
+    assert 80 < max(map(len, shown)) <= 100
+
+
+def test_the_table_of_groups_fits_too(
+    mnist_lit: Command, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(8):
+        settings = {f"trainer.quite_a_long_setting_{place}": number // 2 for place in range(9)}
+        make(f"version_{number}", settings | {"seed_everything": number})
+    monkeypatch.setenv("COLUMNS", "100")
+    _, head, *groups, note = mnist_lit("runs").out.split("\n\n")[-1].splitlines()
+    assert max(map(len, (head, *groups))) <= 100
+    assert {"n", "val_loss"} < set(lines(head)[0])
+    assert note.startswith("Left out: val_accuracy, test_accuracy, quite_a_long_setting_0, ")
+
+
+def test_columns_are_shown_as_asked_in_every_format(mnist_lit: Command, make: Make) -> None:
+    make("version_0", {"trainer.max_epochs": 3})
+    make("version_1", {"model.optimizer": SGD}, status="failed", reason="ValueError: no luck")
+    names = "val_loss,model.optimizer,lr,max_epochs,name"
+    head, *rows = mnist_lit("runs", f"--columns={names}").out.splitlines()[:3]
+    assert head.split() == names.split(",")
+    assert [row.split() for row in rows] == [
+        ["0.1000", "Adam", "0.001", "3", "version_0"],
+        ["0.1000", "SGD", "0.1", "3", "version_1"],
+    ]
+    out = mnist_lit("runs", f"--columns={names},reason", "--format=csv").out
+    assert out.splitlines()[::2] == [
+        f"{names},reason",
+        "0.1,torch.optim.SGD,0.1,3,version_1,ValueError: no luck",
+    ]
+    run, _ = json.loads(mnist_lit("runs", "--columns=lr", "--format=json").out)["runs"]
+    assert run == {"lr": 0.001}
+
+
+@pytest.mark.parametrize(
+    ("conditions", "numbers"),
+    [
+        (["status=finished"], "012"),
+        (["status=finished", "seed=2"], "12"),
+        (["lr=0.1"], "23"),
+        (["model.optimizer.lr=1e-1"], "23"),
+        (["optimizer=SGD"], "23"),
+        (["model.optimizer=torch.optim.SGD"], "23"),
+        (["momentum=null"], "01"),
+        (["data.num_workers=4"], "1"),
+        (["network=TutorialCNN"], "0123"),
+        (["test_accuracy=99.04 %"], "0"),
+        (["name=version_3"], "3"),
+        (["limit_val_batches=1"], "0"),
+        (["limit_val_batches=1.0"], "2"),
+        (["val_loss=0.1000"], "0123"),
+    ],
+)
+def test_runs_are_filtered_by_columns_and_settings(
+    mnist_lit: Command, make: Make, conditions: list[str], numbers: str
+) -> None:
+    test = {"accuracy": 0.99035, "loss": 0.030149}
+    make("version_0", {"trainer.limit_val_batches": 1}, test=test)
+    make("version_1", {"seed_everything": 2, "data.num_workers": 4})
+    sgd = {"model.optimizer": SGD, "trainer.limit_val_batches": 1.0}
+    make("version_2", sgd | {"seed_everything": 2})
+    make("version_3", {"model.optimizer": SGD}, status="stopped")
+    outcome = mnist_lit("runs", *(f"--where={condition}" for condition in conditions))
+    assert column(outcome.out, "name") == [f"version_{number}" for number in numbers]
+
+
+def test_only_differences_between_the_runs_shown_have_a_column(
+    mnist_lit: Command, make: Make
+) -> None:
+    for seed in (1, 2):
+        make(f"version_{seed}", {"seed_everything": seed})
+        make(f"sgd/version_{seed}", {"seed_everything": seed, "model.optimizer": SGD})
+    out = mnist_lit("runs", "--where=optimizer=SGD").out
+    assert lines(out)[0] == COLUMNS.split()
+    assert lines(out)[-1][:2] == ["all runs", "2"]
+
+
+@pytest.mark.parametrize(
+    ("option", "what", "what_to_do"),
+    [
+        ("--columns=name,x", "Unknown column x.", "The columns are name, when, status, seed, lr, "),
+        ("--where=x=1", "Unknown column x.", "The columns are name, when, status, seed, lr, "),
+        ("--where=lr=7", "None of the 2 runs has lr=7.", "Leave out --where"),
+        ("--where=lr", "--where lr gives no value.", "Give a column and its value, such as "),
+        (
+            "--columns=class",
+            "Several settings are called class.",
+            "Give one of model.a.class, model.b.class.",
+        ),
+    ],
+)
+def test_what_cannot_be_selected_is_an_error(
+    mnist_lit: Command, make: Make, option: str, what: str, what_to_do: str
+) -> None:
+    make("version_0", {"model.a": {"class": 1}, "model.b": {"class": 2}})
+    make("version_1", {"model.a": {"class": 1}, "model.b": {"class": 2}} | SLOW)
+    outcome = mnist_lit("runs", option)
+    assert (outcome.status, outcome.out) == (2, "")
+    first, second = outcome.err.splitlines()
+    assert first == f"error: {what}"
+    assert second.startswith(what_to_do)
 
 
 @pytest.mark.parametrize(

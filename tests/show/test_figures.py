@@ -15,7 +15,6 @@ from torch import Tensor
 
 from mnist_lit.show.figures import (
     accuracy_by_digit_figure,
-    captioned_figure,
     confusion_figure,
     digit_figure,
     digits_figure,
@@ -66,9 +65,6 @@ FIGURES: dict[str, Callable[[], Figure]] = {
         *judged(10)[:2], probabilities=torch.eye(10), losses=torch.full((10,), 123.45)
     ),
     "labels": lambda: digits_figure(*judged(3)[:2]),
-    "captions": lambda: captioned_figure(
-        judged(32)[0], "label → suggestion", 32 * [["4→9", "100.0%", "#59999"]]
-    ),
     "occlusion": lambda: occlusion_figure(
         judged(5)[0], torch.randn(5, 28, 28), *judged(5)[1:], torch.full((5,), 123.45)
     ),
@@ -83,7 +79,7 @@ def texts_drawn(figure: Any, monkeypatch: pytest.MonkeyPatch) -> list[Text]:
     return [text for text in drawn if text.get_text() and text.get_visible()]
 
 
-@pytest.mark.parametrize("name", FIGURES.keys() - {"one digit", "captions", "occlusion"})
+@pytest.mark.parametrize("name", FIGURES.keys() - {"one digit", "occlusion"})
 def test_text_is_legible_at_the_size_at_which_tensorboard_shows_a_figure(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,16 +294,6 @@ def caption_foot(axes: Axes, place: int) -> tuple[float, float]:
     return x, (top + below.get_position()[1]) / 2 - 13.5
 
 
-def test_captioned_figure_writes_the_lines_above_and_below() -> None:
-    images = judged(3)[0]
-    figure = captioned_figure(images, "lines", [["a", "b"], ["c", "d"], ["e", "f"]])
-    axes = figure.axes[0]
-    assert [text.get_text() for text in axes.texts] == list("abcdef")
-    assert figure.texts[0].get_text() == "lines"
-    heights = [text.get_position()[1] for text in axes.texts]
-    assert heights[1] - heights[0] > 28
-
-
 def test_digit_figure_marks_label_and_error() -> None:
     probabilities = torch.tensor([0.0, 0.1, 0, 0, 0.7, 0, 0, 0, 0, 0.2])
     left, right = digit_figure(torch.rand(1, 28, 28), 9, probabilities, 1.6094).axes
@@ -348,7 +334,6 @@ IMAGES, LABELS, PROBABILITIES = judged(5)
         (lambda: filters_figure(torch.ones(4, 3, 5, 5)), "weights"),
         (lambda: images_figure(IMAGES[:, 0]), "images"),
         (lambda: images_figure(IMAGES[:0]), "images"),
-        (lambda: captioned_figure(IMAGES[:0], "", []), "images"),
         (lambda: occlusion_figure(IMAGES, IMAGES, LABELS, PROBABILITIES, LABELS), "maps"),
         (lambda: digits_figure(IMAGES[..., :27], LABELS, PROBABILITIES), "images"),
         (lambda: digits_figure(IMAGES, LABELS[:4], PROBABILITIES), "labels"),
