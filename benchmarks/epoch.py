@@ -28,6 +28,7 @@ import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from torch import nn
@@ -70,16 +71,16 @@ def tutorial(data: MNISTDataModule) -> float:
 
 def bare(data: MNISTDataModule) -> float:
     """Time an epoch of the least loop that trains the same network, in seconds."""
-    digits = data.train_set.dataset  # images (60000, 28, 28), uint8
+    digits: Any = data.train_set.dataset  # images (60000, 28, 28), uint8
     indices = torch.tensor(data.train_set.indices)
     model = TutorialCNN().to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001, fused=True)
     start = time.perf_counter()
-    for batch in indices[torch.randperm(len(indices))].split(BATCH):
+    for batch in torch.split(indices[torch.randperm(len(indices))], BATCH):
         images = digits.images[batch].unsqueeze(1).float().div_(255)
         loss = nn.functional.cross_entropy(model(images), digits.labels[batch])
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
     return time.perf_counter() - start
 
@@ -88,7 +89,7 @@ def trainer(data: MNISTDataModule, *configs: str) -> float:
     """Time the epoch within ``fit`` with these files of configs/, in seconds."""
     args = ["fit", *(arg for name in configs for arg in ("--config", f"{ROOT}/configs/{name}"))]
     args += ["--trainer.max_epochs", "1", "--trainer.callbacks+=benchmarks.clocks.EpochClock"]
-    args += ["--data.data_dir", data.data_dir, "--data.val_size", str(data.val_size)]
+    args += ["--data.data_dir", str(data.data_dir), "--data.val_size", str(data.val_size)]
     args += ["--trainer.limit_val_batches", "10"]  # 5,000 images, all unless there is --images
     with TemporaryDirectory() as directory, redirect_stdout(io.StringIO()):
         command.main([*args, "--trainer.default_root_dir", directory])

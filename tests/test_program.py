@@ -57,7 +57,7 @@ def test_an_unknown_command_is_an_error_that_lists_the_known(
 def test_a_stop_that_a_module_in_c_makes_an_import_error_of_is_a_stop(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def stopped_while_it_imports(args) -> None:
+    def stopped_while_it_imports(args: list[str]) -> None:
         try:
             signal.raise_signal(signal.SIGTERM)
         except BaseException as stopped:
@@ -199,11 +199,16 @@ def test_an_ascii_terminal_gets_escapes_instead_of_a_traceback(
         config = (run / "config.yaml").read_text()
         (run / "config.yaml").write_text(config.replace("everything: 7", f"everything: {seed}"))
     command = [sys.executable, "-m", "mnist_lit"]
-    settings = {"cwd": tmp_path, "env": os.environ | environment, "capture_output": True}
+    settings: dict[str, Any] = {
+        "cwd": tmp_path,
+        "env": os.environ | environment,
+        "capture_output": True,
+    }
     runs = subprocess.run([*command, "runs", "Prüfung"], **settings)
     assert (runs.returncode, runs.stderr) == (0, b"")
     assert rb"mean \xb1" in runs.stdout
-    gone = subprocess.run([*command, "read", b"\xff\xc3\xbc.png"], **settings)
+    name = os.fsdecode(b"\xff\xc3\xbc.png")
+    gone = subprocess.run([*command, "read", name], **settings)
     assert gone.returncode == 2
     assert gone.stderr.startswith(b"error: \\udcff\\")
     assert gone.stderr.isascii()

@@ -3,6 +3,7 @@
 import re
 import shlex
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def commands(text: str) -> list[list[str]]:
 
 
 @pytest.fixture
-def directory(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch):
+def directory(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A directory as the README assumes it: a clone, with its example files beside it."""
     for folder in ("configs", "docs"):
         (tmp_path / folder).symlink_to(ROOT / folder)
@@ -53,7 +54,7 @@ def directory(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("text", [README, TRAINING], ids=["README.md", "docs/training.md"])
-def test_every_command_works(mnist_lit: Command, directory, text: Any) -> None:
+def test_every_command_works(mnist_lit: Command, directory: Path, text: str) -> None:
     assert len(commands(text)) >= 4
     if text is TRAINING:  # which begins after the README's training
         assert mnist_lit("fit", "--config=configs/default.yaml", *SHORT["fit"]).status == 0
@@ -64,7 +65,7 @@ def test_every_command_works(mnist_lit: Command, directory, text: Any) -> None:
 
 @pytest.mark.filterwarnings("ignore")  # Lightning's advice, such as on a training this short
 def test_the_examples_in_python_work(
-    directory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     short = partial(lightning.pytorch.Trainer, limit_test_batches=1, accelerator="cpu")
     monkeypatch.setattr(lightning.pytorch, "Trainer", lambda **options: short(**options | LIMITS))

@@ -2,12 +2,17 @@
 
 import csv
 import signal
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from mnist_lit.training.loggers import run_loggers
 
 
-def test_a_signal_waits_until_the_table_of_a_run_is_written(tmp_path, monkeypatch):
+def test_a_signal_waits_until_the_table_of_a_run_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     events = []
     write = csv.DictWriter.writerows
 
