@@ -1,7 +1,7 @@
 """How long one epoch of training takes: the tutorial's loop, a bare loop, and this project's fit.
 
-All train TutorialCNN on the same 55,000 images in batches of 64, in turn (A B C D A B ...), each in a
-process of its own, as a user would start it, after a short warm-up that is not counted:
+All train TutorialCNN on the same 55,000 images in batches of 64, in turn (A B C D A B ...), each
+from fresh weights in a process of its own, after a short warm-up that is not counted:
 
 - ``tutorial``: plain PyTorch as tutorials have it, torchvision's MNIST with ToTensor, a shuffling
   DataLoader without workers, the default memory format, Adam.
