@@ -18,11 +18,11 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 TRAINING = (ROOT / "docs" / "training.md").read_text("utf-8")
 LIMITS = {"max_epochs": 1, "limit_train_batches": 2, "limit_val_batches": 1}
+TRAINED = [f"--trainer.{name}={value}" for name, value in LIMITS.items()]
+TRAINED += ["--data.eval_batch_size=100"]
 SHORT = {
-    "fit": [
-        *(f"--trainer.{name}={value}" for name, value in LIMITS.items()),
-        "--data.eval_batch_size=100",
-    ],
+    "fit": TRAINED,
+    "sweep": TRAINED,
     "test": ["--trainer.limit_test_batches=1"],
 }
 
