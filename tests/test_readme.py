@@ -54,7 +54,13 @@ def directory(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -
     sys.modules.pop("mynet", None)
 
 
-@pytest.mark.parametrize("text", [README, TRAINING], ids=["README.md", "docs/training.md"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(README, id="README.md"),
+        pytest.param(TRAINING, id="docs/training.md", marks=pytest.mark.slow),
+    ],
+)
 def test_every_command_works(mnist_lit: Command, directory: Path, text: str) -> None:
     assert len(commands(text)) >= 4
     if text is TRAINING:  # which begins after the README's training
