@@ -210,7 +210,7 @@ def test_an_ascii_terminal_gets_escapes_instead_of_a_traceback(
     name = os.fsdecode(b"\xff\xc3\xbc.png")
     gone = subprocess.run([*command, "read", name], **settings)
     assert gone.returncode == 2
-    assert gone.stderr.startswith(b"error: \\udcff\\")
+    assert gone.stderr.startswith(b"error: The picture \\udcff\\")
     assert gone.stderr.isascii()
 
 

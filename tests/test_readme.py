@@ -18,11 +18,11 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 TRAINING = (ROOT / "docs" / "training.md").read_text("utf-8")
 LIMITS = {"max_epochs": 1, "limit_train_batches": 2, "limit_val_batches": 1}
+TRAINED = [f"--trainer.{name}={value}" for name, value in LIMITS.items()]
+TRAINED += ["--data.eval_batch_size=100"]
 SHORT = {
-    "fit": [
-        *(f"--trainer.{name}={value}" for name, value in LIMITS.items()),
-        "--data.eval_batch_size=100",
-    ],
+    "fit": TRAINED,
+    "sweep": TRAINED,
     "test": ["--trainer.limit_test_batches=1"],
 }
 
@@ -32,10 +32,11 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def commands(text: str) -> list[list[str]]:
-    """The options of the commands in the code blocks that end by themselves, in order."""
+    """The options of the commands in the code blocks that end by themselves, without network."""
     lines = "\n".join(blocks(text, "bash")).replace("\\\n", " ")
     calls = re.findall(r"^python -m mnist_lit (.*)$", lines, re.MULTILINE)
-    return [shlex.split(call, comments=True) for call in calls if not call.startswith("serve")]
+    here = [call for call in calls if not call.startswith("serve") and "download" not in call]
+    return [shlex.split(call, comments=True) for call in here]
 
 
 @pytest.fixture
@@ -53,7 +54,13 @@ def directory(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -
     sys.modules.pop("mynet", None)
 
 
-@pytest.mark.parametrize("text", [README, TRAINING], ids=["README.md", "docs/training.md"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(README, id="README.md"),
+        pytest.param(TRAINING, id="docs/training.md", marks=pytest.mark.slow),
+    ],
+)
 def test_every_command_works(mnist_lit: Command, directory: Path, text: str) -> None:
     assert len(commands(text)) >= 4
     if text is TRAINING:  # which begins after the README's training
