@@ -126,7 +126,8 @@ def main() -> None:
     parser.add_argument("--measure", nargs=2, metavar=("NAME", "DIR"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
-        print(measure(*options.measure, options.images))
+        name, directory = options.measure
+        print(measure(name, directory, options.images))
         return
 
     names = [name for name in CONTENDERS if bf16() or name != "trainer bf16"]

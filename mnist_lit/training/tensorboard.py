@@ -50,9 +50,10 @@ class FitPictures(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, DigitClassifier)
-        profiled = isinstance(trainer.profiler, PyTorchProfiler)  # with hooks, which have no copy
-        for writer in [] if profiled else writers(trainer):
-            _add_graph(writer, pl_module.network)
+        profiler = trainer.profiler  # type: ignore[attr-defined]  # set late
+        if not isinstance(profiler, PyTorchProfiler):  # its hooks cannot be copied
+            for writer in writers(trainer):
+                _add_graph(writer, pl_module.network)
         if image_loggers(trainer):
             _draw_next_inputs(pl_module, _step(trainer))
 
