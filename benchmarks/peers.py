@@ -178,8 +178,8 @@ def ratios(rounds: list[dict[str, dict[str, Any]]]) -> str:
             if not speedrun[TO_GOAL]:
                 notes.append(f"round {i}: the speedrun ended below 99.0 %")
     if OURS in rounds[0]:
-        epochs = ([r[name]["epoch s"] for r in rounds] for name in (OURS, TUTORIAL))
-        rows.append(ratio_row("mnist_lit, epoch / tutorial, epoch", *epochs, None))
+        ours, theirs = ([r[name]["epoch s"] for r in rounds] for name in (OURS, TUTORIAL))
+        rows.append(ratio_row("mnist_lit, epoch / tutorial, epoch", ours, theirs, None))
     return "\n".join([table(rows), *notes]) if len(rows) > 1 else ""
 
 

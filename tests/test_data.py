@@ -5,10 +5,12 @@ import subprocess
 import sys
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch import seed_everything
+from torch.utils.data import DistributedSampler
 from torchvision.datasets import MNIST
 from torchvision.datasets.utils import check_integrity
 
@@ -31,7 +33,7 @@ def raw(data_dir: Path, name: str = TRAIN_IMAGES) -> Path:
     return data_dir / "MNIST" / "raw" / name
 
 
-def module(data_dir: Path, stage: str = "fit", **settings: int) -> MNISTDataModule:
+def module(data_dir: Path, stage: str = "fit", **settings: Any) -> MNISTDataModule:
     datamodule = MNISTDataModule(str(data_dir), **settings)
     datamodule.prepare_data()
     datamodule.setup(stage)
@@ -40,6 +42,7 @@ def module(data_dir: Path, stage: str = "fit", **settings: int) -> MNISTDataModu
 
 def labels_in_order(datamodule: MNISTDataModule, epoch: int) -> torch.Tensor:
     loader = datamodule.train_dataloader()
+    assert isinstance(loader.sampler, DistributedSampler)
     loader.sampler.set_epoch(epoch)
     return torch.cat([labels for _, labels in loader])
 
@@ -165,7 +168,7 @@ def test_every_image_is_judged_exactly_once(
     whole = torch.empty(sum(map(len, labels)), dtype=torch.long)
     for rank in range(world):
         whole[rank::world] = labels[rank]
-    dataset = datamodule.val_set if split == "val" else datamodule.test_set
+    dataset: Any = datamodule.val_set if split == "val" else datamodule.test_set
     assert whole.tolist() == dataset[list(range(len(dataset)))][1].tolist()
 
 
@@ -187,7 +190,8 @@ def test_a_step_of_several_processes_has_the_images_of_one_processs_step(
         datamodule, batches = module(data_dir, batch_size=64 // world), []
         for rank in range(world):
             monkeypatch.setattr(datamodule, "_world", lambda rank=rank: (world, rank))
-            batches.append(list(datamodule.train_dataloader().batch_sampler))
+            sampler: Any = datamodule.train_dataloader().batch_sampler
+            batches.append(list(sampler))
         return [set().union(*step) for step in zip(*batches, strict=True)]
 
     assert steps(world) == steps(1)
@@ -256,7 +260,7 @@ def test_folds_are_disjoint_complete_and_of_one_size(data_dir: Path) -> None:
     assert sorted(chain(*held_out)) == list(range(60_000))
     assert {len(indices) for indices in held_out} == {8571, 8572}
     for fold, indices in zip(folds, held_out, strict=True):
-        assert sorted(fold.train_set.indices + indices) == list(range(60_000))
+        assert sorted([*fold.train_set.indices, *indices]) == list(range(60_000))
 
 
 def test_folds_follow_the_split_seed_but_not_the_global_one(data_dir: Path) -> None:

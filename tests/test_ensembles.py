@@ -9,23 +9,23 @@ from mnist_lit.ensembles import Ensemble, mean_logits
 from mnist_lit.module import DigitClassifier
 from mnist_lit.networks import StrongCNN, TutorialCNN
 from mnist_lit.reading.reader import Reader
-from tests.conftest import FEW, SMALL
+from tests.conftest import FEW, SMALL, Command
 
 
-def test_an_ensemble_predicts_the_mean_of_its_members_probabilities():
+def test_an_ensemble_predicts_the_mean_of_its_members_probabilities() -> None:
     members = [TutorialCNN().eval(), StrongCNN().eval()]
     images = torch.rand(5, 1, 28, 28)
     expected = (members[0](images).softmax(1) + members[1](images).softmax(1)) / 2
     torch.testing.assert_close(Ensemble(members)(images).softmax(1), expected)
 
 
-def test_the_logits_of_an_ensemble_are_finite_where_its_probabilities_underflow():
+def test_the_logits_of_an_ensemble_are_finite_where_its_probabilities_underflow() -> None:
     logits = torch.tensor([[[0.0, -500.0]], [[0.0, -400.0]]])
     assert mean_logits(logits)[0, 1].item() == pytest.approx(-400 - torch.tensor(2.0).log().item())
 
 
 @pytest.fixture
-def cross_validation(mnist_lit, data_dir) -> list[Path]:
+def cross_validation(mnist_lit: Command, data_dir: Path) -> list[Path]:
     """The best checkpoints of three folds of a small training, called ``folds``."""
     for fold in range(3):
         options = ["--name=folds", "--data.folds=3", f"--data.fold={fold}"]
@@ -35,7 +35,9 @@ def cross_validation(mnist_lit, data_dir) -> list[Path]:
     return paths
 
 
-def test_an_ensemble_is_tested_beside_each_of_its_members(mnist_lit, cross_validation):
+def test_an_ensemble_is_tested_beside_each_of_its_members(
+    mnist_lit: Command, cross_validation: list[Path]
+) -> None:
     singles = []
     for path in cross_validation:
         assert mnist_lit("test", f"--ckpt_path={path}").status == 0
@@ -53,7 +55,9 @@ def test_an_ensemble_is_tested_beside_each_of_its_members(mnist_lit, cross_valid
     assert f"Results: {Path('lightning_logs/test_1/test.json')}" in by_path.out
 
 
-def test_an_ensemble_is_exported_as_one_model(mnist_lit, cross_validation):
+def test_an_ensemble_is_exported_as_one_model(
+    mnist_lit: Command, cross_validation: list[Path]
+) -> None:
     outcome = mnist_lit("export", "--ckpt_path", "folds", "--output=folds.onnx")
     assert (outcome.status, outcome.err) == (0, "")
     assert "TutorialCNN, 86,814 parameters" in outcome.out
@@ -66,20 +70,22 @@ def test_an_ensemble_is_exported_as_one_model(mnist_lit, cross_validation):
     torch.testing.assert_close(torch.from_numpy(probabilities), expected, atol=1e-5, rtol=0)
 
 
-def test_members_that_hold_out_the_same_images_are_calibrated_on_them(mnist_lit, run):
+def test_members_that_hold_out_the_same_images_are_calibrated_on_them(
+    mnist_lit: Command, run: Path
+) -> None:
     best, last = (str(run / "checkpoints" / name) for name in ("best.ckpt", "last.ckpt"))
     outcome = mnist_lit("export", "--ckpt_path", best, last, "--output=both.onnx")
     assert "fitted to the 5,000 validation images" in outcome.out
 
 
-def test_a_name_without_finished_runs_is_an_error(mnist_lit, run):
+def test_a_name_without_finished_runs_is_an_error(mnist_lit: Command, run: Path) -> None:
     Path("lightning_logs/unfinished").mkdir()
     outcome = mnist_lit("test", "--ckpt_path", "unfinished")
     assert outcome.status == 2
     assert outcome.err.startswith("error: No finished run in lightning_logs/unfinished has a best")
 
 
-def test_members_of_different_data_sets_are_refused(mnist_lit, run):
+def test_members_of_different_data_sets_are_refused(mnist_lit: Command, run: Path) -> None:
     other = Path("other.ckpt")
     state = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
     state["config"]["data"]["dataset"] = "KMNIST"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins import MixedPrecision
 from torch import nn
@@ -43,8 +44,8 @@ class Recorder(nn.Module):
         return torch.zeros_like(images), labels
 
 
-def trainer(path: Path, **settings: object) -> Trainer:
-    defaults = {
+def trainer(path: Path, **settings: Any) -> Trainer:
+    defaults: dict[str, Any] = {
         "max_epochs": 1,
         "limit_train_batches": 4,
         "limit_val_batches": 1,
@@ -142,10 +143,10 @@ def test_the_batch_size_does_not_change_what_a_test_finds(data_dir: Path, tmp_pa
 def test_the_work_of_a_test_grows_with_the_number_of_batches_not_with_its_square(
     data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lengths_asked = Counter()
-    length = torch.Tensor.__len__
+    lengths_asked: Counter[int] = Counter()
+    length: Callable[[torch.Tensor], int] = torch.Tensor.__len__
 
-    def counting(tensor):
+    def counting(tensor: torch.Tensor) -> int:
         lengths_asked[batches] += 1
         return length(tensor)
 
@@ -286,8 +287,9 @@ def _gradient_norm(model: DigitClassifier, batches: list[Batch], accumulated: in
     model.zero_grad()
     for images, labels in batches:
         logits = model.network(scaled(images))
-        (cross_entropy(logits, labels, model.loss.weight) / accumulated).backward()
-    return nn.utils.get_total_norm([each.grad for each in model.parameters()]).item()
+        torch.autograd.backward(cross_entropy(logits, labels, model.loss.weight) / accumulated)
+    gradients = [each.grad for each in model.parameters() if each.grad is not None]
+    return nn.utils.get_total_norm(gradients).item()
 
 
 @pytest.mark.parametrize(
@@ -305,13 +307,15 @@ def _gradient_norm(model: DigitClassifier, batches: list[Batch], accumulated: in
     ],
 )
 def test_a_schedule_has_its_effect_and_knows_its_length(
-    digits: MNISTDataModule, tmp_path: Path, scheduler: Any, interval: str, rates: list[float]
+    digits: MNISTDataModule, tmp_path: Path, scheduler: Any, interval: Any, rates: list[float]
 ) -> None:
     seen = []
 
     class Watched(DigitClassifier):
         def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
-            seen.append(self.optimizers().param_groups[0]["lr"])
+            optimizer = self.optimizers()
+            assert isinstance(optimizer, LightningOptimizer)
+            seen.append(optimizer.param_groups[0]["lr"])
 
     model = Watched(
         optimizer=partial(torch.optim.SGD, lr=1.0),
@@ -381,7 +385,7 @@ def test_a_network_built_in_python_with_arguments_is_asked_for_when_loading(
     with pytest.raises(Exception, match=r"Wide\(...\)"):
         DigitClassifier.load_from_checkpoint(tmp_path / "own.ckpt")
     loaded = DigitClassifier.load_from_checkpoint(tmp_path / "own.ckpt", network=Wide(width=6))
-    assert loaded.network[1].out_features == 6
+    assert loaded.network.get_submodule("1").out_features == 6
 
 
 def test_a_loaded_model_trained_further_still_loads_alone(

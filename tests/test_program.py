@@ -1,5 +1,6 @@
 """The real program in processes of its own."""
 
+import gc
 import os
 import pty
 import re
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import termios
 import time
+import weakref
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ import pytest
 from mnist_lit import __version__
 from mnist_lit.__main__ import COMMANDS, main
 from mnist_lit.checkpoints import load_checkpoint
+from mnist_lit.module import DigitClassifier
 from tests.conftest import FEW, SMALL, Command, finish, start
 from tests.support.waiting import wait_until
 
@@ -57,7 +60,7 @@ def test_an_unknown_command_is_an_error_that_lists_the_known(
 def test_a_stop_that_a_module_in_c_makes_an_import_error_of_is_a_stop(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def stopped_while_it_imports(args) -> None:
+    def stopped_while_it_imports(args: list[str]) -> None:
         try:
             signal.raise_signal(signal.SIGTERM)
         except BaseException as stopped:
@@ -68,6 +71,16 @@ def test_a_stop_that_a_module_in_c_makes_an_import_error_of_is_a_stop(
     assert capsys.readouterr().err == "Stopped by SIGTERM.\n"
 
 
+def test_commands_called_in_turn_free_their_memory(mnist_lit: Command, run: Path) -> None:
+    mnist_lit("test", "--ckpt_path=best", "--trainer.limit_test_batches=1")
+    models = [each for each in gc.get_objects() if type(each) is DigitClassifier]
+    gone = [weakref.ref(model) for model in models]
+    del models
+    mnist_lit("runs")
+    gc.collect()
+    assert not any(reference() for reference in gone)
+
+
 def test_a_normal_run_and_its_test_say_nothing_beside_their_business(
     tmp_path: Path, data_dir: Path
 ) -> None:
@@ -75,7 +88,7 @@ def test_a_normal_run_and_its_test_say_nothing_beside_their_business(
     limit = "--trainer.limit_test_batches=1"
     test = finish(start("test", "--ckpt_path=best", limit, cwd=tmp_path))
     assert (fit[0], fit[2], test[0], test[2]) == (0, "", 0, "")
-    assert len(fit[1].splitlines()) == 7
+    assert len(fit[1].splitlines()) == 8
     assert len(test[1].splitlines()) == 13
 
 
@@ -199,13 +212,18 @@ def test_an_ascii_terminal_gets_escapes_instead_of_a_traceback(
         config = (run / "config.yaml").read_text()
         (run / "config.yaml").write_text(config.replace("everything: 7", f"everything: {seed}"))
     command = [sys.executable, "-m", "mnist_lit"]
-    settings = {"cwd": tmp_path, "env": os.environ | environment, "capture_output": True}
+    settings: dict[str, Any] = {
+        "cwd": tmp_path,
+        "env": os.environ | environment,
+        "capture_output": True,
+    }
     runs = subprocess.run([*command, "runs", "Prüfung"], **settings)
     assert (runs.returncode, runs.stderr) == (0, b"")
     assert rb"mean \xb1" in runs.stdout
-    gone = subprocess.run([*command, "read", b"\xff\xc3\xbc.png"], **settings)
+    name = os.fsdecode(b"\xff\xc3\xbc.png")
+    gone = subprocess.run([*command, "read", name], **settings)
     assert gone.returncode == 2
-    assert gone.stderr.startswith(b"error: \\udcff\\")
+    assert gone.stderr.startswith(b"error: The picture \\udcff\\")
     assert gone.stderr.isascii()
 
 

@@ -3,6 +3,7 @@
 import re
 import shlex
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,11 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 TRAINING = (ROOT / "docs" / "training.md").read_text("utf-8")
 LIMITS = {"max_epochs": 1, "limit_train_batches": 2, "limit_val_batches": 1}
+TRAINED = [f"--trainer.{name}={value}" for name, value in LIMITS.items()]
+TRAINED += ["--data.eval_batch_size=100"]
 SHORT = {
-    "fit": [
-        *(f"--trainer.{name}={value}" for name, value in LIMITS.items()),
-        "--data.eval_batch_size=100",
-    ],
+    "fit": TRAINED,
+    "sweep": TRAINED,
     "test": ["--trainer.limit_test_batches=1"],
 }
 
@@ -31,14 +32,15 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def commands(text: str) -> list[list[str]]:
-    """The options of the commands in the code blocks that end by themselves, in order."""
+    """The options of the commands in the code blocks that end by themselves, without network."""
     lines = "\n".join(blocks(text, "bash")).replace("\\\n", " ")
     calls = re.findall(r"^python -m mnist_lit (.*)$", lines, re.MULTILINE)
-    return [shlex.split(call, comments=True) for call in calls if not call.startswith("serve")]
+    here = [call for call in calls if not call.startswith("serve") and "download" not in call]
+    return [shlex.split(call, comments=True) for call in here]
 
 
 @pytest.fixture
-def directory(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch):
+def directory(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A directory as the README assumes it: a clone, with its example files beside it."""
     for folder in ("configs", "docs"):
         (tmp_path / folder).symlink_to(ROOT / folder)
@@ -52,8 +54,14 @@ def directory(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch):
     sys.modules.pop("mynet", None)
 
 
-@pytest.mark.parametrize("text", [README, TRAINING], ids=["README.md", "docs/training.md"])
-def test_every_command_works(mnist_lit: Command, directory, text: Any) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(README, id="README.md"),
+        pytest.param(TRAINING, id="docs/training.md", marks=pytest.mark.slow),
+    ],
+)
+def test_every_command_works(mnist_lit: Command, directory: Path, text: str) -> None:
     assert len(commands(text)) >= 4
     if text is TRAINING:  # which begins after the README's training
         assert mnist_lit("fit", "--config=configs/default.yaml", *SHORT["fit"]).status == 0
@@ -64,7 +72,7 @@ def test_every_command_works(mnist_lit: Command, directory, text: Any) -> None:
 
 @pytest.mark.filterwarnings("ignore")  # Lightning's advice, such as on a training this short
 def test_the_examples_in_python_work(
-    directory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     short = partial(lightning.pytorch.Trainer, limit_test_batches=1, accelerator="cpu")
     monkeypatch.setattr(lightning.pytorch, "Trainer", lambda **options: short(**options | LIMITS))

@@ -82,13 +82,13 @@ def test_public_names_are_imported_when_they_are_asked_for() -> None:
 
 
 @pytest.mark.slow
-def test_an_editable_install_is_found_in_the_parent_directory_of_a_clone(tmp_path):
+def test_an_editable_install_is_found_in_the_parent_directory_of_a_clone(tmp_path: Path) -> None:
     clone = tmp_path / "mnist_lit"
     shutil.copytree(PACKAGE, clone / "mnist_lit")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(PACKAGE.parent / name, clone)
     venv.create(tmp_path / "venv", with_pip=True)
-    python = tmp_path / "venv/bin/python"
+    python = str(tmp_path / "venv/bin/python")
     install = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--editable", "."]
     subprocess.run(install, cwd=clone, check=True)
     code = "import mnist_lit; from mnist_lit import InputError; print(mnist_lit.__file__)"

@@ -13,10 +13,12 @@ from torch.utils.data import Subset
 
 from mnist_lit.checkpoints import instantiate
 from mnist_lit.data import MNISTDataModule, scaled
+from mnist_lit.datasets import class_legend
 from mnist_lit.errors import InputError
 from mnist_lit.files import atomic_write
 from mnist_lit.options import CommandParser
 from mnist_lit.show.figures import (
+    add_legend,
     digit_figure,
     digits_figure,
     occlusion_figure,
@@ -48,17 +50,24 @@ def main(args: list[str]) -> None:
     opens_window = not options.output and _may_have_display()
     if not (options.output or opens_window):
         print(NO_DISPLAY, flush=True)  # before the work, which takes seconds
-    figure = (_label_errors if options.label_errors else _digits)(options)
+    figure, names = (_label_errors if options.label_errors else _digits)(options)
     if figure is None:
         return
+    if legend := class_legend(names):
+        print(f"Classes: {legend}")
+        add_legend(figure, legend)
     if options.output:
         _write(figure, options.output)
     elif opens_window and not _open_window(figure):
         print(NO_DISPLAY)
 
 
-def _digits(options: Namespace) -> Figure | None:
-    """Print the table of the requested digits, and draw them; None if there are none."""
+def _digits(options: Namespace) -> tuple[Figure | None, list[str]]:
+    """Print the table of the requested digits, and draw them, if there are any.
+
+    Returns:
+        The figure, or None, and the names of the classes.
+    """
     trained = load_trained_model(options.ckpt_path[0]) if options.ckpt_path else None
     model = trained.model if trained else None
     settings = trained.data if trained else {}
@@ -76,7 +85,7 @@ def _digits(options: Namespace) -> Figure | None:
     else:
         indices = _within(options, len(dataset))
     if not indices:
-        return None
+        return None, data.class_names
     images, labels = next(iter(batches(Subset(dataset, indices), MAX_DIGITS)))
     logits = None if model is None else predict_logits(model, images)
     print(summary(options.split, indices, labels, logits), flush=True)
@@ -84,13 +93,18 @@ def _digits(options: Namespace) -> Figure | None:
         assert model is not None
         assert logits is not None
         outcome = labels, logits.softmax(dim=1), _losses(labels, logits)
-        return occlusion_figure(scaled(images), occlusion_maps(model, images), *outcome)
-    return draw(scaled(images), labels, logits)
+        maps = occlusion_maps(model, images)
+        return occlusion_figure(scaled(images), maps, *outcome), data.class_names
+    return draw(scaled(images), labels, logits), data.class_names
 
 
-def _label_errors(options: Namespace) -> Figure | None:
-    """Print the table of the requested label errors, and draw them; None if there are none."""
-    digits, logits = out_of_fold(options.ckpt_path, options.data_dir)
+def _label_errors(options: Namespace) -> tuple[Figure | None, list[str]]:
+    """Print the table of the requested label errors, and draw them, if there are any.
+
+    Returns:
+        The figure, or None, and the names of the classes.
+    """
+    digits, logits, names = out_of_fold(options.ckpt_path, options.data_dir)
     probabilities = logits.softmax(dim=1)
     found, margins = find_label_errors(digits.labels, probabilities)
     before = options.index.start
@@ -103,10 +117,10 @@ def _label_errors(options: Namespace) -> Figure | None:
         write_table(table, found, digits.labels[found], probabilities[found], margins)
         print(f"Table: {table}")
     if not len(chosen):
-        return None
+        return None, names
     images, labels = digits.images[chosen], digits.labels[chosen]
     print(summary("training", chosen.tolist(), labels, logits[chosen]), flush=True)
-    return draw(scaled(images), labels, logits[chosen])
+    return draw(scaled(images), labels, logits[chosen]), names
 
 
 def summary(split: str, indices: list[int], labels: Tensor, logits: Tensor | None) -> str:

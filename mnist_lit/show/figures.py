@@ -262,6 +262,19 @@ def digit_figure(image: Tensor, label: int, probabilities: Tensor, loss: float) 
     return figure
 
 
+def add_legend(figure: Figure, text: str) -> None:
+    """Write the names of the classes below a figure, which grows by two lines."""
+    width, height = figure.get_size_inches()
+    grown = height + 3 * LINE
+    figure.set_size_inches(width, grown)
+    for axes in figure.axes:
+        left, bottom, across, up = axes.get_position().bounds
+        axes.set_position((left, 1 - (1 - bottom) * height / grown, across, up * height / grown))
+    halves = text.split(", ")
+    lines = [", ".join(halves[:5]) + ",", ", ".join(halves[5:])]
+    figure.text(0.5, 1.4 * LINE / grown, "\n".join(lines), ha="center", va="center", fontsize=SMALL)
+
+
 def _expect(name: str, tensor: Tensor, shape: tuple[int | str, ...]) -> None:
     fits = tensor.dim() == len(shape) and all(
         size > 0 if isinstance(wanted, str) else size == wanted

@@ -40,7 +40,7 @@ def find_label_errors(labels: Tensor, probabilities: Tensor) -> tuple[Tensor, Te
     return found[order], margins
 
 
-def out_of_fold(which: list[str], data_dir: str | None) -> tuple[DigitDataset, Tensor]:
+def out_of_fold(which: list[str], data_dir: str | None) -> tuple[DigitDataset, Tensor, list[str]]:
     """Compute the logits of each training image by the model that was not trained on it.
 
     Args:
@@ -48,7 +48,7 @@ def out_of_fold(which: list[str], data_dir: str | None) -> tuple[DigitDataset, T
         data_dir: Directory of the data, if not that of the checkpoints.
 
     Returns:
-        The training images, and ``float32 (n, 10)`` logits.
+        The training images, their ``float32 (n, 10)`` logits, and the names of the classes.
 
     Raises:
         InputError: If the checkpoints are not one for each fold of the same cross-validation.
@@ -70,7 +70,7 @@ def out_of_fold(which: list[str], data_dir: str | None) -> tuple[DigitDataset, T
         parts.append(logits)
     digits = data.val_set.dataset
     assert isinstance(digits, DigitDataset)
-    return digits, torch.cat(parts)[torch.tensor(indices).argsort()]
+    return digits, torch.cat(parts)[torch.tensor(indices).argsort()], data.class_names
 
 
 def _check_folds(modules: list[MNISTDataModule]) -> None:

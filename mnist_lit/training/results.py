@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from mnist_lit.datasets import class_legend
 from mnist_lit.files import atomic_write, sha256
 from mnist_lit.metrics import Evaluation
 from mnist_lit.module import DigitClassifier
@@ -29,6 +30,8 @@ class Results:
         """Observe an evaluation."""
         results = self._document(evaluation)
         model.print(results_table(results))
+        if legend := class_legend(model.trainer.datamodule.class_names):  # type: ignore[attr-defined]
+            model.print(f"{'classes':19}{legend}")
         if split == "test" and model.trainer.is_global_zero:
             path = self.directory() / "test.json"
             with atomic_write(path) as partial:

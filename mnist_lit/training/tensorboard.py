@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 from torch.utils.tensorboard import SummaryWriter
 
 from mnist_lit.data import Batch, scaled
+from mnist_lit.datasets import class_legend
 from mnist_lit.files import atomic_write
 from mnist_lit.metrics import SCALARS, Evaluation
 from mnist_lit.module import DigitClassifier
@@ -65,7 +66,8 @@ def draw_validation(model: DigitClassifier, split: str, evaluation: Evaluation) 
         return
     dataset = trainer.datamodule.val_set  # type: ignore[attr-defined]
     with rc_context({"text.hinting": "none"}):  # six times as fast
-        drawn = evaluation_figures(evaluation, model.network, dataset)
+        legend = class_legend(trainer.datamodule.class_names)  # type: ignore[attr-defined]
+        drawn = evaluation_figures(evaluation, model.network, dataset, legend)
         for logger, (name, figure) in product(loggers, drawn.items()):
             log_figure(logger, f"{split}/{name}", figure, _step(trainer))
     for writer in writers(trainer):
@@ -91,7 +93,8 @@ class TestPictures:
         if not model.trainer.is_global_zero:
             return
         dataset = model.trainer.datamodule.test_set  # type: ignore[attr-defined]
-        drawn = evaluation_figures(evaluation, model.network, dataset)
+        legend = class_legend(model.trainer.datamodule.class_names)  # type: ignore[attr-defined]
+        drawn = evaluation_figures(evaluation, model.network, dataset, legend)
         run = self.directory()
         for name in FIGURES:
             (run / f"test_{name}.png").unlink(missing_ok=True)
@@ -118,7 +121,7 @@ class TestPictures:
 
 
 def evaluation_figures(
-    evaluation: Evaluation, network: nn.Module, dataset: Dataset[Batch]
+    evaluation: Evaluation, network: nn.Module, dataset: Dataset[Batch], legend: str = ""
 ) -> dict[str, Figure]:
     """Draw the figures of a validation or test.
 
@@ -126,6 +129,7 @@ def evaluation_figures(
         evaluation: The results.
         network: The evaluated network.
         dataset: The images it was evaluated on.
+        legend: The names of the classes, unless they are digits.
 
     Returns:
         Figures by name. ``filters`` is missing if the first layer has no single-channel filters,
@@ -148,6 +152,8 @@ def evaluation_figures(
     worst = worst_errors(labels, logits)[:SHOWN_DIGITS]
     if len(worst):
         drawn["worst_errors"] = draw(worst, losses[worst])
+    for figure in drawn.values() if legend else ():
+        figures.add_legend(figure, legend)
     if logits.isfinite().all():
         drawn["reliability"] = figures.reliability_figure(probabilities, labels)
     filters = _first_filters(network)

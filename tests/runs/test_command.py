@@ -312,7 +312,9 @@ def test_a_seed_that_ran_twice_counts_once_with_its_newest_run(
         ([(1, 0), (2, 0), (1, 1)], "Over 3 runs"),
     ],
 )
-def test_the_folds_of_a_cross_validation_are_summed_up_like_seeds(mnist_lit, make, repeats, title):
+def test_the_folds_of_a_cross_validation_are_summed_up_like_seeds(
+    mnist_lit: Command, make: Make, repeats: list[tuple[int, int]], title: str
+) -> None:
     make("version_0", {"data.folds": 3}, losses=(9.0,))
     for loss, (seed, fold) in zip((0.1, 0.2, 0.6), repeats, strict=True):
         settings = {"seed_everything": seed, "data.folds": 3, "data.fold": fold}
@@ -325,7 +327,9 @@ def test_the_folds_of_a_cross_validation_are_summed_up_like_seeds(mnist_lit, mak
     assert f"Over {group['n']} {group['over']}" == title
 
 
-def test_a_fold_that_ran_twice_counts_once_and_other_settings_stay_apart(mnist_lit, make):
+def test_a_fold_that_ran_twice_counts_once_and_other_settings_stay_apart(
+    mnist_lit: Command, make: Make
+) -> None:
     folds = {"data.folds": 2}
     for name, fold, loss in (("old", 0, 9.0), ("new", 0, 0.1), ("other", 1, 0.3)):
         make(name, folds | {"data.fold": fold}, losses=(loss,))
@@ -344,7 +348,9 @@ def test_a_fold_that_ran_twice_counts_once_and_other_settings_stay_apart(mnist_l
     ]
 
 
-def test_what_cannot_change_a_result_has_no_column_and_makes_no_group(mnist_lit, make):
+def test_what_cannot_change_a_result_has_no_column_and_makes_no_group(
+    mnist_lit: Command, make: Make
+) -> None:
     make("version_0")
     idle = {"data.num_workers": 2, "data.eval_batch_size": 100, "trainer.logger": [1]}
     idle |= {"trainer.log_every_n_steps": 1, "trainer.enable_progress_bar": False}
@@ -356,7 +362,9 @@ def test_what_cannot_change_a_result_has_no_column_and_makes_no_group(mnist_lit,
     assert out.split()[:3] == ["data.num_workers", "0", "2"]
 
 
-def test_the_best_run_has_the_lowest_loss_of_the_finished_ones_shown(mnist_lit, make):
+def test_the_best_run_has_the_lowest_loss_of_the_finished_ones_shown(
+    mnist_lit: Command, make: Make
+) -> None:
     make("version_0", losses=(0.3,))
     assert "Best" not in mnist_lit("runs").out
     make("version_1", losses=(0.2,), test={"accuracy": 0.991, "loss": 0.1})
@@ -375,13 +383,17 @@ def test_the_best_run_has_the_lowest_loss_of_the_finished_ones_shown(mnist_lit, 
 def many_settings(make: Make) -> None:
     """Six runs that differ in a dozen settings: the later ones of these in more runs."""
     for number in range(6):
-        settings = {f"trainer.setting_{place}": number < place for place in range(1, 6)}
+        settings: dict[str, Any] = {
+            f"trainer.setting_{place}": number < place for place in range(1, 6)
+        }
         settings |= {"model.label_smoothing": number / 10, "seed_everything": number % 2}
         make(f"a/rather_long/version_{number}", settings, losses=(0.1 + number,))
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 160])
-def test_the_table_fits_the_terminal_and_says_what_it_left_out(mnist_lit, make, monkeypatch, width):
+def test_the_table_fits_the_terminal_and_says_what_it_left_out(
+    mnist_lit: Command, make: Make, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
     many_settings(make)
     every = lines(mnist_lit("runs", "--columns=all").out)[0]
     assert len(mnist_lit("runs", "--columns=all").out.splitlines()[0]) > 160
@@ -390,15 +402,17 @@ def test_the_table_fits_the_terminal_and_says_what_it_left_out(mnist_lit, make, 
     assert max(map(len, shown)) <= width
     head = lines(shown[0])[0]
     assert {"name", "status", "val_loss"} <= set(head)
-    left_out = re.fullmatch(r"Left out: (.+) \(shown with --columns all\)", note)[1].split(", ")
-    assert sorted(head + left_out) == sorted(every)
+    [left_out] = re.findall(r"^Left out: (.+) \(shown with --columns all\)$", note)
+    assert sorted([*head, *left_out.split(", ")]) == sorted(every)
     for option in ("--columns=all", "--format=csv", "--format=json"):
         out = mnist_lit("runs", option).out
         assert "Left out" not in out
         assert all(heading in out for heading in every)
 
 
-def test_columns_that_tell_least_are_left_out_first(mnist_lit, make, monkeypatch):
+def test_columns_that_tell_least_are_left_out_first(
+    mnist_lit: Command, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     many_settings(make)
     left_out: list[str] = []
     for width in (170, 150, 130, 100, 70):
@@ -409,14 +423,18 @@ def test_columns_that_tell_least_are_left_out_first(mnist_lit, make, monkeypatch
     assert left_out[:6] == ["epochs", "test_loss", "duration", "test_accuracy", "when", "setting_1"]
 
 
-def test_the_column_sorted_by_is_not_left_out(mnist_lit, make, monkeypatch):
+def test_the_column_sorted_by_is_not_left_out(
+    mnist_lit: Command, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     many_settings(make)
     monkeypatch.setenv("COLUMNS", "60")
     for heading in ("test_loss", "duration", "setting_1", "seed"):
         assert heading in lines(mnist_lit("runs", f"--sort=-{heading}").out)[0]
 
 
-def test_without_a_terminal_the_table_has_100_columns(mnist_lit, make, monkeypatch):
+def test_without_a_terminal_the_table_has_100_columns(
+    mnist_lit: Command, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     many_settings(make)
     monkeypatch.delenv("COLUMNS")
     monkeypatch.setattr(sys, "__stdout__", io.StringIO())
@@ -424,7 +442,9 @@ def test_without_a_terminal_the_table_has_100_columns(mnist_lit, make, monkeypat
     assert 80 < max(map(len, shown)) <= 100
 
 
-def test_the_table_of_groups_fits_too(mnist_lit, make, monkeypatch):
+def test_the_table_of_groups_fits_too(
+    mnist_lit: Command, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for number in range(8):
         settings = {f"trainer.quite_a_long_setting_{place}": number // 2 for place in range(9)}
         make(f"version_{number}", settings | {"seed_everything": number})
@@ -435,7 +455,7 @@ def test_the_table_of_groups_fits_too(mnist_lit, make, monkeypatch):
     assert note.startswith("Left out: val_accuracy, test_accuracy, quite_a_long_setting_0, ")
 
 
-def test_columns_are_shown_as_asked_in_every_format(mnist_lit, make):
+def test_columns_are_shown_as_asked_in_every_format(mnist_lit: Command, make: Make) -> None:
     make("version_0", {"trainer.max_epochs": 3})
     make("version_1", {"model.optimizer": SGD}, status="failed", reason="ValueError: no luck")
     names = "val_loss,model.optimizer,lr,max_epochs,name"
@@ -473,7 +493,9 @@ def test_columns_are_shown_as_asked_in_every_format(mnist_lit, make):
         (["val_loss=0.1000"], "0123"),
     ],
 )
-def test_runs_are_filtered_by_columns_and_settings(mnist_lit, make, conditions, numbers):
+def test_runs_are_filtered_by_columns_and_settings(
+    mnist_lit: Command, make: Make, conditions: list[str], numbers: str
+) -> None:
     test = {"accuracy": 0.99035, "loss": 0.030149}
     make("version_0", {"trainer.limit_val_batches": 1}, test=test)
     make("version_1", {"seed_everything": 2, "data.num_workers": 4})
@@ -484,7 +506,9 @@ def test_runs_are_filtered_by_columns_and_settings(mnist_lit, make, conditions, 
     assert column(outcome.out, "name") == [f"version_{number}" for number in numbers]
 
 
-def test_only_differences_between_the_runs_shown_have_a_column(mnist_lit, make):
+def test_only_differences_between_the_runs_shown_have_a_column(
+    mnist_lit: Command, make: Make
+) -> None:
     for seed in (1, 2):
         make(f"version_{seed}", {"seed_everything": seed})
         make(f"sgd/version_{seed}", {"seed_everything": seed, "model.optimizer": SGD})
@@ -507,7 +531,9 @@ def test_only_differences_between_the_runs_shown_have_a_column(mnist_lit, make):
         ),
     ],
 )
-def test_what_cannot_be_selected_is_an_error(mnist_lit, make, option, what, what_to_do):
+def test_what_cannot_be_selected_is_an_error(
+    mnist_lit: Command, make: Make, option: str, what: str, what_to_do: str
+) -> None:
     make("version_0", {"model.a": {"class": 1}, "model.b": {"class": 2}})
     make("version_1", {"model.a": {"class": 1}, "model.b": {"class": 2}} | SLOW)
     outcome = mnist_lit("runs", option)
@@ -611,7 +637,9 @@ def test_a_damaged_file_makes_a_broken_run_and_no_harm_to_others(
         assert column(outcome.out, heading)[1] == ("-" if source == file else shown)
 
 
-def test_a_config_whose_aliases_stand_for_a_million_values_is_broken(mnist_lit, make):
+def test_a_config_whose_aliases_stand_for_a_million_values_is_broken(
+    mnist_lit: Command, make: Make
+) -> None:
     config = make("version_0") / "config.yaml"
     bomb = "".join(f"x{n}: &x{n} [*x{n - 1}, *x{n - 1}]\n" for n in range(1, 20))
     config.write_text(f"x0: &x0 [1]\n{bomb}{config.read_text()}")

@@ -293,7 +293,9 @@ def test_a_full_disk_ends_the_sweep_and_is_no_fault_of_the_trial(sweep: Sweep) -
     assert trials()[1].params == trials()[2].params
 
 
-def test_a_package_that_a_sampler_needs_ends_the_sweep_if_it_is_missing(sweep, monkeypatch):
+def test_a_package_that_a_sampler_needs_ends_the_sweep_if_it_is_missing(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "cmaes", None)
     space = "space: {model.optimizer.lr: {low: 0.1, high: 1}, data.batch_size: {low: 1, high: 9}}"
     outcome = sweep(f"{space}\nsampler: {{name: CmaEsSampler}}", "--trials=3")

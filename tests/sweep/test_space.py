@@ -1,7 +1,7 @@
 """The file of a sweep: what it may say, and what is said of what it may not."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -164,7 +164,8 @@ def test_the_users_own_settings_are_found_in_the_space(tmp_path: Path) -> None:
         "model.scheduler": None,
         "trainer.max_epochs": 10,
     }
-    step = plan.space["model.scheduler"].choices[1]
+    schedulers: Any = plan.space["model.scheduler"]
+    step = schedulers.choices[1]
     other = [*fit, f"--model.scheduler={step}", "--trainer.max_epochs=20"]
     found = check_space(plan.space, other, settings_of(other))
     assert found == {**{key: given[key] for key in [*given][:2]}, "model.scheduler": step}
@@ -174,9 +175,10 @@ def test_a_sampler_draws_for_each_trial_anew_and_for_the_same_trial_the_same(
     tmp_path: Path,
 ) -> None:
     plan = plan_of(GRID + "sampler: {name: RandomSampler, seed: 5}", tmp_path)
-    space = FloatDistribution(0, 1)
+    space, nothing = FloatDistribution(0, 1), cast(Any, None)
     one, same, next_one = (
-        plan.make_sampler(number).sample_independent(None, None, "x", space) for number in (3, 3, 4)
+        plan.make_sampler(number).sample_independent(nothing, nothing, "x", space)
+        for number in (3, 3, 4)
     )
     assert one == same != next_one
 
