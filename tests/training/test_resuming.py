@@ -106,7 +106,7 @@ def test_a_run_ended_in_the_middle_of_an_epoch_begins_this_epoch_again(
     first = mnist_lit("fit", f"--config={run / 'config.yaml'}", *steps, "-n", "cut")
     assert "Stopped by max_steps 30\n" in first.out
     assert "epoch 2/9  train/loss" in first.out
-    assert first.out.count("val/loss") == 1  # epoch 2 was not validated
+    assert first.out.count("  val/loss") == 1  # epoch 2 was not validated
     outcome = mnist_lit("fit", "--ckpt_path=last", "--trainer.max_steps=70")
     assert (outcome.status, outcome.err) == (0, "")
     again = "Resuming at the start of epoch 2, which the checkpoint had not completed\n"
