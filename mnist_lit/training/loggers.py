@@ -130,9 +130,9 @@ def start_loggers(
                 if Path(logger.root_dir).resolve().is_relative_to(log_dir.resolve()):
                     continue
                 _check_unused(logger)
+            getattr(logger, "experiment", None)  # starts the run
             if run and isinstance(logger, WandbLogger):
                 until_end.push(partial(_finish, logger))
-            getattr(logger, "experiment", None)  # starts the run
         except InputError:
             raise
         except Exception as error:

@@ -212,6 +212,22 @@ def test_a_resumed_run_is_one_run_of_wandb(tmp_path: Path, data_dir: Path) -> No
 
 
 @pytest.mark.loggers
+def test_wandb_without_a_login_is_told_in_two_lines(
+    tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    options = [f"{LOGGER}=WandbLogger", f"--data.data_dir={data_dir}"]
+    status, _, err = finish(start("fit", *SMALL, *FEW, *options, cwd=tmp_path))
+    assert status == 2
+    told = [line for line in err.splitlines() if not line.startswith("wandb: ")]
+    assert len(told) == 2
+    assert told[0].startswith("error: WandbLogger cannot be created: No API key configured.")
+    assert not any((tmp_path / "lightning_logs").iterdir())
+
+
+@pytest.mark.loggers
 @pytest.mark.filterwarnings("ignore")  # MLflow's use of SQLAlchemy
 def test_a_resumed_run_is_one_run_of_mlflow(tmp_path: Path, data_dir: Path) -> None:
     mlflow = pytest.importorskip("mlflow")
