@@ -61,6 +61,7 @@ def recorded_settings(
     sections: Collection[str] = SECTIONS,
     without: Collection[str] = (),
     named_by_user: Collection[str] = (),
+    own_loggers: bool = False,
 ) -> dict[str, Any]:
     """Return the settings that a checkpoint was trained with, except those of a machine.
 
@@ -70,6 +71,8 @@ def recorded_settings(
         sections: Sections to return.
         without: Arguments of the model to leave out.
         named_by_user: Strings in the user's own options, which are trusted.
+        own_loggers: Whether its loggers are known to be the user's, so that their paths and
+            addresses are trusted too.
 
     Returns:
         The sections as primitives; only ``model`` if it was trained from Python.
@@ -88,7 +91,7 @@ def recorded_settings(
         if section in config
     }
     try:
-        _check(settings, named_by_user)
+        _check(settings, named_by_user, own_loggers)
     except RefusedError as error:
         raise InputError(f"{path}: {error}.", _hint(path)) from None
     _adapt_to_machine(settings, config)
@@ -114,12 +117,19 @@ def _hint(path: Path) -> str:
     )
 
 
-def _check(settings: dict[str, Any], trusted: Collection[str]) -> None:
+def _check(settings: dict[str, Any], trusted: Collection[str], own_loggers: bool) -> None:
     for keys, value in values(settings):
         if isinstance(value, str) and value not in trusted:
-            _check_text(keys, value)
+            if not (own_loggers and _is_data_of_logger(keys, value)):
+                _check_text(keys, value)
         elif isinstance(value, int):
             _check_number(keys, value)
+
+
+def _is_data_of_logger(keys: KeyPath, value: str) -> bool:
+    if keys[:2] != ("trainer", "logger") or len(keys) < 3 or "class_path" in keys:
+        return False
+    return not (_is_code(value.strip()) or _is_code(_parsed(".".join(keys), value)))
 
 
 def _check_number(keys: KeyPath, value: int) -> None:

@@ -2,14 +2,24 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import cache, partial
+from pathlib import Path
 from traceback import walk_tb
 from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import (
+    BatchSizeFinder,
+    LearningRateFinder,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    ProgressBar,
+    StochasticWeightAveraging,
+)
 from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from mnist_lit.data import MNISTDataModule
@@ -17,18 +27,19 @@ from mnist_lit.errors import InputError, first_line
 from mnist_lit.metrics import Evaluation
 from mnist_lit.module import DigitClassifier
 from mnist_lit.runs import directories as runs
+from mnist_lit.runs.files import is_run
 from mnist_lit.training.environment import broken_connection, prepare
 from mnist_lit.training.evaluation import joined, load_members
 from mnist_lit.training.fitting import Fit
 from mnist_lit.training.hparams import HParams, hyperparameters
-from mnist_lit.training.loggers import AtomicCheckpointIO
+from mnist_lit.training.loggers import AtomicCheckpointIO, cannot_be_created, start_loggers
 from mnist_lit.training.options import OptionsCLI
 from mnist_lit.training.predictions import Predictions
 from mnist_lit.training.processes import PROGRAM, ProcessSync, check_number
 from mnist_lit.training.progress import CPUContention, EpochLines, GradientNorm, Throughput
 from mnist_lit.training.results import Results, finite, identity, members_table
 from mnist_lit.training.resuming import EpochSeed, ResumeAtEpochStart
-from mnist_lit.training.run_record import RunRecord
+from mnist_lit.training.run_record import RunRecord, recorded_run_ids
 from mnist_lit.training.tensorboard import FitPictures, TestPictures, draw_validation
 
 # What Lightning raises for invalid options.
@@ -39,6 +50,20 @@ OPTION_ERRORS = (
     RuntimeError,
     TypeError,
     ValueError,
+)
+
+# Callbacks that would fail, or have no effect on what is saved: the reason, and what to do.
+UNSUITABLE_CALLBACKS = (
+    (
+        LearningRateFinder,
+        "LearningRateFinder needs a model with an attribute lr; here it belongs to the optimizer.",
+        "Search it with sweep, as model.optimizer.init_args.lr.",
+    ),
+    (
+        StochasticWeightAveraging,
+        "StochasticWeightAveraging averages the weights only after the last checkpoint is saved.",
+        "Use EMAWeightAveraging, whose average is saved.",
+    ),
 )
 
 
@@ -95,8 +120,9 @@ class RunCLI(OptionsCLI):
 
     def __init__(self, args: list[str], callbacks: Sequence[Callback] = ()) -> None:
         self.more_callbacks = callbacks
-        self.failure = ""  # why an object could not be created
-        super().__init__(args)
+        self.failure: InputError | None = None  # why an object could not be created
+        with ExitStack() as self.until_end:
+            super().__init__(args)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the options; LightningCLI would merge the settings of ``ckpt_path`` again."""
@@ -104,14 +130,15 @@ class RunCLI(OptionsCLI):
         self.config[self.command].ckpt_path = None
 
     def before_instantiate_classes(self) -> None:
-        """Create every object of the configuration with ``_make``."""
+        """Create every object of the configuration with ``_make``, but loggers later."""
+        self.parser.add_instantiator(lambda *given, **more: partial(*given, **more), Logger)
         self.parser.add_instantiator(self._make, object)
 
     def _make(self, kind: type, *args: Any, **kwargs: Any) -> Any:
         try:
             return kind(*args, **kwargs)
         except Exception as error:  # the parser reports it among failures of other types
-            self.failure = f"{kind.__name__} cannot be created: {first_line(error)}"
+            self.failure = cannot_be_created(kind, error)
             raise
 
     def instantiate_classes(self) -> None:
@@ -127,32 +154,35 @@ class RunCLI(OptionsCLI):
         except Exception as error:
             if not self.failure:
                 raise
-            raise InputError(
-                self.failure, "Check its arguments, and that its packages are installed."
-            ) from error
+            raise self.failure from error
         self.model.describe(**self.settings()["model"])
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Create the Trainer with the user's callbacks and plugins and those every run needs."""
-        self.failure = ""  # all objects of the configuration exist
+        self.failure = None  # all objects of the configuration exist
         given = self.config_init[self.command].trainer
         self._check_options(given)
         own = [*self.more_callbacks, *self._callbacks()]
-        callbacks = [ProcessSync(), *_listed(given.callbacks), *own]
+        of_user = _listed(given.callbacks)
+        if self.checkpoint:  # which has the batch size that was found
+            of_user = [each for each in of_user if not isinstance(each, BatchSizeFinder)]
+        callbacks = [ProcessSync(), *of_user, *own]
         checkpoint_io = AtomicCheckpointIO()
         plugins = [*_listed(given.plugins), checkpoint_io]
-        if given.enable_progress_bar is None and not sys.stdout.isatty():
+        has_bar = any(isinstance(each, ProgressBar) for each in of_user)
+        if given.enable_progress_bar is None and not sys.stdout.isatty() and not has_bar:
             kwargs["enable_progress_bar"] = False
         if not self.datamodule.validates:
             kwargs["limit_val_batches"] = 0
         # fit creates the run directory and its loggers only after everything else has succeeded.
-        self.logs = (
-            self.command == "fit" and given.logger in (None, True) and not given.fast_dev_run
-        )
-        if given.logger in (None, True):
-            kwargs["logger"] = False
+        kwargs["logger"] = False
         if self.command != "fit":
+            kwargs["logger"] = self._given_loggers(self._evaluated_run())
             kwargs["enable_checkpointing"] = False
+        elif given.fast_dev_run:  # Lightning's stand-in for a logger
+            kwargs["logger"] = given.logger is not False
+        elif given.barebones:  # an error if one is given
+            kwargs["logger"] = given.logger and True
         trainer = super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **kwargs)
         check_number(trainer)
         checkpoint_io.callbacks = trainer.checkpoint_callbacks
@@ -169,6 +199,9 @@ class RunCLI(OptionsCLI):
         if isinstance(interval, int | float) and interval <= 0:
             what = f"trainer.val_check_interval is {interval}."
             raise InputError(what, "Give a number greater than 0.")
+        for kind, what, what_to_do in UNSUITABLE_CALLBACKS:
+            if any(isinstance(each, kind) for each in _listed(given.callbacks)):
+                raise InputError(what, what_to_do)
         if self.model.loss.weight is not None and self.datamodule.batch_size == 1:
             raise InputError(
                 "model.class_weights has no effect with data.batch_size 1.",
@@ -195,12 +228,13 @@ class RunCLI(OptionsCLI):
         config = {**self.settings(), "config": None}
         callbacks = [RunRecord(config, self.args), EpochSeed(), ResumeAtEpochStart()]
         callbacks += [EpochLines(), CPUContention()]
-        if given.logger is not False and not given.fast_dev_run:
+        self.logs = not (given.fast_dev_run or given.barebones)
+        if self.logs:
             hparams = HParams(hyperparameters(config, self.settings(changed=True)))
             callbacks += [LearningRateMonitor("step"), Throughput(), GradientNorm(), hparams]
             callbacks.append(FitPictures())
             self.model.observers += [hparams.observe, draw_validation]
-        if given.enable_checkpointing is not False:
+        if given.enable_checkpointing is not False and not given.barebones:
             if self.datamodule.validates and given.limit_val_batches != 0:
                 callbacks.append(_checkpoint("best", monitor="val/loss"))
             callbacks.append(_checkpoint("last", save_on_train_epoch_end=True))
@@ -210,9 +244,29 @@ class RunCLI(OptionsCLI):
         """Train in a run directory."""
         checkpoint = (self.checkpoint, self.state) if self.checkpoint else None
         fit = Fit(
-            self.trainer, self.settings(), self.log_dir(), logs=self.logs, checkpoint=checkpoint
+            self.trainer,
+            self.settings(),
+            self.log_dir(),
+            loggers=self._given_loggers if self.logs else None,
+            tensorboard=self.config_init.fit.trainer.logger is not False,
+            checkpoint=checkpoint,
         )
         fit(**kwargs)
+
+    def _given_loggers(self, run: Path | None) -> list[Logger]:
+        given = self.config_init[self.command].trainer.logger
+        makers = [] if isinstance(given, bool) else _listed(given)
+        ids = recorded_run_ids(run) if run else {}
+        return start_loggers(makers, run, self.log_dir(), ids, self.until_end)
+
+    def _evaluated_run(self) -> Path | None:
+        """Return the directory of the run whose checkpoint is evaluated; None on other ranks."""
+        run = runs.run_of(self.members[0])
+        return (
+            run
+            if len(self.members) == 1 and is_run(run) and not getattr(rank_zero_only, "rank", 0)
+            else None
+        )
 
     def validate(self, **kwargs: Any) -> None:
         """Validate; ``Results`` replaces Lightning's table."""

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,11 @@ from mnist_lit.module import DigitClassifier
 from mnist_lit.runs import directories as runs
 from mnist_lit.runs.files import was_deleted
 from mnist_lit.training.environment import broken_connection
-from mnist_lit.training.loggers import run_loggers
+from mnist_lit.training.loggers import best_epoch, run_loggers
 from mnist_lit.training.processes import PROGRAM, program
 from mnist_lit.training.restoring import cannot_be_resumed, damage, verify_training_state
 from mnist_lit.training.resuming import changes
-from mnist_lit.training.run_record import deleted_error
+from mnist_lit.training.run_record import deleted_error, remove_unrecorded
 
 # Settings by which a training ends.
 STOPPING_SETTINGS = ("trainer.max_", "trainer.min_", "trainer.callbacks")
@@ -34,7 +35,9 @@ class Fit:
         trainer: Complete but for its loggers.
         settings: All settings of the run, as primitives.
         log_dir: Directory of the runs.
-        logs: Whether the run gets a directory and loggers.
+        loggers: Creates the loggers of the configuration, given the directory of the run, or None
+            except on rank 0. None for a run without directory and loggers.
+        tensorboard: Whether the run has a TensorBoard logger of its own.
         checkpoint: The file to resume from, and its contents.
     """
 
@@ -44,13 +47,15 @@ class Fit:
         settings: dict[str, Any],
         log_dir: Path,
         *,
-        logs: bool,
+        loggers: Callable[[Path | None], list[Logger]] | None,
+        tensorboard: bool,
         checkpoint: tuple[Path, dict[str, Any]] | None,
     ) -> None:
         self.trainer = trainer
         self.settings = settings
         self.log_dir = log_dir
-        self.logs = logs
+        self.loggers = loggers
+        self.tensorboard = tensorboard
         self.checkpoint: Path | None
         self.state: dict[str, Any]
         self.checkpoint, self.state = checkpoint or (None, {})
@@ -65,8 +70,9 @@ class Fit:
                     return
                 schedules = int(model.scheduler is not None)
                 verify_training_state(self.state, self.checkpoint, schedules=schedules)
-            if self.logs:
-                self.trainer.loggers = self._loggers(until_end)
+            if self.loggers:
+                own = self._own_loggers(until_end)
+                self.trainer.loggers = [*own, *self.loggers(self.run)]
             if self.trainer.is_global_zero:
                 parameters = sum(parameter.numel() for parameter in model.network.parameters())
                 print(
@@ -76,9 +82,11 @@ class Fit:
                 )
             self._train(model, datamodule)
         best = self._saved("best") or self._saved("last")
+        if self.run and (line := best_epoch(self.run / "metrics.csv")):
+            print(line)
         if self.trainer.is_global_zero and best:
             print(f"Checkpoint: {best}\nTo test: {PROGRAM} test --ckpt_path {best}")
-            if self.logs:
+            if self.run and self.tensorboard:
                 print(f"To view: tensorboard --logdir {self.log_dir}")
 
     def _train(self, model: DigitClassifier, datamodule: LightningDataModule) -> None:
@@ -98,7 +106,7 @@ class Fit:
 
     def _resumed_run(self, until_end: ExitStack) -> Path | None:
         """Return the directory of the run to resume, locked by rank 0."""
-        if not (self.checkpoint and self.logs and self.trainer.is_global_zero):
+        if not (self.checkpoint and self.loggers and self.trainer.is_global_zero):
             return None
         run = runs.resumable(self.checkpoint, self.state)
         if run:
@@ -106,14 +114,15 @@ class Fit:
             self.state = load_checkpoint(self.checkpoint)  # it may have been replaced
         return run
 
-    def _loggers(self, until_end: ExitStack) -> list[Logger]:
-        if not self.trainer.is_global_zero:
-            return run_loggers(self.log_dir / "of_rank_zero")  # nothing is written there
+    def _own_loggers(self, until_end: ExitStack) -> list[Logger]:
+        run, step = self.log_dir / "of_rank_zero", 0  # nothing is written there
         if self.run:
-            return run_loggers(self.run, self.state["global_step"])
-        self.run = runs.new_run(self.log_dir, self.settings["name"])
-        until_end.enter_context(runs.training_lock(self.run))
-        return run_loggers(self.run)
+            run, step = self.run, self.state["global_step"]
+        elif self.trainer.is_global_zero:
+            run = self.run = runs.new_run(self.log_dir, self.settings["name"])
+            until_end.callback(remove_unrecorded, run)
+            until_end.enter_context(runs.training_lock(run))
+        return run_loggers(run, step, tensorboard=self.tensorboard)
 
     def _finished(self) -> bool:
         epochs, steps = self.state["epoch"] + 1, self.state["global_step"]

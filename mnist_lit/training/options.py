@@ -20,6 +20,7 @@ from mnist_lit.errors import InputError, first_line
 from mnist_lit.module import DigitClassifier
 from mnist_lit.options import explain
 from mnist_lit.runs import directories as runs
+from mnist_lit.runs.files import flat, read_run
 from mnist_lit.training.predictions import PredictDataModule
 from mnist_lit.training.processes import PROGRAM
 from mnist_lit.training.resuming import FREE_WHEN_RESUMED, bound_settings, changes
@@ -163,6 +164,8 @@ class OptionsCLI(DigitsCLI):
         needed: dict[str, Any] = {}
         if self.command != "fit":
             needed = {"sections": ("model", "data"), "without": TRAINING_ONLY}
+        elif run := runs.resumable(checkpoint, self.state):
+            needed = {"own_loggers": _has_loggers(run, self.state)}
         trusted = set(_strings(self.settings()))
         recorded = recorded_settings(self.state, checkpoint, named_by_user=trusted, **needed)
         if self.command == "fit":
@@ -183,6 +186,15 @@ class OptionsCLI(DigitsCLI):
         """Return the directory of the runs."""
         root = self.config[self.command].trainer.default_root_dir
         return Path(root or ".", runs.LOG_DIR)
+
+
+def _has_loggers(run: Path, state: dict[str, Any]) -> bool:
+    """Whether the record of a run, written on this machine, has the loggers of a checkpoint."""
+    recorded, of_checkpoint = (
+        {key: value for key, value in settings.items() if key.startswith("trainer.logger")}
+        for settings in (read_run(run, "").settings, dict(flat(state.get("config", {}))))
+    )
+    return recorded == of_checkpoint
 
 
 def _with_list(args: list[str], option: str) -> list[str]:
