@@ -45,9 +45,9 @@ def check_settings(settings: dict[str, Any]) -> None:
         (settings["ckpt_path"], "Trials do not resume checkpoints.", "Leave --ckpt_path out."),
         (settings["name"], "Runs are named after the study.", "Give --study, not --name."),
         (
-            trainer["logger"] is False or trainer["fast_dev_run"],
+            trainer["fast_dev_run"] or trainer["barebones"],
             "The trials would leave no runs.",
-            "Leave trainer.logger and trainer.fast_dev_run at their defaults.",
+            "Leave trainer.fast_dev_run and trainer.barebones at their defaults.",
         ),
         (
             data["val_size"] == data["folds"] == 0 or trainer["limit_val_batches"] == 0,

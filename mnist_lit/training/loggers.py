@@ -4,7 +4,7 @@ import csv
 import io
 import signal
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from math import isfinite
@@ -103,7 +103,7 @@ def _damaged(metrics: Path) -> InputError:
 
 
 def start_loggers(
-    given: Sequence[partial[Logger]],
+    given: Sequence[partial[Logger] | Logger],
     run: Path | None,
     log_dir: Path,
     ids: dict[str, str],
@@ -112,7 +112,7 @@ def start_loggers(
     """Create the loggers of the configuration, and start or continue the runs of their services.
 
     Args:
-        given: Classes with their arguments.
+        given: Classes with their arguments; objects if a function has created them.
         run: Directory of the run, where W&B puts its files by default; None except on rank 0.
         log_dir: Directory of all runs. A CSVLogger or TensorBoardLogger there is left out, since
             every run has these.
@@ -124,10 +124,8 @@ def start_loggers(
     """
     started: list[Logger] = []
     for make in given:
-        kind = make.func
-        assert isinstance(kind, type)
         try:
-            logger = make(**_more_arguments(kind, make.keywords, run, ids))
+            logger = make if isinstance(make, Logger) else _created(make, run, ids)
             if run and isinstance(logger, CSVLogger | TensorBoardLogger):
                 if Path(logger.root_dir).resolve().is_relative_to(log_dir.resolve()):
                     continue
@@ -138,15 +136,16 @@ def start_loggers(
         except InputError:
             raise
         except Exception as error:
+            kind = type(make) if isinstance(make, Logger) else make.func
             raise cannot_be_created(kind, error) from error
         started.append(logger)
     return started
 
 
-def _more_arguments(
-    kind: type, given: dict[str, Any], run: Path | None, ids: dict[str, str]
-) -> dict[str, Any]:
-    """Return what a logger needs to continue its run, and to put W&B's files into ``run``."""
+def _created(make: partial[Logger], run: Path | None, ids: dict[str, str]) -> Logger:
+    """Create a logger that continues its run, and whose files are in ``run`` if it is W&B's."""
+    kind, given = make.func, make.keywords
+    assert isinstance(kind, type)
     more: dict[str, Any] = {}
     for service, name in RUN_IDS.items():
         if issubclass(kind, service) and not given.get(name) and kind.__name__ in ids:
@@ -156,7 +155,7 @@ def _more_arguments(
             more["save_dir"] = str(run)
         if not given.get("resume"):
             more["resume"] = "allow"  # Lightning's default, which the parser's replaces
-    return more
+    return make(**more)
 
 
 def _check_unused(logger: CSVLogger | TensorBoardLogger) -> None:
@@ -173,10 +172,10 @@ def _finish(logger: WandbLogger, kind: type[BaseException] | None, *_: object) -
     logger.experiment.finish(exit_code=int(kind is not None))
 
 
-def cannot_be_created(kind: type, error: Exception) -> InputError:
+def cannot_be_created(kind: Callable[..., object], error: Exception) -> InputError:
     """Return the error for an object of the configuration whose constructor has failed."""
     return InputError(
-        f"{kind.__name__} cannot be created: {first_line(error)}",
+        f"{getattr(kind, '__name__', kind)} cannot be created: {first_line(error)}",
         "Check its arguments, and that its packages are installed.",
     )
 

@@ -182,7 +182,7 @@ def test_a_logger_in_the_users_directory_does_not_cost_the_configuration_there(
     )
     assert outcome.status == 0, outcome.err
     assert (tmp_path / "config.yaml").read_text() == "mine"
-    assert "Not recorded: config.yaml or status.json in . is not a run's.\n" in outcome.out
+    assert outcome.out.startswith("Run: lightning_logs/version_0\n")
 
 
 def test_two_that_write_the_same_file_do_not_meet(tmp_path: Path) -> None:
