@@ -223,7 +223,7 @@ def test_a_config_begins_with_the_command_that_uses_it() -> None:
     for path in CONFIGS.glob("*.yaml"):
         command = path.read_text().splitlines()[0]
         assert re.match("# python -m mnist_lit (fit|sweep) --config configs/", command)
-        assert command.endswith(path.name)
+        assert f"configs/{path.name}" in command.split()
 
 
 @pytest.mark.parametrize(
@@ -446,7 +446,7 @@ def test_help_explains_ckpt_path_in_the_programs_own_words(
     with pytest.raises(SystemExit):
         mnist_lit(command, "--help")
     text = " ".join(capsys.readouterr().out.split())
-    [explained] = re.findall(r"--ckpt_path.? CKPT_PATH ([A-Z].*?) \(type", text)
+    [explained] = re.findall(r"--ckpt_path\+? CKPT_PATH ([^,-].*?) \(type", text)
     assert explained.startswith("Resume from" if command == "fit" else "Required.")
     assert "a file, or " in explained
 

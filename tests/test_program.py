@@ -72,13 +72,13 @@ def test_a_stop_that_a_module_in_c_makes_an_import_error_of_is_a_stop(
 
 
 def test_commands_called_in_turn_free_their_memory(mnist_lit: Command, run: Path) -> None:
-    mnist_lit("test", "--ckpt_path=best", "--trainer.limit_test_batches=1")
-    models = [each for each in gc.get_objects() if type(each) is DigitClassifier]
-    gone = [weakref.ref(model) for model in models]
-    del models
-    mnist_lit("runs")
+    test = ["test", "--ckpt_path=best", "--trainer.limit_test_batches=1"]
+    mnist_lit(*test)
+    models = [weakref.ref(each) for each in gc.get_objects() if type(each) is DigitClassifier]
+    assert models
+    mnist_lit(*test)
     gc.collect()
-    assert not any(reference() for reference in gone)
+    assert not any(model() for model in models)
 
 
 def test_a_normal_run_and_its_test_say_nothing_beside_their_business(

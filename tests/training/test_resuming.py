@@ -77,7 +77,6 @@ def event_scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
     [pytest.param(BY_EPOCH, marks=pytest.mark.slow), ON_PLATEAU, EVERYTHING],
     ids=["by epoch", "on plateau", "everything"],
 )
-@pytest.mark.usefixtures("pictures")
 def test_a_resumed_run_equals_an_uninterrupted_one(
     mnist_lit: Command, tmp_path: Path, data_dir: Path, options: Any
 ) -> None:
