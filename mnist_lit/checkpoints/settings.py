@@ -71,15 +71,13 @@ def recorded_settings(
         sections: Sections to return.
         without: Arguments of the model to leave out.
         named_by_user: Strings in the user's own options, which are trusted.
-        own_loggers: Whether its loggers are known to be the user's, so that their paths and
-            addresses are trusted too.
+        own_loggers: Whether the paths and addresses of its loggers are trusted, too.
 
     Returns:
         The sections as primitives; only ``model`` if it was trained from Python.
 
     Raises:
-        InputError: If a setting names code that a checkpoint may not choose, or a path for
-            Lightning's classes to write to.
+        InputError: If a setting names code, or a path for Lightning's classes to write to.
     """
     config = checkpoint.get("config", {}) | {"model": checkpoint["hyper_parameters"]}
     dropped = {**LOCAL, "model": (*without, "_instantiator")}  # recorded by older versions
