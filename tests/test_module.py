@@ -491,3 +491,25 @@ def test_a_network_made_of_torchs_own_layers_is_compiled_too(
     trainer(tmp_path).fit(model, digits)
     assert bool(graphs) is compiled
     assert list(model.state_dict()) == names
+
+
+def test_an_error_in_the_users_network_says_where(tmp_path: Path) -> None:
+    class Failing(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images @ torch.zeros(3, 3)
+
+    with pytest.raises(InputError, match=r"^Failing fails on .*\) \(test_module\.py, line \d+\): "):
+        DigitClassifier(Failing())(torch.zeros(2, 1, 28, 28))
+
+
+def test_a_network_whose_checkpoint_would_be_refused_is_not_trained(
+    tmp_path: Path, digits: MNISTDataModule
+) -> None:
+    network = nn.Linear(784, 10)
+    model = DigitClassifier(network)
+    model.hparams["network"] = {
+        "class_path": "torch.nn.Linear",
+        "init_args": {"in_features": 10**6},
+    }
+    with pytest.raises(InputError, match=r"in_features is 1000000, more than 10,000"):
+        trainer(tmp_path, enable_checkpointing=True).fit(model, digits)

@@ -10,7 +10,7 @@ from torch import nn
 from mnist_lit.checkpoints.archive import load_checkpoint
 from mnist_lit.checkpoints.building import instantiate, verify_weights
 from mnist_lit.checkpoints.description import UNRECORDED, describe
-from mnist_lit.checkpoints.settings import recorded_settings
+from mnist_lit.checkpoints.settings import recorded_settings, too_large
 from mnist_lit.errors import InputError
 
 TRAINING_ONLY = ("augmentation", "optimizer", "scheduler")  # arguments not needed to evaluate
@@ -38,7 +38,7 @@ class Unrecorded(nn.Module):
 class CheckpointModule(LightningModule):
     """A LightningModule with self-contained checkpoints, which may come from anyone."""
 
-    def describe(self, /, **hyperparameters: Any) -> None:
+    def record_hyperparameters(self, /, **hyperparameters: Any) -> None:
         """Record the hyperparameters as primitives, so that checkpoints are self-contained.
 
         Args:
@@ -88,7 +88,7 @@ class CheckpointModule(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the recorded hyperparameters; drop the weights of modules that were not built."""
-        self.describe(**checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY])
+        self.record_hyperparameters(**checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY])
         for name in list(checkpoint["state_dict"]):
             if getattr(self, name.partition(".")[0], None) is None:
                 del checkpoint["state_dict"][name]
@@ -100,9 +100,14 @@ class CheckpointModule(LightningModule):
             InputError: If the arguments of the network cannot be recorded.
         """
         network = self.hparams["network"]
-        if isinstance(network, str) and self.trainer.checkpoint_callbacks:
+        if not self.trainer.checkpoint_callbacks:
+            return
+        if isinstance(network, str):
             raise InputError(
                 f"A checkpoint of {network} could not be loaded: its arguments are unknown.",
-                "Store each in an attribute of the same name (self.width = width), and define the "
-                "class in a module that can be imported.",
+                "Make it a class in a module that can be imported, and store each argument in an "
+                "attribute of the same name (self.width = width); or train without checkpoints.",
             )
+        if reason := too_large({"model": {"network": network}}):
+            what = f"A checkpoint of this network could not be loaded: {reason}."
+            raise InputError(what, "Give a smaller number, or train without checkpoints.")

@@ -117,11 +117,12 @@ def _hint(path: Path) -> str:
 
 def _check(settings: dict[str, Any], trusted: Collection[str], own_loggers: bool) -> None:
     for keys, value in values(settings):
-        if isinstance(value, str) and value not in trusted:
-            if not (own_loggers and _is_data_of_logger(keys, value)):
-                _check_text(keys, value)
-        elif isinstance(value, int):
-            _check_number(keys, value)
+        if not isinstance(value, str) or value in trusted:
+            continue
+        if not (own_loggers and _is_data_of_logger(keys, value)):
+            _check_text(keys, value)
+    if reason := too_large(settings):
+        raise RefusedError(reason)
 
 
 def _is_data_of_logger(keys: KeyPath, value: str) -> bool:
@@ -130,12 +131,14 @@ def _is_data_of_logger(keys: KeyPath, value: str) -> bool:
     return not (_is_code(value.strip()) or _is_code(_parsed(".".join(keys), value)))
 
 
-def _check_number(keys: KeyPath, value: int) -> None:
-    name = ".".join(keys)
-    if keys[1:2] in (("network",), ("augmentation",)) and abs(value) > MAX_NUMBER:
-        raise RefusedError(f"{name} is {value}, more than {MAX_NUMBER:,}")
-    if keys == ("trainer", "devices") and value > MAX_DEVICES:
-        raise RefusedError(f"{name} is {value}, more than {MAX_DEVICES}")
+def too_large(settings: dict[str, Any]) -> str:
+    """Say which integer among the settings of a checkpoint exceeds its limit, if one does."""
+    for keys, value in values(settings):
+        network = keys[1:2] in (("network",), ("augmentation",))
+        limit = MAX_NUMBER if network else MAX_DEVICES if keys == ("trainer", "devices") else None
+        if isinstance(value, int) and limit and abs(value) > limit:
+            return f"{'.'.join(keys)} is {value}, more than {limit:,}"
+    return ""
 
 
 def _check_text(keys: KeyPath, value: str) -> None:

@@ -68,7 +68,7 @@ def main(args: list[str]) -> None:
     labels, logits = _outputs(model, data.test_set, data.eval_batch_size)
     temperature, threshold = 1.0, MIN_THRESHOLD  # if there are no validation images
     metadata = _provenance(members) | {"test_accuracy": _accuracy(labels, logits)}
-    if data.validates:
+    if data.has_validation:
         val_labels, val_logits = _outputs(model, data.val_set, data.eval_batch_size)
         metadata["val_accuracy"] = _accuracy(val_labels, val_logits)
         temperature = fitted_temperature(val_labels, val_logits)

@@ -155,7 +155,7 @@ class RunCLI(OptionsCLI):
             if not self.failure:
                 raise
             raise self.failure from error
-        self.model.describe(**self.settings()["model"])
+        self.model.record_hyperparameters(**self.settings()["model"])
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Create the Trainer with the user's callbacks and plugins and those every run needs."""
@@ -172,7 +172,7 @@ class RunCLI(OptionsCLI):
         has_bar = any(isinstance(each, ProgressBar) for each in of_user)
         if given.enable_progress_bar is None and not sys.stdout.isatty() and not has_bar:
             kwargs["enable_progress_bar"] = False
-        if not self.datamodule.validates:
+        if not self.datamodule.has_validation:
             kwargs["limit_val_batches"] = 0
         # fit creates the run directory and its loggers only after everything else has succeeded.
         kwargs["logger"] = False
@@ -235,7 +235,7 @@ class RunCLI(OptionsCLI):
             callbacks.append(FitPictures())
             self.model.observers += [hparams.observe, draw_validation]
         if given.enable_checkpointing is not False and not given.barebones:
-            if self.datamodule.validates and given.limit_val_batches != 0:
+            if self.datamodule.has_validation and given.limit_val_batches != 0:
                 callbacks.append(_checkpoint("best", monitor="val/loss"))
             callbacks.append(_checkpoint("last", save_on_train_epoch_end=True))
         return callbacks
@@ -270,7 +270,7 @@ class RunCLI(OptionsCLI):
 
     def validate(self, **kwargs: Any) -> None:
         """Validate; ``Results`` replaces Lightning's table."""
-        if not self.datamodule.validates:
+        if not self.datamodule.has_validation:
             raise InputError(
                 "data.val_size is 0: there are no validation images.",
                 "Use test, or give another --data.val_size.",
