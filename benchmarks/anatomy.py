@@ -36,11 +36,11 @@ KINDS = {
     "batch norm": r"aten::batch_norm|BatchNormBackward",
     "linear": r"aten::linear|AddmmBackward",
     "loss": r"aten::cross_entropy_loss|NllLossBackward|LogSoftmaxBackward",
-    "optimiser": r"Optimizer\.",
+    "optimizer": r"Optimizer\.",
     "fetching the batch": r"enumerate\(DataLoader\)|fetching",
 }
 REST = "the rest"
-# The step of the optimiser calls all the others, and the images are scaled out of the loader.
+# The step of the optimizer calls all the others, and the images are scaled out of the loader.
 REGIONS: list[tuple[str, type, str]] = [
     (REST, Closure, "__call__"),
     ("fetching", MNISTDataModule, "on_after_batch_transfer"),

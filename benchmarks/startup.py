@@ -4,7 +4,7 @@ Whole processes, in turn, after one round that is not counted (it fills the disk
 the bytecode). Seconds run from just before the process is made to its end, as its parent sees it:
 
 - ``fit, first step``: ``python -m mnist_lit fit --config configs/default.yaml`` until the first
-  step of the optimiser is done, where a callback notes the time and ends the process. The data
+  step of the optimizer is done, where a callback notes the time and ends the process. The data
   lies unpacked already.
 - ``imports``: ``python -c "import lightning.pytorch.cli, torchvision"``, which ``fit`` cannot do
   without. Its end includes the interpreter's clean-up, which takes a second and 100 MB and which

@@ -129,7 +129,7 @@ def test_scalars_are_logged_by_step_and_by_epoch(finished: Path) -> None:
     assert steps == dict.fromkeys(by_epoch_names, by_epoch)
 
 
-def test_a_checkpoint_holds_model_optimiser_epoch_and_settings(finished: Path) -> None:
+def test_a_checkpoint_holds_model_optimizer_epoch_and_settings(finished: Path) -> None:
     last = finished / "lightning_logs/version_0/checkpoints/last.ckpt"
     checkpoint = torch.load(last, weights_only=True)
     assert (checkpoint["epoch"], checkpoint["global_step"]) == (1, 40)

@@ -333,7 +333,7 @@ def test_a_schedule_without_end_is_refused(digits: MNISTDataModule, tmp_path: Pa
         trainer(tmp_path, max_epochs=-1).fit(model, digits)
 
 
-def test_an_optimiser_that_torch_refuses_is_a_clear_error() -> None:
+def test_an_optimizer_that_torch_refuses_is_a_clear_error() -> None:
     model = DigitClassifier(optimizer=partial(torch.optim.Adam, lr=-1.0))
     with pytest.raises(InputError, match=r"Invalid learning rate: -1.0.\nCorrect model.optimizer"):
         model.configure_optimizers()

@@ -282,8 +282,8 @@ def test_occlusion_figure_is_green_where_ink_supports_and_purple_where_it_oppose
     corners = [(int(x) - 28, int(y)) for x, y in (caption_foot(axes, place) for place in (0, 1))]
     for place, (x, y) in enumerate(corners):
         shown = canvas[y : y + 28, x : x + 57, :3]
-        grey = images[place, 0][..., None].expand(28, 28, 3)
-        np.testing.assert_allclose(shown[:, :28], grey, atol=1e-6)
+        gray = images[place, 0][..., None].expand(28, 28, 3)
+        np.testing.assert_allclose(shown[:, :28], gray, atol=1e-6)
         red, green, blue = shown[3, 29 + 4]
         assert green > max(red, blue) + 0.1
     x, y = corners[0]
