@@ -47,6 +47,10 @@ def load(
     Raises:
         InputError: If a file is missing or damaged, or cannot be downloaded.
     """
+    raw = data_dir / name / "raw"
+    hint = "Put its files there, or download them: --data.download true."
+    if not (raw.is_dir() or download):
+        raise InputError(f"{name} is not in {raw}.", hint)
     split = {"split": "digits"} if name == "EMNIST" else {}
     try:
         dataset: MNIST = getattr(datasets, name)(data_dir, train=train, download=download, **split)
@@ -59,8 +63,8 @@ def load(
             raise ValueError("some labels are not in 0..9")
     except (AssertionError, IndexError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(
-            f"{name} cannot be read from {data_dir / name / 'raw'}: {first_line(error)}",
-            "Put its files there, or download them: --data.download true. Delete damaged ones.",
+            f"{name} cannot be read from {raw}: {first_line(error)}",
+            f"{hint} Delete damaged ones.",
         ) from error
     if name == "EMNIST":
         images = images.transpose(1, 2).contiguous()  # torchvision's are mirrored and rotated

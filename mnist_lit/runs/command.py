@@ -30,7 +30,8 @@ NOTES = """\
 val_loss is the lowest of all epochs, and val_accuracy belongs to the same epoch; test_accuracy and
 test_loss belong to the checkpoint tested last. duration is hours:minutes:seconds in the table, and
 seconds in csv and json. A run is running, finished, stopped (by a signal, or pruned), failed (see
-the reason), killed (its process died) or broken (a file is missing or damaged). A setting has a
+the reason), killed (its process died), broken (a file is missing or damaged) or unrecorded (trained
+from Python, not by fit). A setting has a
 column if it differs between the runs shown and can change the result. If the table is wider than
 the terminal (or than 100 characters in a file), the least useful columns are left out. The best run
 is the finished one with the lowest val_loss. Runs that differ only in seed or fold are summarized
@@ -141,8 +142,10 @@ def _matching(runs: list[Run], conditions: list[str], classes: dict[str, str]) -
     for condition in conditions:
         name, equals, text = condition.partition("=")
         if not equals:
-            what = f"--where {condition} gives no value."
-            raise InputError(what, "Give a column and its value, such as status=finished.")
+            raise InputError(
+                f"--where {condition} is not NAME=VALUE.",
+                "Give a column and its value, such as status=finished; --sort orders numbers.",
+            )
         key = _find(name, runs)
         matching = [run for run in matching if _is(_value(run, key), text, key, classes)]
     if not matching:

@@ -39,7 +39,8 @@ class Run:
         name: Path of its directory relative to that of all runs.
         when: Its start, in UTC, as ISO 8601.
         updated: When its status was last written.
-        status: ``running``, ``finished``, ``stopped``, ``failed``, ``killed`` or ``broken``.
+        status: ``running``, ``finished``, ``stopped``, ``failed``, ``killed``, ``broken`` or
+            ``unrecorded``.
         reason: Why it failed, in one line.
         seed: The global seed.
         settings: By dotted key, without those in ``IGNORED_SETTINGS``.
@@ -93,6 +94,9 @@ def read_run(path: Path, name: str) -> Run:
             run.status = "broken"
     if in_training(path):
         run.status = "running"  # its files may be out of date
+    recorded = any((path / name).exists() for name in ("status.json", "config.yaml"))
+    if not recorded and (path / "checkpoints").is_dir():
+        run.status, run.reason = "unrecorded", "Trained from Python, which leaves no record."
     return run
 
 

@@ -13,7 +13,8 @@ Row = dict[str, Any]  # a row of a table, by column
 MAX_WITH_ERRORS = Decimal("99.99")  # percent: only an accuracy without errors shows as 100 %
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """Format a share in [0, 1]; only 1 itself is 100 %."""
     exact = 100 * Decimal(str(share))
     return f"{min(exact, MAX_WITH_ERRORS) if share < 1 else exact:.2f} %"
 
@@ -28,8 +29,8 @@ IDENTITY = ("name", "when", "status", "seed")
 METRICS: dict[str, Callable[[float], str]] = {
     "epochs": str,
     "val_loss": "{:.4f}".format,
-    "val_accuracy": _percent,
-    "test_accuracy": _percent,
+    "val_accuracy": percent,
+    "test_accuracy": percent,
     "test_loss": "{:.4f}".format,
     "duration": _clock,
 }

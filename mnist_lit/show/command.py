@@ -110,6 +110,8 @@ def _label_errors(options: Namespace) -> tuple[Figure | None, list[str]]:
     before = options.index.start
     chosen = found[before : options.index.stop]
     shown = f"showing {before + 1} to {before + len(chosen)} by margin"
+    right = float(probabilities.argmax(dim=1).eq(digits.labels).double().mean())
+    print(f"Accuracy of the models on the images that they were not trained on: {right:.2%}")
     count = f"{len(found):,} of {len(digits):,} labels may be wrong"
     print(f"{count}; {shown if len(chosen) else f'none left at --index {before}'}.")
     if options.output:
@@ -194,7 +196,8 @@ def _options(args: list[str]) -> Namespace:
     mode.add_argument("--wrong", action="store_true", help=wrong_help)
     label_help = (
         "Show training images whose labels may be wrong, by the checkpoints of a "
-        "cross-validation, one for each fold, and the labels they predict; --index counts these. "
+        "cross-validation, one for each fold, and the labels they predict, ranked by margin: the "
+        "probability of the label minus that of the prediction. --index counts these. "
         "--output FILE.png also writes all of them to FILE.csv."
     )
     mode.add_argument("--label-errors", action="store_true", help=label_help)

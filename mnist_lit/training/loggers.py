@@ -29,6 +29,7 @@ from torch.utils.tensorboard import SummaryWriter
 from mnist_lit.checkpoints import load_checkpoint
 from mnist_lit.errors import InputError, first_line
 from mnist_lit.files import atomic_write, remove_partials
+from mnist_lit.runs.table import percent
 
 # The arguments by which a logger continues an earlier run of its service.
 RUN_IDS: dict[type[Logger], str] = {WandbLogger: "id", MLFlowLogger: "run_id"}
@@ -242,7 +243,7 @@ def best_epoch(metrics: Path) -> str | None:
     epochs = max(int(row["epoch"]) for row in rows if row.get("epoch")) + 1
     return (
         f"Best epoch: {int(best['epoch']) + 1} of {epochs}, val/loss "
-        f"{float(best['val/loss']):.4f}, val/accuracy {100 * float(best['val/accuracy']):.2f} %"
+        f"{float(best['val/loss']):.4f}, val/accuracy {percent(float(best['val/accuracy']))}"
     )
 
 

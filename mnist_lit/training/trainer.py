@@ -8,7 +8,7 @@ from lightning.pytorch import Trainer
 
 
 class RunTrainer(Trainer):
-    """Trainer whose options tell 1 batch from 1.0, all of them, and are not negative.
+    """Lightning's Trainer. A limit of 1 is one batch; 1.0 is all of them.
 
     Lightning annotates limits as ``Union[int, float]``. ``typing`` caches a union in the order in
     which any module has used it first, and a parser tries its types in that order: after an import

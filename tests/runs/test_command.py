@@ -523,7 +523,7 @@ def test_only_differences_between_the_runs_shown_have_a_column(
         ("--columns=name,x", "Unknown column x.", "The columns are name, when, status, seed, lr, "),
         ("--where=x=1", "Unknown column x.", "The columns are name, when, status, seed, lr, "),
         ("--where=lr=7", "None of the 2 runs has lr=7.", "Leave out --where"),
-        ("--where=lr", "--where lr gives no value.", "Give a column and its value, such as "),
+        ("--where=lr", "--where lr is not NAME=VALUE.", "Give a column and its value, such as "),
         (
             "--columns=class",
             "Several settings are called class.",
@@ -750,3 +750,8 @@ def test_it_answers_without_torch_and_into_a_closed_pipe(make: Make, tmp_path: P
     )
     os.close(write)
     assert process.stderr == b""
+
+
+def test_a_run_from_python_is_unrecorded_rather_than_broken(mnist_lit: Command) -> None:
+    Path("lightning_logs/version_0/checkpoints").mkdir(parents=True)
+    assert column(mnist_lit("runs").out, "status") == ["unrecorded"]
