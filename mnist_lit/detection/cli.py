@@ -1,0 +1,50 @@
+"""DetectorCLI: LightningCLI for DigitDetector and PageDataModule."""
+
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.cli import LightningCLI
+
+from mnist_lit.detection.data import PageDataModule
+from mnist_lit.detection.module import DigitDetector
+from mnist_lit.detection.pictures import ValidationPages
+from mnist_lit.training.loggers import AtomicCheckpointIO
+from mnist_lit.training.resuming import EpochSeed
+
+
+class DetectorCLI(LightningCLI):
+    """Connects model, data and Trainer; each of their arguments is a command-line option.
+
+    Args:
+        args: The command and its options.
+    """
+
+    def __init__(self, args: list[str]) -> None:
+        super().__init__(
+            DigitDetector,
+            PageDataModule,
+            args=args,
+            parser_kwargs={"prog": "python -m mnist_lit.detection"},
+            trainer_defaults={"callbacks": _callbacks(), "default_root_dir": "detector"},
+            auto_configure_optimizers=False,  # DigitDetector does it
+            load_from_checkpoint_support=False,
+        )
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Create a Trainer that saves checkpoints atomically and loads nothing but tensors."""
+        checkpoint_io = AtomicCheckpointIO()
+        trainer = super().instantiate_trainer(plugins=[checkpoint_io], **kwargs)
+        checkpoint_io.callbacks = trainer.checkpoint_callbacks
+        return trainer
+
+
+def _callbacks() -> list[Any]:
+    metric = "val/average_precision"
+    return [
+        EpochSeed(),
+        LearningRateMonitor("step"),
+        ModelCheckpoint(filename="best", monitor=metric, mode="max", enable_version_counter=False),
+        ModelCheckpoint(filename="last", enable_version_counter=False),
+        ValidationPages(),
+    ]
