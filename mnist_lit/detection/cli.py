@@ -4,13 +4,16 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
-from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from mnist_lit.detection.data import PageDataModule
 from mnist_lit.detection.module import DigitDetector
 from mnist_lit.detection.pictures import ValidationPages
 from mnist_lit.training.loggers import AtomicCheckpointIO
 from mnist_lit.training.resuming import EpochSeed
+
+# Runs have a directory of their own: the classifier's commands look for theirs in lightning_logs.
+DEFAULTS = {"default_root_dir": "detector", "enable_model_summary": False}
 
 
 class DetectorCLI(LightningCLI):
@@ -26,10 +29,14 @@ class DetectorCLI(LightningCLI):
             PageDataModule,
             args=args,
             parser_kwargs={"prog": "python -m mnist_lit.detection"},
-            trainer_defaults={"callbacks": _callbacks(), "default_root_dir": "detector"},
+            trainer_defaults={"callbacks": _callbacks(), **DEFAULTS},
             auto_configure_optimizers=False,  # DigitDetector does it
             load_from_checkpoint_support=False,
         )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the options; Lightning's own would warn of ``args``."""
+        self.config = parser.parse_args(args)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Create a Trainer that saves checkpoints atomically and loads nothing but tensors."""

@@ -1,7 +1,7 @@
 """PageDataModule: pages drawn while the detector trains, from MNIST's training images."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -11,7 +11,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Subset
 
-from mnist_lit.data import DigitDataset, MNISTDataModule
+from mnist_lit.data import Batch, DigitDataset, MNISTDataModule
 from mnist_lit.detection.pages.page import draw_page
 from mnist_lit.detection.pages.strips import DigitImages
 from mnist_lit.detection.targets import Targets, page_targets
@@ -65,10 +65,10 @@ class PageDataset(Dataset[PageSample]):
         return PageSample(torch.from_numpy(page.image)[None], targets, boxes, labels, ignored)
 
 
-class EpochSampler(DistributedSampler[Key]):
+class EpochSampler(DistributedSampler[Any]):
     """Yields epoch and index of each page of a process; Lightning tells it the epoch."""
 
-    def __iter__(self) -> Iterator[Key]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Key]:
         return ((self.epoch, index) for index in super().__iter__())
 
 
@@ -126,10 +126,12 @@ class PageDataModule(LightningDataModule):
         return self._loader(self.mnist.val_set, (TEST,))
 
     def _loader(
-        self, digits: Subset, seed: tuple[int, ...], *, keep_worker: bool = False
+        self, digits: Subset[Batch], seed: tuple[int, ...], *, keep_worker: bool = False
     ) -> DataLoader[PageSample]:
         dataset = PageDataset(digit_images(digits), seed, self.pages[seed[0]])
-        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        world, rank = (
+            (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        )
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
@@ -143,9 +145,10 @@ class PageDataModule(LightningDataModule):
         )
 
 
-def digit_images(digits: Subset) -> DigitImages:
+def digit_images(digits: Subset[Batch]) -> DigitImages:
     """Return the digits of a part of MNIST, to write with."""
-    whole: DigitDataset = digits.dataset
+    whole = digits.dataset
+    assert isinstance(whole, DigitDataset)
     chosen = torch.tensor(digits.indices)
     return DigitImages(whole.images[chosen].numpy(), whole.labels[chosen].numpy())
 

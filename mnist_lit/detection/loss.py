@@ -1,5 +1,6 @@
 """The loss of Zhou et al., "Objects as points" (2019), and a cross-entropy of the class."""
 
+import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, logsigmoid
 
@@ -24,7 +25,8 @@ def detection_loss(maps: Maps, targets: Targets) -> dict[str, Tensor]:
         "offset": ((maps.offset - targets.offset).abs() * targets.weight).sum() / total,
         "label": (label * targets.weight).sum() / total,
     }
-    return parts | {"loss": sum(WEIGHTS[name] * part for name, part in parts.items())}  # type: ignore[dict-item]
+    weighted = [WEIGHTS[name] * part for name, part in parts.items()]
+    return parts | {"loss": torch.stack(weighted).sum()}
 
 
 def focal_loss(logits: Tensor, target: Tensor, counted: Tensor) -> Tensor:

@@ -42,10 +42,12 @@ class DigitDetector(LightningModule):
         self.log_dict({f"train/{name}": part for name, part in parts.items()}, prog_bar=True)
         return parts["loss"]
 
-    def validation_step(self, batch: PageBatch, batch_idx: int) -> list[Detections]:
+    def validation_step(self, batch: PageBatch, batch_idx: int) -> dict[str, list[Detections]]:
+        """Evaluate a batch; return what was found, by the name ``found``."""
         return self._evaluate("val", batch)
 
-    def test_step(self, batch: PageBatch, batch_idx: int) -> list[Detections]:
+    def test_step(self, batch: PageBatch, batch_idx: int) -> dict[str, list[Detections]]:
+        """Evaluate a batch, likewise."""
         return self._evaluate("test", batch)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -62,7 +64,7 @@ class DigitDetector(LightningModule):
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
-    def _evaluate(self, split: str, batch: PageBatch) -> list[Detections]:
+    def _evaluate(self, split: str, batch: PageBatch) -> dict[str, list[Detections]]:
         maps = self(scaled(batch.images))
         n = len(batch.images)
         loss = detection_loss(maps, batch.targets)["loss"]
@@ -71,7 +73,7 @@ class DigitDetector(LightningModule):
         for each, boxes, ignored in zip(found, batch.boxes, batch.ignored, strict=True):
             self.average_precision.update(each, boxes, ignored)
         self.log(f"{split}/average_precision", self.average_precision, batch_size=n, prog_bar=True)
-        return found
+        return {"found": found}
 
 
 def scaled(images: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """DetectionNetwork: an encoder-decoder from a grey picture to maps of digits."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -8,6 +9,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 STRIDE = 4  # pixels of the picture to one of the maps
 CELL = 8  # pixels: the local contrast is computed from means over such squares
+HEADS = [1, 2, 2, 10]  # channels of the maps
 PRIOR = -4.0  # logit of a digit's center before training: few places are one
 
 
@@ -43,15 +45,18 @@ class DetectionNetwork(nn.Module):
         half, quarter, *_, deepest = widths
         self.stem = nn.Sequential(_conv(2, half, 5, stride=2), _conv(half, quarter, stride=2))
         channels = (quarter, *widths[2:], deepest)  # at 1/4, 1/8, 1/16, 1/32 and 1/64
-        self.encoder = nn.ModuleList([nn.Sequential(_conv(quarter, quarter), _conv(quarter, quarter))])
-        for before, after in zip(channels, channels[1:], strict=False):
+        first = nn.Sequential(_conv(quarter, quarter), _conv(quarter, quarter))
+        self.encoder = nn.ModuleList([first])
+        for before, after in pairwise(channels):
             again = (_conv(after, after) for _ in range(2 if after < deepest else 1))
             self.encoder.append(nn.Sequential(_conv(before, after, stride=2), *again))
         self.decoder = nn.ModuleList()
         for coarse, fine in zip(channels[:0:-1], channels[-2::-1], strict=True):
             self.decoder.append(Merge(coarse, fine))
-        self.heads = nn.Sequential(_conv(quarter, 48), nn.Conv2d(48, 15, 1))
-        self.heads[-1].bias.data[0] = PRIOR
+        last = nn.Conv2d(48, sum(HEADS), 1)
+        assert last.bias is not None
+        nn.init.constant_(last.bias[:1], PRIOR)
+        self.heads = nn.Sequential(_conv(quarter, 48), last)
 
     def forward(self, images: Tensor) -> Maps:
         """Compute the maps of ``float32 (n, 1, h, w)`` pictures in [0, 1], of any size."""
@@ -62,7 +67,8 @@ class DetectionNetwork(nn.Module):
             levels.append(features)
         for merge, level in zip(self.decoder, levels[-2::-1], strict=True):
             features = merge(features, level)
-        return Maps(*self.heads(features).float().split((1, 2, 2, 10), 1))
+        maps: Tensor = self.heads(features).float()
+        return Maps(*maps.split_with_sizes(HEADS, 1))
 
 
 class Merge(nn.Module):
@@ -91,7 +97,7 @@ def contrasts(images: Tensor) -> Tensor:
     options = {"ceil_mode": True, "count_include_pad": False}
     coarse = avg_pool2d(moments, CELL, **options)  # (n, 2, h / 8, w / 8)
     coarse = avg_pool2d(coarse, 5, 1, 2, count_include_pad=False)
-    local, square = interpolate(coarse, images.shape[2:], mode="bilinear").split(1, 1)
+    local, square = interpolate(coarse, images.shape[2:], mode="bilinear").chunk(2, 1)
     spread = (square - local.square()).clamp(min=0).sqrt()
     return torch.cat([whole, (images - local) / (spread + 0.02)], 1)
 

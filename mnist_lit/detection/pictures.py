@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mnist_lit.detection.boxes import Detections
 from mnist_lit.detection.data import PageBatch
 
-Picture = NDArray[np.uint8]
+Picture = NDArray[Any]  # uint8; OpenCV's types do not say so
 
 BLUE, VERMILION = (0, 114, 178), (213, 94, 0)  # distinguishable by color-blind people
 SHOWN = 0.3  # least probability of a box that is drawn
@@ -25,20 +25,24 @@ class ValidationPages(Callback):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: list[Detections],
+        outputs: dict[str, list[Detections]],
         batch: PageBatch,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        if batch_idx or trainer.sanity_checking or not isinstance(trainer.logger, TensorBoardLogger):
+        if (
+            batch_idx
+            or trainer.sanity_checking
+            or not isinstance(trainer.logger, TensorBoardLogger)
+        ):
             return
         pages = []
-        for image, boxes, found in zip(batch.images, batch.boxes, outputs, strict=True):
+        for image, boxes, found in zip(batch.images, batch.boxes, outputs["found"], strict=True):
             page = with_boxes(image[0].cpu().numpy(), boxes.cpu().numpy(), BLUE)
             sure = found.boxes[found.scores > SHOWN]
             pages.append(with_boxes(page, sure.cpu().numpy(), VERMILION))
         sheet, step = contact_sheet(pages, columns=4), trainer.global_step - 1
-        trainer.logger.experiment.add_image("val/pages", sheet, step, dataformats="HWC")
+        logger.experiment.add_image("val/pages", sheet, step, dataformats="HWC")
 
 
 def with_boxes(page: Picture, boxes: NDArray[Any], color: tuple[int, int, int]) -> Picture:

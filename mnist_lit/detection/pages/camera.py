@@ -38,7 +38,8 @@ def seen_from(matrix: Floats, page: Floats, surroundings: Floats) -> tuple[Float
 def moved(matrix: Floats, points: Floats) -> Floats:
     """Apply a homography to points ``(n, 2)`` that are corners of pixels."""
     whole = np.concatenate([points - 0.5, np.ones((len(points), 1), np.float32)], 1) @ matrix.T
-    return (whole[:, :2] / whole[:, 2:] + 0.5).astype(np.float32)
+    places: Floats = whole[:, :2] / whole[:, 2:] + 0.5
+    return places.astype(np.float32)
 
 
 def margin(rng: Generator, picture: Floats, visible: Floats) -> tuple[Floats, Floats]:
@@ -91,7 +92,7 @@ def exposed(rng: Generator, picture: Floats, *, clean: bool) -> Bytes:
             kernel = np.full((1, length), 1 / length, np.float32)
             picture = cv2.filter2D(picture, -1, kernel if rng.random() < 0.5 else kernel.T)
         if rng.random() < 0.7:
-            noise = rng.standard_normal((size, size), np.float32)
+            noise: Floats = rng.standard_normal((size, size), np.float32)
             if rng.random() < 0.4:
                 noise = 2 * cv2.GaussianBlur(noise, (0, 0), rng.uniform(0.6, 1.2))
             picture = picture + np.float32(abs(rng.normal(0, 0.022))) * noise

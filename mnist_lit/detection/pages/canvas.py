@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
+from mnist_lit.detection.pages.glyphs import Floats
 from mnist_lit.detection.pages.strips import Outline, Strip
 
 COARSE = 4  # pixels: the resolution at which a canvas remembers what is taken
@@ -69,11 +70,11 @@ class Canvas:
         self, start: tuple[float, float], end: tuple[float, float], strength: float, width: int
     ) -> None:
         """Print a straight line."""
-        ends = (tuple(round(8 * each) for each in point) for point in (start, end))
-        cv2.line(self.print, *ends, strength, width, cv2.LINE_AA, 3)
+        first, last = (tuple(round(8 * each) for each in point) for point in (start, end))
+        cv2.line(self.print, first, last, strength, width, cv2.LINE_AA, 3)
 
 
-def _turned(strip: Strip, angle: float) -> tuple[np.ndarray, list[Outline]]:
+def _turned(strip: Strip, angle: float) -> tuple[Floats, list[Outline]]:
     """Turn a strip around its upper left corner, clockwise, into a larger one."""
     height, width = strip.ink.shape
     cos, sin = np.cos(angle), np.sin(angle)

@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import matplotlib
@@ -10,8 +11,9 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-Floats = NDArray[np.float32]
-Bytes = NDArray[np.uint8]
+# OpenCV's types do not tell these apart.
+Floats = NDArray[Any]  # float32
+Bytes = NDArray[Any]  # uint8
 
 SIDE = 56  # pixels: MNIST's images at twice their size
 

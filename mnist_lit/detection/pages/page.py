@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 
 from mnist_lit.detection.pages import camera, paper
 from mnist_lit.detection.pages.canvas import Canvas
@@ -31,7 +32,7 @@ class Page:
 
     image: Bytes
     boxes: Floats
-    labels: np.ndarray
+    labels: NDArray[np.int64]
     ignored: Floats
 
 
@@ -68,7 +69,7 @@ def draw_page(rng: Generator, source: DigitImages) -> Page:
 def _on_paper(rng: Generator, canvas: Canvas) -> Floats:
     page = paper.blank(rng, SIZE)
     page *= 1 - paper.ruling(rng, SIZE) * np.float32(rng.uniform(0.08, 0.7))
-    ink = canvas.writing
+    ink: Floats = canvas.writing
     if rng.random() < 0.2:  # pencil on rough paper
         ink = ink * (1 - np.float32(rng.uniform(0.3, 0.8)) * rng.random((SIZE, SIZE), np.float32))
     if rng.random() < 0.2:  # a pen that runs dry
@@ -94,8 +95,8 @@ def _on_screen(rng: Generator, canvas: Canvas) -> Floats:
 
 
 def _boxes(
-    outlines: list[Floats], labels: np.ndarray, visible: Floats, image: Bytes
-) -> tuple[Floats, np.ndarray, Floats]:
+    outlines: list[Floats], labels: NDArray[np.int64], visible: Floats, image: Bytes
+) -> tuple[Floats, NDArray[np.int64], Floats]:
     """Return boxes and labels of the digits that count, and the boxes of those to ignore."""
     whole = [np.concatenate([each.min(0), each.max(0)]) for each in outlines]
     boxes = np.array(whole, np.float32).reshape(-1, 4)

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-from mnist_lit.detection.pages.glyphs import Floats
+from mnist_lit.detection.pages.glyphs import Bytes, Floats
 
 
 def blank(rng: Generator, size: int) -> Floats:
@@ -36,9 +36,9 @@ def light(rng: Generator, page: Floats) -> Floats:
     """Darken the page by shadows and folds; sometimes."""
     size = len(page)
     if rng.random() < 0.25:  # the edge of a shadow
-        edge = (along(size, rng.uniform(0, 2 * np.pi)) - rng.uniform(-0.4, 0.4) * size) / np.float32(
-            rng.uniform(2, 50)
-        )
+        edge = (
+            along(size, rng.uniform(0, 2 * np.pi)) - rng.uniform(-0.4, 0.4) * size
+        ) / np.float32(rng.uniform(2, 50))
         page = page * (1 - np.float32(rng.uniform(0.1, 0.5)) * (0.5 + 0.5 * np.tanh(edge)))
     if rng.random() < 0.15:  # a lamp, or the corners of a lens
         x, y = along(size, 0) - rng.normal(0, 60), along(size, np.pi / 2) - rng.normal(0, 60)
@@ -52,7 +52,7 @@ def light(rng: Generator, page: Floats) -> Floats:
 
 def ruling(rng: Generator, size: int) -> Floats:
     """Return the lines or dots of exercise paper, ink in [0, 1], or nothing."""
-    drawn = np.zeros((size, size), np.uint8)
+    drawn: Bytes = np.zeros((size, size), np.uint8)
     kind = rng.choice(["none", "lines", "squares", "dots"], p=[0.5, 0.25, 0.17, 0.08])
     if kind == "none":
         return np.zeros((size, size), np.float32)
@@ -79,15 +79,14 @@ def ruling(rng: Generator, size: int) -> Floats:
     return drawn.astype(np.float32) / 255
 
 
-def _parallels(
-    rng: Generator, drawn: np.ndarray, angle: float, pitch: float, thickness: int
-) -> None:
+def _parallels(rng: Generator, drawn: Bytes, angle: float, pitch: float, thickness: int) -> None:
     size = len(drawn)
     direction = np.array([np.cos(angle), np.sin(angle)])
     for offset in np.arange(-size, size, pitch) + rng.uniform(0, pitch):
         middle = size / 2 + offset * direction[::-1] * (-1, 1)
-        ends = [tuple(np.round((middle + sign * size * direction) * 8).astype(int)) for sign in (-1, 1)]
-        cv2.line(drawn, *ends, 255, thickness, cv2.LINE_AA, 3)
+        far = size * direction
+        start, end = np.round(8 * np.stack([middle - far, middle + far])).astype(int).tolist()
+        cv2.line(drawn, start, end, 255, thickness, cv2.LINE_AA, 3)
 
 
 def table_top(rng: Generator, size: int) -> Floats:

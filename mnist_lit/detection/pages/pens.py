@@ -50,7 +50,7 @@ def random_hand(rng: Generator) -> Hand:
         pen=float(np.exp(rng.uniform(np.log(0.028), np.log(0.15)))),
         uneven=rng.uniform(0, 0.6),
         regional=rng.choice([0.0, 0.5, 1.0], p=[0.5, 0.2, 0.3]),
-        gap=rng.normal(0.14, 0.13),
+        gap=rng.normal(0.14, 0.13) if rng.random() < 0.85 else rng.uniform(0.3, 1.0),
         wobble=rng.uniform(0.01, 0.09),
         kind="own" if rng.random() < 0.2 else "pen",
     )
@@ -126,13 +126,13 @@ def _strokes(
     distance = cv2.GaussianBlur(distance, (0, 0), BLUR) - RAISED
     outside = cv2.BORDER_REPLICATE
     distance = cv2.remap(distance, *maps, cv2.INTER_LINEAR, borderMode=outside) * scale
-    half = np.float32(width / 2)
-    pressure = 1.0
+    half, pressure = np.full(1, width / 2, np.float32), np.ones(1, np.float32)
     if uneven > 0.1:
         noise = cv2.resize(rng.random((4, 4), np.float32), distance.shape[::-1])
         half = half * (1 + uneven * (noise - 0.5))
         pressure = 1 - 0.5 * uneven * noise
-    return np.clip(half + 0.5 - distance, 0, 1) * pressure
+    ink: Floats = np.clip(half + 0.5 - distance, 0, 1) * pressure
+    return ink
 
 
 def _own_strokes(own: Bytes, line: Bytes, maps: tuple[Floats, Floats]) -> Floats:

@@ -145,9 +145,7 @@ def _count(rng: Generator) -> int:
     return int(rng.choice(np.arange(1, 13), p=shares / shares.sum()))
 
 
-def _number(
-    rng: Generator, source: DigitImages, hand: Hand, height: float, count: int
-) -> Strip:
+def _number(rng: Generator, source: DigitImages, hand: Hand, height: float, count: int) -> Strip:
     if rng.random() < 0.1:
         return strips.printed_number(rng, height, count)
     return strips.number(rng, source, hand, height, count)
@@ -162,7 +160,9 @@ def _print(rng: Generator, height: float) -> Strip:
     """Set a few words in type, or sometimes a number."""
     if rng.random() < 0.15:
         return strips.printed_number(rng, height, int(rng.integers(1, 7)))
-    return Strip(printed(_letters(rng, int(rng.integers(3, 24))), str(rng.choice(FONTS)), height)[0])
+    return Strip(
+        printed(_letters(rng, int(rng.integers(3, 24))), str(rng.choice(FONTS)), height)[0]
+    )
 
 
 def _drawing(rng: Generator, hand: Hand) -> Strip:

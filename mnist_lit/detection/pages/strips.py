@@ -23,7 +23,28 @@ from mnist_lit.detection.pages.pens import Hand, write
 LETTERS = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRTUVWXYZ"  # no o, l, I and the like
 TEXT = LETTERS + "aeinrstaeinrstolIOS"
 PRINT = LETTERS + "aeinorstaeinorstlIOS.,:;-/()&%"
-UNITS = ("kg", "cm", "km", "EUR", "Fr", "Kr", "m", "h", "%", "€", "$", "=", "+", "x", "No", "(", ")")
+UNITS = (
+    "kg",
+    "cm",
+    "km",
+    "EUR",
+    "Fr",
+    "Kr",
+    "m",
+    "h",
+    "%",
+    "€",
+    "$",
+    "=",
+    "+",
+    "x",
+    "No",
+    "(",
+    ")",
+)
+
+
+Part = tuple[Floats, int, float, float]  # ink, its digit or -1, x, y
 
 
 class DigitImages:
@@ -37,7 +58,12 @@ class DigitImages:
     def __init__(self, images: Bytes, labels: NDArray[np.int64]) -> None:
         self.images = images
         self.labels = labels
+        self._zeros = np.nonzero(labels == 0)[0]
         self._lines: dict[int, Bytes] = {}  # one bit a pixel
+
+    def choose(self, rng: Generator, *, zero: bool = False) -> int:
+        """Return the index of a random digit, or of a random zero."""
+        return int(rng.choice(self._zeros) if zero else rng.integers(len(self.labels)))
 
     def line(self, index: int) -> Bytes:
         """Return the center lines of a digit, 1 on 0 ``(56, 56)``."""
@@ -72,13 +98,15 @@ def number(rng: Generator, source: DigitImages, hand: Hand, height: float, count
         height: Of a digit in pixels.
         count: How many digits.
     """
-    parts: list[tuple[Floats, int, float, float]] = []  # ink, label or -1, x, y
+    parts: list[Part] = []  # ink, label or -1, x, y
     x = 0.0
     if rng.random() < 0.08:
         parts.append((_character(rng, rng.choice(UNITS), hand, height), -1, x, 0.0))
         x += parts[-1][0].shape[1] + 0.3 * height
+    zeros = int(rng.integers(1, 4)) if rng.random() < 0.12 else 0  # a round number
     for index in range(count):
-        ink, label = digit(rng, source, hand, height * np.exp(rng.normal(0, hand.wobble)))
+        tall, zero = height * np.exp(rng.normal(0, hand.wobble)), 0 < count - index <= zeros
+        ink, label = digit(rng, source, hand, tall, zero=zero)
         y = height - ink.shape[0] + rng.normal(0, hand.wobble) * height
         parts.append((ink, label, x, y))
         gap = max((hand.gap + rng.normal(0, 0.06)) * height, -0.3 * ink.shape[1])
@@ -95,10 +123,10 @@ def number(rng: Generator, source: DigitImages, hand: Hand, height: float, count
 
 
 def digit(
-    rng: Generator, source: DigitImages, hand: Hand, height: float
+    rng: Generator, source: DigitImages, hand: Hand, height: float, *, zero: bool = False
 ) -> tuple[Floats, int]:
-    """Write one digit of the source; return its ink and label."""
-    index = int(rng.integers(len(source.labels)))
+    """Write one digit of the source, or a zero; return its ink and label."""
+    index = source.choose(rng, zero=zero)
     image, label = source.images[index], int(source.labels[index])
     line = source.line(index)
     if label in (1, 7) and rng.random() < hand.regional:
@@ -138,13 +166,15 @@ def cursive(rng: Generator, hand: Hand, height: float, length: float) -> Strip:
         height: Of the loops in pixels.
         length: Of the line in pixels.
     """
-    turns = max(3, int(length / (0.55 * height)))
+    turns = max(3, int(length / (0.6 * height)))
     time = np.linspace(0, 2 * np.pi * turns, 24 * turns)
     size = np.repeat(rng.choice([0.4, 0.45, 0.9], turns, p=[0.5, 0.3, 0.2]), 24)
     loop = np.repeat(rng.uniform(0.1, 0.5, turns), 24)
     y = size * np.sin(time) + 0.1 * np.sin(time / 3)
-    x = time / (2 * np.pi) * 0.5 + loop * np.cos(time + 0.6) - hand.slant * y
-    return _polyline(np.stack([x, -y], 1) * height * 0.6, max(1, round(hand.pen * height)))
+    x = time / (2 * np.pi) * rng.uniform(0.5, 0.9) + loop * np.cos(time + 0.6) - hand.slant * y
+    return _polyline(
+        np.stack([x, -y], 1) * height * 0.6, max(1, round(min(hand.pen, 0.08) * height))
+    )
 
 
 def scribble(rng: Generator, height: float, thickness: int) -> Strip:
@@ -185,7 +215,7 @@ def _character(
     inks = []
     for character in text:
         line = letter_line(character, font)
-        rows = line.any(1).nonzero()[0]
+        rows = np.nonzero(line.max(1))[0]
         tall = height * max((rows[-1] - rows[0]) / 29, 0.2) if len(rows) else 1
         inks.append(write(rng, line, tall, hand) if len(rows) else np.zeros((2, 2), np.float32))
     base = max(ink.shape[0] for ink in inks)
@@ -193,9 +223,7 @@ def _character(
     return np.concatenate(padded, 1)
 
 
-def _mark(
-    rng: Generator, hand: Hand, height: float, x: float
-) -> list[tuple[Floats, int, float, float]]:
+def _mark(rng: Generator, hand: Hand, height: float, x: float) -> list[Part]:
     if rng.random() < 0.3:
         return []
     if rng.random() < 0.5:
@@ -214,9 +242,9 @@ def _dot(height: float, rng: Generator) -> Floats:
     return ink
 
 
-def _joined(parts: list[tuple[Floats, int, float, float]]) -> Strip:
+def _joined(parts: list[Part]) -> Strip:
     """Put ink side by side: (ink, label or -1, x, y) each."""
-    left, top = (round(min(part[axis] for part in parts)) for axis in (2, 3))
+    left, top = round(min(part[2] for part in parts)), round(min(part[3] for part in parts))
     places = [(round(x) - left, round(y) - top) for _, _, x, y in parts]
     inks = [part[0] for part in parts]
     width = max(x + ink.shape[1] for (x, _), ink in zip(places, inks, strict=True))
