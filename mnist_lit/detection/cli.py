@@ -9,6 +9,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from mnist_lit.detection.data import PageDataModule
 from mnist_lit.detection.module import DigitDetector
 from mnist_lit.detection.pictures import ValidationPages
+from mnist_lit.errors import InputError
 from mnist_lit.training.loggers import AtomicCheckpointIO
 from mnist_lit.training.resuming import EpochSeed
 
@@ -34,9 +35,21 @@ class DetectorCLI(LightningCLI):
             load_from_checkpoint_support=False,
         )
 
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Only those that the detector has."""
+        return {name: LightningCLI.subcommands()[name] for name in ("fit", "validate", "test")}
+
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse the options; Lightning's own would warn of ``args``."""
+        """Parse the options; Lightning's own would warn of ``args``.
+
+        Raises:
+            InputError: If a checkpoint is needed and none is given.
+        """
         self.config = parser.parse_args(args)
+        command = self.config.subcommand
+        if command != "fit" and not self.config[command].ckpt_path:
+            raise InputError(f"{command} needs a checkpoint.", "Give its file by --ckpt_path FILE.")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Create a Trainer that saves checkpoints atomically and loads nothing but tensors."""

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Subset
 
 from mnist_lit.data import Batch, DigitDataset, MNISTDataModule
+from mnist_lit.detection.pages.numbers import DigitImages
 from mnist_lit.detection.pages.page import draw_page
-from mnist_lit.detection.pages.strips import DigitImages
 from mnist_lit.detection.targets import Targets, page_targets
 
 TRAINING, VALIDATION, TEST = range(3)  # part of every seed, so that no two pages are equal

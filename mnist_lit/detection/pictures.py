@@ -30,11 +30,8 @@ class ValidationPages(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        if (
-            batch_idx
-            or trainer.sanity_checking
-            or not isinstance(trainer.logger, TensorBoardLogger)
-        ):
+        logger = trainer.logger
+        if batch_idx or trainer.sanity_checking or not isinstance(logger, TensorBoardLogger):
             return
         pages = []
         for image, boxes, found in zip(batch.images, batch.boxes, outputs["found"], strict=True):

@@ -20,7 +20,7 @@ class Targets(NamedTuple):
         size: The logarithms of width and height, in places.
         offset: From the middle of the place to the center, x and y, in places.
         label: ``int64 (n, h / 4, w / 4)``: the digit.
-        weight: How much size, offset and label count.
+        weight: How much size, offset and label count; 1 in sum over the places of a digit.
         counted: 0 where a digit is neither to be found nor to be missed, else 1.
     """
 
@@ -68,12 +68,14 @@ def page_targets(
     column, row = (centers[:, i].long().clamp(0, n - 1) for i, n in ((0, columns), (1, rows)))
     peaks[torch.arange(len(boxes)), row, column] = 1
     center, owner = peaks.max(0)
+    core = center * (center > CORE)
+    total = torch.zeros(len(boxes)).index_add(0, owner.flatten(), core.flatten())
     place = torch.stack([x.expand(rows, -1), y.unsqueeze(1).expand(-1, columns)])
     return Targets(
         center.unsqueeze(0),
         extents.log()[owner].movedim(2, 0),
         centers[owner].movedim(2, 0) - place,
         labels[owner],
-        (center * (center > CORE)).unsqueeze(0),
+        (core / total.clamp(min=1e-6)[owner]).unsqueeze(0),
         counted.maximum((center == 1).float()),
     )

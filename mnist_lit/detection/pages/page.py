@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from mnist_lit.detection.pages import camera, paper
 from mnist_lit.detection.pages.canvas import Canvas
 from mnist_lit.detection.pages.glyphs import Bytes, Floats
+from mnist_lit.detection.pages.numbers import DigitImages
 from mnist_lit.detection.pages.scenes import SCENES, SHARES, cell
-from mnist_lit.detection.pages.strips import DigitImages
 
 SIZE = 256
 WHOLE, PART = 0.7, 0.25  # share of a digit that is seen: it counts, or is not worth a mistake

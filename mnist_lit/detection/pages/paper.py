@@ -59,7 +59,7 @@ def ruling(rng: Generator, size: int) -> Floats:
     angle = rng.normal(0, 0.05) if rng.random() < 0.85 else rng.uniform(-0.8, 0.8)
     if rng.random() < 0.15:
         angle += np.pi / 2
-    pitch = float(np.exp(rng.uniform(np.log(7), np.log(80))))
+    pitch = float(np.exp(rng.uniform(np.log(8), np.log(80))))
     if kind == "dots":
         steps = np.arange(-size, size, max(pitch, 9)) + rng.uniform(0, pitch)
         x, y = (each.ravel() for each in np.meshgrid(steps, steps))
@@ -70,7 +70,7 @@ def ruling(rng: Generator, size: int) -> Floats:
         if rng.random() < 0.6:
             drawn = cv2.dilate(drawn, np.ones((2, 2), np.uint8))
         return drawn.astype(np.float32) / 255
-    thickness = 1 if rng.random() < 0.75 else 2
+    thickness = 1 if pitch < 14 or rng.random() < 0.75 else 2
     _parallels(rng, drawn, angle, pitch, thickness)
     if kind == "squares":
         _parallels(rng, drawn, angle + np.pi / 2, pitch, thickness)

@@ -9,7 +9,7 @@ from numpy.random import Generator
 from mnist_lit.detection.pages.glyphs import Bytes, Floats
 
 DRAWN = 40.0  # pixels: smaller glyphs are drawn at about this height and then reduced
-BLUR = 1.3  # pixels of a model, standard deviation
+BLUR = 1.0  # pixels of a model, standard deviation
 RAISED = 0.8  # pixels of a model
 MARGIN = 3  # pixels around the ink of a glyph while it is drawn
 
@@ -119,13 +119,14 @@ def _strokes(
 ) -> Floats:
     """Draw strokes of constant width around the lines.
 
-    Blurring the distance from the lines removes the steps between their pixels; it also raises
-    the distance on the lines themselves to ``RAISED``.
+    Blurring the distance from the lines removes the steps between their pixels. It also raises
+    the distance, on the lines themselves to ``RAISED``, and hardly any more away from them.
     """
     distance = cv2.distanceTransform(1 - line, cv2.DIST_L2, cv2.DIST_MASK_5)
-    distance = cv2.GaussianBlur(distance, (0, 0), BLUR) - RAISED
+    distance = cv2.GaussianBlur(distance, (0, 0), BLUR) ** 2 - RAISED**2
     outside = cv2.BORDER_REPLICATE
-    distance = cv2.remap(distance, *maps, cv2.INTER_LINEAR, borderMode=outside) * scale
+    distance = cv2.remap(distance, *maps, cv2.INTER_LINEAR, borderMode=outside)
+    distance = np.sqrt(np.maximum(distance, 0)) * np.float32(scale)
     half, pressure = np.full(1, width / 2, np.float32), np.ones(1, np.float32)
     if uneven > 0.1:
         noise = cv2.resize(rng.random((4, 4), np.float32), distance.shape[::-1])

@@ -6,11 +6,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.random import Generator
 
-from mnist_lit.detection.pages import strips
+from mnist_lit.detection.pages import marks, numbers, words
 from mnist_lit.detection.pages.canvas import Canvas
-from mnist_lit.detection.pages.glyphs import FONTS, printed
+from mnist_lit.detection.pages.glyphs import FONTS
+from mnist_lit.detection.pages.numbers import DigitImages
 from mnist_lit.detection.pages.pens import Hand, random_hand
-from mnist_lit.detection.pages.strips import DigitImages, Strip
+from mnist_lit.detection.pages.strips import Strip
 
 
 def notes(rng: Generator, canvas: Canvas, source: DigitImages) -> None:
@@ -29,17 +30,17 @@ def column(rng: Generator, canvas: Canvas, source: DigitImages) -> None:
     hand, height = random_hand(rng), _height(rng, 10, 48)
     pitch = height * rng.uniform(1.05, 2.2)
     x, angle = rng.uniform(-0.3, 2) * height, rng.normal(0, 0.04)
-    digits, words, right = _count(rng), rng.random() < 0.25, rng.random() < 0.3
+    digits, captions, right = _count(rng), rng.random() < 0.25, rng.random() < 0.3
     y = rng.uniform(-0.6, 0.8) * height
     while y < canvas.size - 0.3 * height:
         left = x
-        if words and rng.random() < 0.7:
-            text = strips.word(rng, hand, height * 0.9, int(rng.integers(2, 6)))
+        if captions and rng.random() < 0.7:
+            text = words.word(rng, hand, height * 0.9, int(rng.integers(2, 6)))
             canvas.place(text, left, y, angle)
             left += text.ink.shape[1] + 0.5 * height
         for _ in range(int(rng.integers(1, 4))):
             count = digits if rng.random() < 0.6 else int(rng.integers(1, digits + 2))
-            strip = strips.number(rng, source, hand, height, count)
+            strip = numbers.number(rng, source, hand, height, count)
             place = canvas.size - x - strip.ink.shape[1] if right else left
             canvas.place(strip, place, y + rng.normal(0, 0.04) * height + angle * left, angle)
             left += strip.ink.shape[1] + height * rng.uniform(0.6, 2.5)
@@ -73,7 +74,7 @@ def grid(rng: Generator, canvas: Canvas, source: DigitImages) -> None:
             if printed_too and rng.random() < 0.3:
                 strip = _print(rng, height * 0.6)
             else:
-                strip = strips.number(rng, source, hand, height, int(rng.integers(1, count + 1)))
+                strip = numbers.number(rng, source, hand, height, int(rng.integers(1, count + 1)))
             free = np.array([wide - strip.ink.shape[1], tall - strip.ink.shape[0]])
             shift = free * (0.5 + rng.uniform(-0.5, 0.5, 2) * rng.uniform(0, 1.2))
             canvas.place(strip, x + shift[0], y + shift[1], rng.normal(0, 0.02))
@@ -83,7 +84,7 @@ def cell(rng: Generator, canvas: Canvas, source: DigitImages) -> None:
     """Write one small number into a cut of a printed form."""
     hand, height = random_hand(rng), _height(rng, 10, 60)
     hand = replace(hand, pen=min(hand.pen, 0.1), slant=hand.slant + 0.15)
-    strip = strips.number(rng, source, hand, height, int(rng.choice([1, 2, 3], p=[0.3, 0.5, 0.2])))
+    strip = numbers.number(rng, source, hand, height, int(rng.choice([1, 2, 3], p=[0.3, 0.5, 0.2])))
     canvas.scatter(rng, strip)
     _table_lines(rng, canvas, int(rng.integers(1, 6)))
     for _ in range(int(rng.integers(0, 4))):
@@ -95,12 +96,12 @@ def close_up(rng: Generator, canvas: Canvas, source: DigitImages) -> None:
     """Fill the picture with a digit or a number."""
     hand, count = random_hand(rng), int(rng.choice([1, 2, 3, 4, 5], p=[0.4, 0.2, 0.2, 0.1, 0.1]))
     height = canvas.size * rng.uniform(0.4, 1.05) / max(1, 0.55 * count)
-    strip = strips.number(rng, source, hand, height, count)
+    strip = numbers.number(rng, source, hand, height, count)
     free = canvas.size - np.array(strip.ink.shape[::-1])
     x, y = free * rng.uniform(0.1, 0.9, 2)
     canvas.place(strip, x, y, rng.normal(0, 0.05))
     if y > 0.5 * height and rng.random() < 0.5:  # the line above
-        canvas.place(strips.number(rng, source, hand, height, count), x, y - 1.15 * height)
+        canvas.place(numbers.number(rng, source, hand, height, count), x, y - 1.15 * height)
     _table_lines(rng, canvas, int(rng.choice([0, 1, 2])))
     _clutter(rng, canvas, hand, int(rng.integers(0, 3)))
 
@@ -109,17 +110,17 @@ def text(rng: Generator, canvas: Canvas, source: DigitImages) -> None:
     """Write no numbers, or one among lines of words, print and drawings."""
     hand, height = random_hand(rng), _height(rng, 10, 70)
     if rng.random() < 0.4:
-        canvas.scatter(rng, strips.number(rng, source, hand, height, _count(rng)))
+        canvas.scatter(rng, numbers.number(rng, source, hand, height, _count(rng)))
     if rng.random() < 0.5:  # a paragraph
         size = _height(rng, 6, 20)
         font = str(rng.choice(FONTS))
         for y in np.arange(rng.uniform(0, 60), canvas.size, size * rng.uniform(1.5, 2.5)):
-            line = printed(_letters(rng, int(rng.integers(10, 60))), font, size)[0]
-            canvas.place(Strip(line), rng.uniform(0, 8), y, printed=True)
+            line = words.print_line(rng, size, int(rng.integers(10, 60)), font)
+            canvas.place(line, rng.uniform(0, 8), y, printed=True)
     else:
         for y in np.arange(rng.uniform(0, 60), canvas.size, 1.8 * height):
             length = rng.uniform(0.3, 1) * canvas.size
-            canvas.place(strips.cursive(rng, hand, height, length), rng.uniform(0, 40), y)
+            canvas.place(words.cursive(rng, hand, height, length), rng.uniform(0, 40), y)
     _clutter(rng, canvas, hand, int(rng.integers(1, 7)))
 
 
@@ -147,28 +148,21 @@ def _count(rng: Generator) -> int:
 
 def _number(rng: Generator, source: DigitImages, hand: Hand, height: float, count: int) -> Strip:
     if rng.random() < 0.1:
-        return strips.printed_number(rng, height, count)
-    return strips.number(rng, source, hand, height, count)
-
-
-def _letters(rng: Generator, count: int) -> str:
-    characters = rng.choice(list(strips.PRINT + " " * 9), count)
-    return "".join(characters)
+        return numbers.printed_number(rng, height, count)
+    return numbers.number(rng, source, hand, height, count)
 
 
 def _print(rng: Generator, height: float) -> Strip:
     """Set a few words in type, or sometimes a number."""
     if rng.random() < 0.15:
-        return strips.printed_number(rng, height, int(rng.integers(1, 7)))
-    return Strip(
-        printed(_letters(rng, int(rng.integers(3, 24))), str(rng.choice(FONTS)), height)[0]
-    )
+        return numbers.printed_number(rng, height, int(rng.integers(1, 7)))
+    return words.print_line(rng, height, int(rng.integers(3, 24)))
 
 
 def _drawing(rng: Generator, hand: Hand) -> Strip:
     height = _height(rng, 6, 80)
     thickness = int(np.clip(round(hand.pen * height * rng.uniform(0.5, 1.5)), 1, 9))
-    return strips.scribble(rng, height, thickness)
+    return marks.scribble(rng, height, thickness)
 
 
 def _clutter(rng: Generator, canvas: Canvas, hand: Hand, count: int) -> None:
@@ -176,11 +170,11 @@ def _clutter(rng: Generator, canvas: Canvas, hand: Hand, count: int) -> None:
     for _ in range(count):
         kind, height = rng.random(), _height(rng, 8, 60)
         if kind < 0.35:
-            canvas.scatter(rng, strips.word(rng, hand, height, int(rng.integers(1, 8))))
+            canvas.scatter(rng, words.word(rng, hand, height, int(rng.integers(1, 8))))
         elif kind < 0.55:
             canvas.scatter(rng, _print(rng, height * 0.6), printed=True)
         elif kind < 0.7:
-            canvas.scatter(rng, strips.cursive(rng, hand, height, height * rng.uniform(2, 8)))
+            canvas.scatter(rng, words.cursive(rng, hand, height, height * rng.uniform(2, 8)))
         else:
             canvas.scatter(rng, _drawing(rng, hand))
 
@@ -190,8 +184,11 @@ def _table_lines(rng: Generator, canvas: Canvas, count: int) -> None:
     size = canvas.size
     for _ in range(count):
         at, tilt = rng.uniform(0, size), rng.normal(0, 3)
-        begin = 0.0 if rng.random() < 0.6 else rng.uniform(0, 0.6) * size
-        end = size if rng.random() < 0.7 else begin + rng.uniform(0.35, 1) * size
+        begin, end = 0.0, float(size)  # a line that reached no edge could be a 1
+        if rng.random() < 0.3:
+            begin = rng.uniform(0, 0.6) * size
+        elif rng.random() < 0.4:
+            end = rng.uniform(0.4, 1) * size
         strength, width = rng.uniform(0.35, 1), int(rng.choice([1, 2, 3], p=[0.6, 0.25, 0.15]))
         upright, offsets = rng.random() < 0.6, [0.0]
         if rng.random() < 0.25:
