@@ -74,17 +74,15 @@ def write(
     reduce = max(1, round(DRAWN / height))
     tall = float(height) * reduce
     ys, xs = np.nonzero(line)
-    points = np.stack([xs, ys], 1) - [(xs.min() + xs.max()) / 2, (ys.min() + ys.max()) / 2]
-    shear = hand.slant + rng.normal(0, 0.05)
-    forward = np.array([[hand.wide, -shear], [rng.normal(0, 0.05), 1.0]])
-    extent = np.ptp(points @ forward.T, axis=0)
+    shear, rise = hand.slant + rng.normal(0, 0.05), rng.normal(0, 0.05)
+    extent = float(np.ptp(hand.wide * xs - shear * ys)), float(np.ptp(rise * xs + ys))
     width = max(hand.pen * tall, 0.9 * reduce)  # of the stroke
-    scale = float(max(tall - width, 1) / max(extent[1], extent[0] / 1.25, 1))
-    middle = (np.array([xs.min() + xs.max(), ys.min() + ys.max()]) / 2).astype(np.float32)
+    scale = max(tall - width, 1) / max(extent[1], extent[0] / 1.25, 1)
     border = MARGIN * reduce + width + 2.5 * hand.bend * tall
-    size = tuple(int(side) for side in np.ceil(scale * extent + 2 * border))
-    (a, b), (c, d) = forward * scale
-    inverse = np.array([[d, -b], [-c, a]], np.float32) / np.float32(a * d - b * c)
+    size = int(scale * extent[0] + 2 * border) + 1, int(scale * extent[1] + 2 * border) + 1
+    inverse = np.array([[1, shear], [-rise, hand.wide]], np.float32)
+    inverse /= np.float32(scale * (hand.wide + shear * rise))
+    middle = float(xs.min() + xs.max()) / 2, float(ys.min() + ys.max()) / 2
     maps = _maps(rng, size, inverse, middle, hand.bend * tall / scale)
     if hand.kind == "own" and own is not None:
         ink = _own_strokes(own, line, maps)
@@ -97,13 +95,17 @@ def write(
 
 
 def _maps(
-    rng: Generator, size: tuple[int, ...], inverse: Floats, middle: Floats, bend: float
+    rng: Generator,
+    size: tuple[int, int],
+    inverse: Floats,
+    middle: tuple[float, float],
+    bend: float,
 ) -> tuple[Floats, Floats]:
     """Return for each pixel of a glyph of ``size`` (w, h) the place in its model, in pixels."""
     width, height = size
     x = np.arange(width, dtype=np.float32) - (width - 1) / 2
     y = (np.arange(height, dtype=np.float32) - (height - 1) / 2)[:, None]
-    coarse = rng.standard_normal((4, 4, 2), np.float32) * bend
+    coarse = rng.standard_normal((4, 4, 2), np.float32) * np.float32(bend)
     bending = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     across, down = (inverse[i, 0] * x + inverse[i, 1] * y + middle[i] for i in (0, 1))
     return across + bending[..., 0], down + bending[..., 1]

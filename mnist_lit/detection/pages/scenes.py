@@ -13,6 +13,8 @@ from mnist_lit.detection.pages.numbers import DigitImages
 from mnist_lit.detection.pages.pens import Hand, random_hand
 from mnist_lit.detection.pages.strips import Strip
 
+MOST = 40  # digits on a page, about: more would only take time
+
 
 def notes(rng: Generator, canvas: Canvas, source: DigitImages) -> None:
     """Write a few numbers anywhere, of any size."""
@@ -32,7 +34,7 @@ def column(rng: Generator, canvas: Canvas, source: DigitImages) -> None:
     x, angle = rng.uniform(-0.3, 2) * height, rng.normal(0, 0.04)
     digits, captions, right = _count(rng), rng.random() < 0.25, rng.random() < 0.3
     y = rng.uniform(-0.6, 0.8) * height
-    while y < canvas.size - 0.3 * height:
+    while y < canvas.size - 0.3 * height and len(canvas.digits) < MOST:
         left = x
         if captions and rng.random() < 0.7:
             text = words.word(rng, hand, height * 0.9, int(rng.integers(2, 6)))
@@ -66,7 +68,9 @@ def grid(rng: Generator, canvas: Canvas, source: DigitImages) -> None:
             canvas.rule((x, 0), (x, canvas.size), strength, width)
         for y in np.arange(y0, canvas.size, tall):
             canvas.rule((0, y), (canvas.size, y), strength, width)
-    filled, printed_too = rng.uniform(0.4, 1), rng.random() < 0.2
+    cells = canvas.size**2 / (wide * tall)
+    filled = min(rng.uniform(0.4, 1), 2 * MOST / cells / (count + 1))
+    printed_too = rng.random() < 0.2
     for x in np.arange(x0 - wide, canvas.size, wide):
         for y in np.arange(y0 - tall, canvas.size, tall):
             if rng.random() > filled:

@@ -53,10 +53,11 @@ def joined(parts: list[Part]) -> Strip:
 
 def outline(ink: Floats, label: int, x: int, y: int) -> list[Outline]:
     """Return the outline of a digit whose ink is at (x, y), or nothing if it has hardly any."""
-    points = cv2.findNonZero((ink > VISIBLE).astype(np.uint8))
-    if points is None or len(points) < 4:
+    visible = (ink > VISIBLE).astype(np.uint8)
+    contours = cv2.findContours(visible, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]
+    if not contours:
         return []
-    hull = cv2.convexHull(points)[:, 0].astype(np.float32)
+    hull = cv2.convexHull(np.concatenate(contours))[:, 0].astype(np.float32)
     of_pixel = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], np.float32)
     corners = hull[:, None] + of_pixel
     return [Outline(corners.reshape(-1, 2) + np.array([x, y], np.float32), label)]
