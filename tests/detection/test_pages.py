@@ -9,7 +9,7 @@ import pytest
 from mnist_lit.detection.pages import camera, numbers, words
 from mnist_lit.detection.pages.canvas import Canvas
 from mnist_lit.detection.pages.glyphs import FONTS, SIDE, center_line, letter_line, thinned
-from mnist_lit.detection.pages.page import SIZE, SMALLEST, draw_page
+from mnist_lit.detection.pages.page import FAINTEST, SIZE, SMALLEST, draw_page
 from mnist_lit.detection.pages.pens import random_hand, write
 from mnist_lit.detection.pages.scenes import SCENES, SHARES
 from mnist_lit.detection.pages.strips import VISIBLE
@@ -39,6 +39,13 @@ def test_pages_have_digits_of_all_sizes_within_their_edges(digits):
     assert (heights > 128).sum() > 2
     assert {len(page.boxes) == 0 for page in pages} == {True, False}
     assert {int(label) for page in pages for label in page.labels} == set(range(10))
+
+
+def test_every_digit_that_counts_can_be_seen(digits):
+    for seed in range(30):
+        page = draw_page(random(seed, 8), digits)
+        for left, top, right, bottom in page.boxes.round().astype(int):
+            assert np.ptp(page.image[top:bottom, left:right]) > FAINTEST
 
 
 @pytest.mark.parametrize("angle", [0.0, 0.3, -0.7])

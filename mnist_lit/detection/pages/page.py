@@ -15,7 +15,7 @@ from mnist_lit.detection.pages.scenes import SCENES, SHARES, cell
 
 SIZE = 256
 WHOLE, PART = 0.7, 0.25  # share of a digit that is seen: it counts, or is not worth a mistake
-FAINTEST = 4.0  # standard deviation of the 256 levels in the box of a digit that counts
+FAINTEST = 9.0  # levels of grey: the contrast of a digit that counts
 SMALLEST = 8  # pixels: the height of a digit that counts
 
 
@@ -27,7 +27,7 @@ class Page:
         image: ``uint8 (256, 256)`` grey.
         boxes: ``float32 (n, 4)``: left, top, right, bottom of each digit's ink, in pixels.
         labels: ``int64 (n,)`` in 0..9.
-        ignored: ``float32 (m, 4)``: boxes of digits cut by an edge, or too small.
+        ignored: ``float32 (m, 4)``: boxes of digits that are cut off, too small or faint.
     """
 
     image: Bytes
@@ -49,12 +49,13 @@ def draw_page(rng: Generator, source: DigitImages) -> Page:
     screen = rng.random() < 0.1
     picture = _on_screen(rng, canvas) if screen else _on_paper(rng, canvas)
     outlines = [each.points for each in canvas.digits]
-    visible = np.ones((SIZE, SIZE), np.float32)
+    ink, visible = np.maximum(canvas.writing, canvas.print), np.ones((SIZE, SIZE), np.float32)
     if not screen and rng.random() < 0.4:
         inside = rng.random() < 0.35
         matrix = camera.perspective(rng, SIZE, inside=inside)
         around = camera.surroundings(rng, SIZE) if inside else picture
         picture, visible = camera.seen_from(matrix, picture, around)
+        ink = cv2.warpPerspective(ink, matrix, (SIZE, SIZE))
         outlines = [camera.moved(matrix, points) for points in outlines]
     margins = [0.25, 0.55, 0.2] if scene is cell else [0.65, 0.28, 0.07]
     for _ in range(int(rng.choice([0, 1, 2], p=margins))):
@@ -63,7 +64,7 @@ def draw_page(rng: Generator, source: DigitImages) -> Page:
         picture = 1.02 - picture  # light on dark
     image = camera.exposed(rng, picture, clean=screen or rng.random() < 0.15)
     labels = np.array([each.label for each in canvas.digits], np.int64)
-    return Page(image, *_boxes(outlines, labels, visible, image))
+    return Page(image, *_boxes(outlines, labels, image, ink, visible))
 
 
 def _on_paper(rng: Generator, canvas: Canvas) -> Floats:
@@ -95,17 +96,30 @@ def _on_screen(rng: Generator, canvas: Canvas) -> Floats:
 
 
 def _boxes(
-    outlines: list[Floats], labels: NDArray[np.int64], visible: Floats, image: Bytes
+    outlines: list[Floats],
+    labels: NDArray[np.int64],
+    image: Bytes,
+    ink: Floats,
+    visible: Floats,
 ) -> tuple[Floats, NDArray[np.int64], Floats]:
     """Return boxes and labels of the digits that count, and the boxes of those to ignore."""
     whole = [np.concatenate([each.min(0), each.max(0)]) for each in outlines]
     boxes = np.array(whole, np.float32).reshape(-1, 4)
     cut = boxes.clip(0, SIZE)
     share = (cut[:, 2:] - cut[:, :2]).prod(1) / (boxes[:, 2:] - boxes[:, :2]).prod(1).clip(1e-6)
+    clear = np.zeros(len(boxes), np.bool_)
     for index, (left, top, right, bottom) in enumerate(cut.round().astype(int)):
-        seen = visible[top:bottom, left:right]
-        share[index] *= seen.mean() if seen.size else 0
-        if seen.size and image[top:bottom, left:right].std() < FAINTEST:
-            share[index] = min(share[index], (WHOLE + PART) / 2)
-    counts = (share >= WHOLE) & (cut[:, 3] - cut[:, 1] >= SMALLEST)
+        part = slice(top, bottom), slice(left, right)
+        written = ink[part] * visible[part]
+        share[index] *= written.sum() / max(ink[part].sum(), 1e-6)
+        clear[index] = _contrast(image[part], written) >= FAINTEST
+    counts = clear & (share >= WHOLE) & (cut[:, 3] - cut[:, 1] >= SMALLEST)
     return cut[counts], labels[counts], cut[~counts & (share >= PART)]
+
+
+def _contrast(image: Bytes, ink: Floats) -> float:
+    """Return the difference between ink and what is around it, in levels of grey."""
+    if not 0 < ink.sum() < ink.size:
+        return 0.0
+    around = 1 - ink
+    return abs(float((image * ink).sum() / ink.sum() - (image * around).sum() / around.sum()))
