@@ -1,5 +1,6 @@
 """Train and evaluate the detector (fit, validate, test), export it, or draw pages."""
 
+import os
 import sys
 from importlib import import_module
 
@@ -16,6 +17,7 @@ def main(args: list[str] | None = None) -> int:
 
 
 def _run(args: list[str]) -> int | None:
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as in mnist_lit.__main__
     if args and args[0] in COMMANDS:
         status: int | None = import_module(COMMANDS[args[0]]).main(args)
         return status

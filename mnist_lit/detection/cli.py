@@ -1,5 +1,6 @@
 """DetectorCLI: LightningCLI for DigitDetector and PageDataModule."""
 
+import sys
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -9,9 +10,9 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from mnist_lit.detection.data import PageDataModule
 from mnist_lit.detection.module import DigitDetector
 from mnist_lit.detection.pictures import ValidationPages
+from mnist_lit.detection.progress import EpochLines
 from mnist_lit.errors import InputError
 from mnist_lit.training.loggers import AtomicCheckpointIO
-from mnist_lit.training.resuming import EpochSeed
 
 # Runs have a directory of their own: the classifier's commands look for theirs in lightning_logs.
 DEFAULTS = {"default_root_dir": "detector", "enable_model_summary": False}
@@ -54,6 +55,8 @@ class DetectorCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Create a Trainer that saves checkpoints atomically and loads nothing but tensors."""
         checkpoint_io = AtomicCheckpointIO()
+        if self.config_init[self.subcommand].trainer.enable_progress_bar is None:
+            kwargs["enable_progress_bar"] = sys.stdout.isatty()
         trainer = super().instantiate_trainer(plugins=[checkpoint_io], **kwargs)
         checkpoint_io.callbacks = trainer.checkpoint_callbacks
         return trainer
@@ -62,7 +65,7 @@ class DetectorCLI(LightningCLI):
 def _callbacks() -> list[Any]:
     metric = "val/average_precision"
     return [
-        EpochSeed(),
+        EpochLines(),
         LearningRateMonitor("step"),
         ModelCheckpoint(filename="best", monitor=metric, mode="max", enable_version_counter=False),
         ModelCheckpoint(filename="last", enable_version_counter=False),

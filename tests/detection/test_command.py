@@ -19,7 +19,6 @@ SMALL = [
     "--data.batch_size=4",
     "--data.num_workers=0",
     "--trainer.precision=32-true",
-    "--trainer.enable_progress_bar=false",
     "--seed_everything=7",
 ]
 
@@ -48,6 +47,14 @@ def test_fit_leaves_checkpoints_configuration_and_pictures(trained):
     events = b"".join(path.read_bytes() for path in run.glob("events*"))
     assert b"val/pages" in events
     assert b"val/average_precision" in events
+
+
+def test_fit_prints_a_line_for_each_epoch(tmp_path, data_dir, capsys):
+    args = [*options(tmp_path, data_dir), "--trainer.max_epochs=1", "--trainer.limit_val_batches=1"]
+    assert main(["fit", *args, "--trainer.limit_train_batches=1"]) == 0
+    (line,) = [each for each in capsys.readouterr().out.splitlines() if "epoch" in each]
+    assert line.startswith("epoch 1/1  train/loss ")
+    assert "val/average_precision" in line
 
 
 def test_a_resumed_run_equals_the_uninterrupted_one(trained, tmp_path, data_dir):
