@@ -207,7 +207,8 @@ def test_every_config_fits(mnist_lit, data_dir, overlay):
 def test_a_config_begins_with_the_command_that_uses_it():
     for path in CONFIGS.glob("*.yaml"):
         command = path.read_text().splitlines()[0]
-        assert re.match("# python -m mnist_lit (fit|sweep) --config configs/", command)
+        program = r"# python -m mnist_lit(\.detection)? (fit|sweep) --config configs/"
+        assert re.match(program, command)
         assert command.endswith(path.name)
 
 

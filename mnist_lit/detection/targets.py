@@ -61,13 +61,7 @@ def page_targets(
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2 / STRIDE  # (k, 2)
     extents = ((boxes[:, 2:] - boxes[:, :2]) / STRIDE).clamp(min=0.25)
     x, y = (torch.arange(n) + 0.5 for n in (columns, rows))
-    spread = (SPREAD * extents).clamp(min=NARROWEST)
-    across = (-(((x - centers[:, :1]) / spread[:, :1]) ** 2) / 2).exp()  # (k, columns)
-    down = (-(((y - centers[:, 1:]) / spread[:, 1:]) ** 2) / 2).exp()
-    peaks = down.unsqueeze(2) * across.unsqueeze(1)  # (k, rows, columns)
-    column, row = (centers[:, i].long().clamp(0, n - 1) for i, n in ((0, columns), (1, rows)))
-    peaks[torch.arange(len(boxes)), row, column] = 1
-    center, owner = peaks.max(0)
+    center, owner = _peaks(x, y, centers, extents).max(0)
     core = center * (center > CORE)
     total = torch.zeros(len(boxes)).index_add(0, owner.flatten(), core.flatten())
     place = torch.stack([x.expand(rows, -1), y.unsqueeze(1).expand(-1, columns)])
@@ -79,3 +73,14 @@ def page_targets(
         (core / total.clamp(min=1e-6)[owner]).unsqueeze(0),
         counted.maximum((center == 1).float()),
     )
+
+
+def _peaks(x: Tensor, y: Tensor, centers: Tensor, extents: Tensor) -> Tensor:
+    """Draw a peak for each digit, ``(k, rows, columns)``, exactly 1 in the place of its center."""
+    spread = (SPREAD * extents).clamp(min=NARROWEST)
+    across = (-(((x - centers[:, :1]) / spread[:, :1]) ** 2) / 2).exp()  # (k, columns)
+    down = (-(((y - centers[:, 1:]) / spread[:, 1:]) ** 2) / 2).exp()  # (k, rows)
+    peaks = down.unsqueeze(2) * across.unsqueeze(1)
+    column, row = centers.long().unbind(1)
+    peaks[torch.arange(len(peaks)), row.clamp(0, len(y) - 1), column.clamp(0, len(x) - 1)] = 1
+    return peaks

@@ -6,8 +6,15 @@ from dataclasses import replace
 import numpy as np
 from numpy.random import Generator
 
-from mnist_lit.detection.pages import marks, numbers, words
+from mnist_lit.detection.pages import numbers, words
 from mnist_lit.detection.pages.canvas import Canvas
+from mnist_lit.detection.pages.clutter import (
+    add_clutter,
+    add_table_lines,
+    drawing,
+    log_uniform,
+    print_words,
+)
 from mnist_lit.detection.pages.glyphs import FONTS
 from mnist_lit.detection.pages.numbers import DigitImages
 from mnist_lit.detection.pages.pens import Hand, random_hand
@@ -21,15 +28,15 @@ def notes(rng: Generator, canvas: Canvas, source: DigitImages) -> None:
     hand = random_hand(rng)
     for _ in range(int(rng.choice([1, 2, 3, 5, 8], p=[0.25, 0.25, 0.2, 0.2, 0.1]))):
         hand = random_hand(rng) if rng.random() < 0.2 else hand
-        height = _height(rng, 10, 100)
+        height = log_uniform(rng, 10, 100)
         canvas.scatter(rng, _number(rng, source, hand, height, _count(rng)))
-    _clutter(rng, canvas, hand, int(rng.choice([0, 1, 3, 6], p=[0.35, 0.25, 0.25, 0.15])))
-    _table_lines(rng, canvas, int(rng.choice([0, 1, 2, 4], p=[0.5, 0.2, 0.15, 0.15])))
+    add_clutter(rng, canvas, hand, int(rng.choice([0, 1, 3, 6], p=[0.35, 0.25, 0.25, 0.15])))
+    add_table_lines(rng, canvas, int(rng.choice([0, 1, 2, 4], p=[0.5, 0.2, 0.15, 0.15])))
 
 
 def column(rng: Generator, canvas: Canvas, source: DigitImages) -> None:
     """Write numbers below each other, some so close that they nearly touch, perhaps with words."""
-    hand, height = random_hand(rng), _height(rng, 10, 48)
+    hand, height = random_hand(rng), log_uniform(rng, 10, 48)
     pitch = height * rng.uniform(1.05, 2.2)
     x, angle = rng.uniform(-0.3, 2) * height, rng.normal(0, 0.04)
     digits, captions, right = _count(rng), rng.random() < 0.25, rng.random() < 0.3
@@ -56,7 +63,7 @@ def column(rng: Generator, canvas: Canvas, source: DigitImages) -> None:
 
 def grid(rng: Generator, canvas: Canvas, source: DigitImages) -> None:
     """Fill the cells of a table, or the boxes of a form with one digit each."""
-    hand, height = random_hand(rng), _height(rng, 13, 60)
+    hand, height = random_hand(rng), log_uniform(rng, 13, 60)
     single = rng.random() < 0.5
     count = 1 if single else int(rng.integers(1, 6))
     wide = height * (rng.uniform(1.05, 2.0) if single else rng.uniform(1, 1.6) + 0.6 * count)
@@ -76,7 +83,7 @@ def grid(rng: Generator, canvas: Canvas, source: DigitImages) -> None:
             if rng.random() > filled:
                 continue
             if printed_too and rng.random() < 0.3:
-                strip = _print(rng, height * 0.6)
+                strip = print_words(rng, height * 0.6)
             else:
                 strip = numbers.number(rng, source, hand, height, int(rng.integers(1, count + 1)))
             free = np.array([wide - strip.ink.shape[1], tall - strip.ink.shape[0]])
@@ -86,14 +93,14 @@ def grid(rng: Generator, canvas: Canvas, source: DigitImages) -> None:
 
 def cell(rng: Generator, canvas: Canvas, source: DigitImages) -> None:
     """Write one small number into a cut of a printed form."""
-    hand, height = random_hand(rng), _height(rng, 10, 60)
+    hand, height = random_hand(rng), log_uniform(rng, 10, 60)
     hand = replace(hand, pen=min(hand.pen, 0.1), slant=hand.slant + 0.15)
     strip = numbers.number(rng, source, hand, height, int(rng.choice([1, 2, 3], p=[0.3, 0.5, 0.2])))
     canvas.scatter(rng, strip)
-    _table_lines(rng, canvas, int(rng.integers(1, 6)))
+    add_table_lines(rng, canvas, int(rng.integers(1, 6)))
     for _ in range(int(rng.integers(0, 4))):
-        canvas.scatter(rng, _print(rng, _height(rng, 5, 14)), printed=True)
-    _clutter(rng, canvas, hand, int(rng.integers(0, 4)))
+        canvas.scatter(rng, print_words(rng, log_uniform(rng, 5, 14)), printed=True)
+    add_clutter(rng, canvas, hand, int(rng.integers(0, 4)))
 
 
 def close_up(rng: Generator, canvas: Canvas, source: DigitImages) -> None:
@@ -106,17 +113,17 @@ def close_up(rng: Generator, canvas: Canvas, source: DigitImages) -> None:
     canvas.place(strip, x, y, rng.normal(0, 0.05))
     if y > 0.5 * height and rng.random() < 0.5:  # the line above
         canvas.place(numbers.number(rng, source, hand, height, count), x, y - 1.15 * height)
-    _table_lines(rng, canvas, int(rng.choice([0, 1, 2])))
-    _clutter(rng, canvas, hand, int(rng.integers(0, 3)))
+    add_table_lines(rng, canvas, int(rng.choice([0, 1, 2])))
+    add_clutter(rng, canvas, hand, int(rng.integers(0, 3)))
 
 
 def text(rng: Generator, canvas: Canvas, source: DigitImages) -> None:
     """Write no numbers, or one among lines of words, print and drawings."""
-    hand, height = random_hand(rng), _height(rng, 10, 70)
+    hand, height = random_hand(rng), log_uniform(rng, 10, 70)
     if rng.random() < 0.4:
         canvas.scatter(rng, numbers.number(rng, source, hand, height, _count(rng)))
     if rng.random() < 0.5:  # a paragraph
-        size = _height(rng, 6, 20)
+        size = log_uniform(rng, 6, 20)
         font = str(rng.choice(FONTS))
         for y in np.arange(rng.uniform(0, 60), canvas.size, size * rng.uniform(1.5, 2.5)):
             line = words.print_line(rng, size, int(rng.integers(10, 60)), font)
@@ -125,24 +132,20 @@ def text(rng: Generator, canvas: Canvas, source: DigitImages) -> None:
         for y in np.arange(rng.uniform(0, 60), canvas.size, 1.8 * height):
             length = rng.uniform(0.3, 1) * canvas.size
             canvas.place(words.cursive(rng, hand, height, length), rng.uniform(0, 40), y)
-    _clutter(rng, canvas, hand, int(rng.integers(1, 7)))
+    add_clutter(rng, canvas, hand, int(rng.integers(1, 7)))
 
 
 def empty(rng: Generator, canvas: Canvas, source: DigitImages) -> None:
     """Leave the page blank but for lines and marks."""
     hand = random_hand(rng)
-    _table_lines(rng, canvas, int(rng.integers(0, 6)))
+    add_table_lines(rng, canvas, int(rng.integers(0, 6)))
     for _ in range(int(rng.integers(0, 4))):
-        canvas.scatter(rng, _drawing(rng, hand))
+        canvas.scatter(rng, drawing(rng, hand))
 
 
 Scene = Callable[[Generator, Canvas, DigitImages], None]
 SCENES: tuple[Scene, ...] = (notes, column, grid, cell, close_up, text, empty)
 SHARES = (0.3, 0.16, 0.13, 0.16, 0.13, 0.09, 0.03)
-
-
-def _height(rng: Generator, low: float, high: float) -> float:
-    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
 def _count(rng: Generator) -> int:
@@ -154,50 +157,3 @@ def _number(rng: Generator, source: DigitImages, hand: Hand, height: float, coun
     if rng.random() < 0.1:
         return numbers.printed_number(rng, height, count)
     return numbers.number(rng, source, hand, height, count)
-
-
-def _print(rng: Generator, height: float) -> Strip:
-    """Set a few words in type, or sometimes a number."""
-    if rng.random() < 0.15:
-        return numbers.printed_number(rng, height, int(rng.integers(1, 7)))
-    return words.print_line(rng, height, int(rng.integers(3, 24)))
-
-
-def _drawing(rng: Generator, hand: Hand) -> Strip:
-    height = _height(rng, 6, 80)
-    thickness = int(np.clip(round(hand.pen * height * rng.uniform(0.5, 1.5)), 1, 9))
-    return marks.scribble(rng, height, thickness)
-
-
-def _clutter(rng: Generator, canvas: Canvas, hand: Hand, count: int) -> None:
-    """Add words, print, loops and drawings."""
-    for _ in range(count):
-        kind, height = rng.random(), _height(rng, 8, 60)
-        if kind < 0.35:
-            canvas.scatter(rng, words.word(rng, hand, height, int(rng.integers(1, 8))))
-        elif kind < 0.55:
-            canvas.scatter(rng, _print(rng, height * 0.6), printed=True)
-        elif kind < 0.7:
-            canvas.scatter(rng, words.cursive(rng, hand, height, height * rng.uniform(2, 8)))
-        else:
-            canvas.scatter(rng, _drawing(rng, hand))
-
-
-def _table_lines(rng: Generator, canvas: Canvas, count: int) -> None:
-    """Print long lines, upright and level, single and double."""
-    size = canvas.size
-    for _ in range(count):
-        at, tilt = rng.uniform(0, size), rng.normal(0, 3)
-        begin, end = 0.0, float(size)  # a line that reached no edge could be a 1
-        if rng.random() < 0.3:
-            begin = rng.uniform(0, 0.6) * size
-        elif rng.random() < 0.4:
-            end = rng.uniform(0.4, 1) * size
-        strength, width = rng.uniform(0.35, 1), int(rng.choice([1, 2, 3], p=[0.6, 0.25, 0.15]))
-        upright, offsets = rng.random() < 0.6, [0.0]
-        if rng.random() < 0.25:
-            offsets.append(rng.uniform(3, 9))
-        for offset in offsets:
-            ends = (at + offset, begin), (at + offset + tilt, end)
-            start, stop = ends if upright else (ends[0][::-1], ends[1][::-1])
-            canvas.rule(start, stop, strength, width)
