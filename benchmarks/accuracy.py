@@ -75,8 +75,8 @@ def cells(name: str, figures: dict[str, Any], digits: int = 0) -> list[str]:
     ]
 
 
-def main() -> None:
-    """Train, test, and print the table."""
+def parsed() -> argparse.Namespace:
+    """The options."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="default: 0 to 4"
@@ -94,7 +94,12 @@ def main() -> None:
     parser.add_argument("--dir", type=Path, help="where the runs stay (default: a temporary one)")
     parser.add_argument("--output", type=Path, help="also write the figures here, as JSON")
     parser.add_argument("extra", nargs="*", help="after --: options of fit")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Train, test, and print the table."""
+    options = parsed()
     if options.output:
         options.output.parent.mkdir(parents=True, exist_ok=True)  # rather now than after an hour
     configs = [str(Path(config).resolve()) for config in options.config]

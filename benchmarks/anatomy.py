@@ -36,11 +36,11 @@ KINDS = {
     "batch norm": r"aten::batch_norm|BatchNormBackward",
     "linear": r"aten::linear|AddmmBackward",
     "loss": r"aten::cross_entropy_loss|NllLossBackward|LogSoftmaxBackward",
-    "optimiser": r"Optimizer\.",
+    "optimizer": r"Optimizer\.",
     "fetching the batch": r"enumerate\(DataLoader\)|fetching",
 }
 REST = "the rest"
-# The step of the optimiser calls all the others, and the images are scaled out of the loader.
+# The step of the optimizer calls all the others, and the images are scaled out of the loader.
 REGIONS: list[tuple[str, type, str]] = [
     (REST, Closure, "__call__"),
     ("fetching", MNISTDataModule, "on_after_batch_transfer"),
@@ -79,7 +79,7 @@ class Stretch(Callback):
         if batch_idx + 1 == self.warm_up + self.batches:
             self.seconds = time.perf_counter() - self.start
             self.context.__exit__(None, None, None)
-            data = trainer.datamodule
+            data: Any = trainer.datamodule  # type: ignore[attr-defined]
             self.in_an_epoch = len(data.train_set) / data.batch_size / self.batches
 
 
@@ -107,8 +107,8 @@ def measure(configs: list[str], batches: int, repeats: int) -> tuple[float, list
             plain = train(configs, directory, Stretch(nullcontext(), WARM_UP, batches))
             profiler = profile(activities=[ProfilerActivity.CPU], acc_events=True)
             profiled = train(configs, directory, Stretch(profiler, WARM_UP, batches))
-            epochs = [each.seconds * each.in_an_epoch for each in (plain, profiled)]
-            rounds.append(Round(best, *epochs, shares(profiler, profiled.seconds)))
+            epoch, slower = (each.seconds * each.in_an_epoch for each in (plain, profiled))
+            rounds.append(Round(best, epoch, slower, shares(profiler, profiled.seconds)))
     return flops, rounds
 
 
@@ -147,11 +147,12 @@ def peak() -> float:
 def shares(profiler: profile, seconds: float) -> dict[str, float]:
     """The kinds' shares of these seconds, each without what it calls of another kind."""
     spent = dict.fromkeys([*KINDS, REST], 0.0)
-    for event in profiler.events():
+    for event in profiler.events():  # type: ignore[no-untyped-call]
         caller = event
-        while caller and not (kind := kind_of(caller.name)):
+        while caller and not kind_of(caller.name):
             caller = caller.cpu_parent
-        if caller:
+        kind = caller and kind_of(caller.name)
+        if kind:
             spent[kind] += event.self_cpu_time_total / 1e6 / seconds
     spent[REST] = 1 - sum(share for kind, share in spent.items() if kind != REST)
     return {kind: share for kind, share in spent.items() if share}

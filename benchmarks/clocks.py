@@ -44,7 +44,7 @@ class DeviceEpochs(Callback):
 
 
 class FirstStep(Callback):
-    """Prints the time after the first step of the optimiser, and ends the process there."""
+    """Prints the time after the first step of the optimizer, and ends the process there."""
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         print(f"first step ended at {time.time()}", flush=True)

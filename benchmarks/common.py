@@ -41,7 +41,7 @@ def run(command: Sequence[str], pythonpath: str) -> Process:
     output.unlink(missing_ok=True)
     environment = os.environ | {"PYTHONPATH": pythonpath}
     begun = time.time()
-    child = os.posix_spawn(command[0], command, environment, file_actions=files)
+    child = os.posix_spawn(command[0], list(command), environment, file_actions=files)
     _, status, usage = os.wait4(child, 0)
     ended = time.time()
     text = output.read_text()

@@ -50,7 +50,7 @@ def main() -> None:
         return any(not digit.doubtful for digit in reader.read(picture).digits)
 
     images, _ = paper.mnist()
-    _, probabilities = reader.classify(images.astype(np.float32) / 255)
+    _, probabilities = reader.classify((images / 255).astype(np.float32))
     rows = [["", "sure", "of", "share"]]
 
     def add(name: str, answers: list[bool]) -> None:
@@ -58,7 +58,7 @@ def main() -> None:
 
     add("test digits", (probabilities.max(1) >= reader.threshold).tolist())
     add("blank paper and noise", [sure(picture) for picture in noise(100)])
-    drawn = {name: [] for name in drawings.KINDS}
+    drawn: dict[str, list[bool]] = {name: [] for name in drawings.KINDS}
     for number in range(options.count):
         name = list(drawn)[number % len(drawn)]
         drawn[name].append(sure(drawings.drawing(name, np.random.default_rng(number))))

@@ -129,15 +129,28 @@ def main() -> None:
     if options.cpu:
         more = ["--trainer.accelerator=cpu", "--trainer.limit_train_batches=5"]
     output = options.output and options.output.resolve()
+    measured, failed = measure_all(options.only, options.epochs, more, output)
+    text = f"{report(measured)}\n{footer()}\n{'cuda':9}  {torch.version.cuda}\n{'gpu':9}  {gpu()}"
+    print(text)
+    if output:
+        output.write_text(text + "\n")
+    if failed:
+        sys.exit(f"These failed, see above: {', '.join(failed)}")
+
+
+def measure_all(
+    names: Sequence[str], epochs: int, more: list[str], output: Path | None
+) -> tuple[dict[str, Epochs], list[str]]:
+    """Measure the contenders, with a report after each; also give the names of those that fail."""
     measured: dict[str, Epochs] = {}
     failed = []
     with TemporaryDirectory() as directory:
         os.chdir(directory)
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{directory}/compiled"  # earlier ones do not count
         run([sys.executable, f"{HERE}/contenders/images.py"], PYTHONPATH)
-        for name in options.only:
+        for name in names:
             try:
-                measured[name] = measure(name, options.epochs, more)
+                measured[name] = measure(name, epochs, more)
             except SystemExit as error:  # the others are worth measuring all the same
                 failed.append(name)
                 print(error, file=sys.stderr)
@@ -146,12 +159,7 @@ def main() -> None:
             if output and measured:
                 output.write_text(report(measured) + "\n")
         os.chdir(ROOT)
-    text = f"{report(measured)}\n{footer()}\n{'cuda':9}  {torch.version.cuda}\n{'gpu':9}  {gpu()}"
-    print(text)
-    if output:
-        output.write_text(text + "\n")
-    if failed:
-        sys.exit(f"These failed, see above: {', '.join(failed)}")
+    return measured, failed
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 ``4_anna.png`` shows a 4 and ``2025-photo.jpg`` the number 2025; other names are left out. Every
 picture is read twice with the same model: by ``Reader``, and naively, for single digits only, as
-most who try a network of MNIST's do: the grey picture is shrunk to 28x28 as it is, inverted if its
+most who try a network of MNIST's do: the gray picture is shrunk to 28x28 as it is, inverted if its
 paper is light. A picture counts as right if all its digits are read, in order, and nothing else.
 
 With their share stands the 95 % interval of Wilson (1927). Beneath: for each digit that is read
@@ -32,8 +32,8 @@ from mnist_lit.reading.reader import Reader
 
 def shrunk(path: Path) -> np.ndarray:
     """A picture as ``float32 (28, 28)`` in [0, 1], shrunk as it is."""
-    grey = Image.fromarray(open_picture(path)).convert("L").resize((28, 28), Image.Resampling.BOX)
-    ink = np.asarray(grey, np.float32) / 255
+    gray = Image.fromarray(open_picture(path)).convert("L").resize((28, 28), Image.Resampling.BOX)
+    ink = np.asarray(gray, np.float32) / 255
     return 1 - ink if ink.mean() > 0.5 else ink
 
 

@@ -11,7 +11,7 @@ What this does not show: a network, a slow phone's processor, or the time to the
 import argparse
 
 from benchmarks.common import footer, spread, table
-from tests.support.browser import DEVICES, browsing, serving, visiting
+from tests.support.browser import DEVICES, browsing, serving
 
 BAR = 150  # milliseconds, for the median
 WATCH = """
@@ -31,7 +31,7 @@ def main() -> None:
     with serving() as address, browsing() as browser:
         for device in DEVICES:
             waits = []
-            with visiting(browser, address, device, script=WATCH) as visit:
+            with browser.visit(address, device, script=WATCH) as visit:
                 for _ in range(repeats + 3):
                     visit.write("7")
                     visit.shows("7")

@@ -12,7 +12,7 @@ validation images left out:
 - ``usual_lightning``: a LightningModule with torchvision's transforms, loss and accuracy logged at
   every step, and Lightning's own bar, logger and checkpoints.
 - ``keras_example``: Keras's "Simple MNIST convnet": another network, batches of 128; TensorFlow.
-- ``keras_network``: the tutorial's network, optimiser and batches in Keras; TensorFlow.
+- ``keras_network``: the tutorial's network, optimizer and batches in Keras; TensorFlow.
 - ``mlp``: scikit-learn's MLPClassifier as it is, one hidden layer: a floor.
 
 Their sources in contenders/ follow the documentation of each. What they print goes to a file; on a
@@ -24,7 +24,7 @@ Each is tested on the 10,000 test images after every epoch. This is measuring, a
 in any contender; its time is taken out of every figure. A process ends after the first epoch by
 which it has reached 99.0 % and trained 5 epochs, or after 10; the speedrun runs its schedule.
 
-- start-up: from just before the process is made until the first step of the optimiser is done (of
+- start-up: from just before the process is made until the first step of the optimizer is done (of
   the MLP, whose steps cannot be seen, until just before it).
 - epoch: over the training batches alone, fetching them included, as in epoch.py: from the start of
   an epoch to the end of its last batch, with what Lightning and Keras log and count in that time.
@@ -178,8 +178,8 @@ def ratios(rounds: list[dict[str, dict[str, Any]]]) -> str:
             if not speedrun[TO_GOAL]:
                 notes.append(f"round {i}: the speedrun ended below 99.0 %")
     if OURS in rounds[0]:
-        epochs = ([r[name]["epoch s"] for r in rounds] for name in (OURS, TUTORIAL))
-        rows.append(ratio_row("mnist_lit, epoch / tutorial, epoch", *epochs, None))
+        ours, theirs = ([r[name]["epoch s"] for r in rounds] for name in (OURS, TUTORIAL))
+        rows.append(ratio_row("mnist_lit, epoch / tutorial, epoch", ours, theirs, None))
     return "\n".join([table(rows), *notes]) if len(rows) > 1 else ""
 
 

@@ -23,8 +23,12 @@ import argparse
 import os
 import statistics
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.common import SPREAD, footer, ratio_row, spread, table
+
+if TYPE_CHECKING:
+    from benchmarks.anatomy import Round
 
 BAR = 0.6  # share of the peak
 
@@ -48,9 +52,15 @@ def main() -> None:
     configs = [str(Path(config).resolve()) for config in options.config]
     flops, rounds = measure(configs, options.batches, options.repeats)
 
+    print(f"{' '.join(options.config)}, {options.batches} batches a round, {len(rounds)} rounds\n")
+    print_tables(flops, rounds)
+    print(footer())
+
+
+def print_tables(flops: float, rounds: list["Round"]) -> None:
+    """Print where an epoch goes, and its share of the processor's peak."""
     epochs = [each.epoch for each in rounds]
     middle = statistics.median(epochs)
-    print(f"{' '.join(options.config)}, {options.batches} batches a round, {len(rounds)} rounds\n")
     print("Where an epoch goes\n")
     rows = [["%", *SPREAD, "seconds"]]
     for kind in rounds[0].shares:
@@ -72,7 +82,6 @@ def main() -> None:
             ]
         )
     )
-    print(footer())
 
 
 if __name__ == "__main__":

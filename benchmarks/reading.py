@@ -21,7 +21,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -49,7 +50,7 @@ LEAST = 0.3  # seconds that a measurement of warm calls takes
 def page(digits: np.ndarray) -> np.ndarray:
     """White paper with MNIST's ``uint8 (n, 28, 28)`` on it, seven times enlarged."""
     paper = np.full((SIDE, SIDE), 245, np.uint8)
-    row = Image.fromarray(255 - np.hstack(digits))
+    row = Image.fromarray(255 - np.hstack([*digits]))
     row = row.resize((7 * row.width, 7 * row.height), Image.Resampling.BICUBIC)
     left, top = (SIDE - row.width) // 2, (SIDE - row.height) // 2
     part = paper[top : top + row.height, left : left + row.width]
@@ -72,7 +73,7 @@ def cold(picture: Path, model: Path, repeats: int) -> dict[str, list[float]]:
     return {name: values[1:] for name, values in seconds.items()}
 
 
-def in_turn(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+def in_turn(calls: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
     """Mean seconds of a call, by name: of as many as take ``LEAST`` seconds, in each round."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeats + 1):  # the first is not counted
@@ -106,13 +107,14 @@ def throughput(reader: Answer, eager: Answer, images: Images, repeats: int) -> s
     for batch in BATCHES:
         part = images[:batch]
         np.testing.assert_allclose(reader(part)[1], eager(part)[1], atol=1e-4)
-        calls = {"Reader": lambda part=part: reader(part), "PyTorch": lambda part=part: eager(part)}
+        calls = {"Reader": partial(reader, part), "PyTorch": partial(eager, part)}
         rates = {
             name: [batch / value for value in seconds]
             for name, seconds in in_turn(calls, repeats).items()
         }
         rows += [[f"{name}, {batch} a call", *spread(each, 0)] for name, each in rates.items()]
-        ratios.append(ratio_row(f"Reader / PyTorch, {batch} a call", *rates.values(), None)[:-1])
+        name = f"Reader / PyTorch, {batch} a call"
+        ratios.append(ratio_row(name, rates["Reader"], rates["PyTorch"], None)[:-1])
     return f"{table([['', *SPREAD], *rows])}\n\n{table([['ratio', *SPREAD], *ratios])}"
 
 
@@ -137,7 +139,7 @@ def main() -> None:
         file = Path(name) / "page.png"
         Image.fromarray(pictures["a megapixel, four digits"]).save(file)
         started = cold(file, options.model, options.repeats)
-    calls = {name: lambda picture=each: reader.read(picture) for name, each in pictures.items()}
+    calls = {name: partial(reader.read, picture) for name, picture in pictures.items()}
     warm = in_turn(calls, options.repeats)
 
     print(f"Cold, seconds over {options.repeats} rounds\n")

@@ -22,7 +22,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from itertools import count
@@ -49,7 +49,9 @@ def server(*options: str) -> Iterator[tuple[str, int]]:
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
         try:
+            assert process.stdout
             found = re.search(r"http://\S+", process.stdout.readline())
+            assert found
             yield urlsplit(found[0]).netloc, process.pid
         finally:
             process.terminate()
@@ -88,7 +90,8 @@ def in_turn(address: str, picture: bytes, repeats: int) -> tuple[list[float], li
 
     times: tuple[list[float], list[float]] = ([], [])
     for number in range(repeats + 3):
-        for call, taken in zip((reader.read, request), times, strict=True):
+        calls: tuple[Callable[[bytes], object], ...] = (reader.read, request)
+        for call, taken in zip(calls, times, strict=True):
             start = time.perf_counter()
             call(picture)
             if number >= 3:  # those before are not counted
@@ -127,7 +130,8 @@ def middle_and_most(milliseconds: list[float]) -> list[str]:
 def memory(pid: int) -> float:
     """MB of a process and those below it, from the kernel; what they share counts once."""
     usage = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    own = int(re.search(r"^Pss:\s+(\d+) kB", usage, re.MULTILINE)[1]) * 1024 / 1e6
+    [kilobytes] = re.findall(r"^Pss:\s+(\d+) kB", usage, re.MULTILINE)
+    own = int(kilobytes) * 1024 / 1e6
     tasks = Path(f"/proc/{pid}/task").glob("*/children")
     return own + sum(memory(int(child)) for task in tasks for child in task.read_text().split())
 

@@ -4,7 +4,7 @@ Whole processes, in turn, after one round that is not counted (it fills the disk
 the bytecode). Seconds run from just before the process is made to its end, as its parent sees it:
 
 - ``fit, first step``: ``python -m mnist_lit fit --config configs/default.yaml`` until the first
-  step of the optimiser is done, where a callback notes the time and ends the process. The data
+  step of the optimizer is done, where a callback notes the time and ends the process. The data
   lies unpacked already.
 - ``imports``: ``python -c "import lightning.pytorch.cli, torchvision"``, which ``fit`` cannot do
   without. Its end includes the interpreter's clean-up, which takes a second and 100 MB and which
@@ -97,16 +97,21 @@ def main() -> None:
             {name: start(args) for name, args in commands.items()}
             for _ in range(options.repeats + 1)
         ][1:]
-    seconds, memory = (
-        {name: [measured[name][i] for measured in rounds] for name in commands} for i in (0, 1)
-    )
+    print_tables(rounds)
+
+
+def print_tables(rounds: list[dict[str, Start]]) -> None:
+    """Print what the rounds measured of each command, by its name."""
+    names = [*rounds[0]]
+    seconds = {name: [measured[name].seconds for measured in rounds] for name in names}
+    memory = {name: [measured[name].megabytes for measured in rounds] for name in names}
     stages = [measured["stages"] for measured in rounds]
 
-    print(f"Whole processes, {options.repeats} rounds\n")
+    print(f"Whole processes, {len(rounds)} rounds\n")
     rows = [["", *(f"{head} s" for head in SPREAD), "peak MB", "min", "max"]]
     rows += [
         [name, *spread(seconds[name]), *spread(memory[name], 0)]
-        for name in commands
+        for name in names
         if name != "stages"
     ]
     ratios = [

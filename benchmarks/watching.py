@@ -40,7 +40,21 @@ def main() -> None:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=10, help="(default: 10)")
-    options = parser.parse_args()
+    epochs, spent = watched(parser.parse_args().epochs)
+    shares = {
+        name: [100 * seconds[i] / epoch for i, epoch in enumerate(epochs)]
+        for name, seconds in spent.items()
+    }
+    shares["together"] = [sum(each) for each in zip(*shares.values(), strict=True)]
+    print(f"% of an epoch, {spread(epochs)[0]} s, over {len(epochs)} epochs\n")
+    rows = [[name, *spread(values), ""] for name, values in shares.items()]
+    rows[-1][-1] = str(BAR)
+    print(table([["", *SPREAD, "bar"], *rows]))
+    print(footer())
+
+
+def watched(epochs: int) -> tuple[list[float], dict[str, dict[int, float]]]:
+    """Train; give the seconds of each epoch, and of each watcher by the number of the epoch."""
     starts: list[float] = []  # of the epochs, and the end of the last
     spent: dict[str, dict[int, float]] = {name: defaultdict(float) for name, *_ in WATCHERS}
 
@@ -62,26 +76,16 @@ def main() -> None:
 
         return run
 
-    EpochLines.on_train_epoch_start = note(EpochLines.on_train_epoch_start)
-    EpochLines.on_train_end = note(EpochLines.on_train_end)
+    for hook in ("on_train_epoch_start", "on_train_end"):
+        setattr(EpochLines, hook, note(getattr(EpochLines, hook)))
     gc.freeze()  # as the command does after its imports
     args = ["fit", "--config", f"{ROOT}/configs/default.yaml"]
-    args += ["--trainer.max_epochs", str(options.epochs)]
+    args += ["--trainer.max_epochs", str(epochs)]
     with TemporaryDirectory() as directory, redirect_stdout(io.StringIO()):
         place = ["--data.data_dir", f"{directory}/data", "--trainer.default_root_dir", directory]
         command.main([*args, *place])
 
-    epochs = [end - start for start, end in pairwise(starts)]
-    shares = {
-        name: [100 * seconds[i] / epoch for i, epoch in enumerate(epochs)]
-        for name, seconds in spent.items()
-    }
-    shares["together"] = [sum(each) for each in zip(*shares.values(), strict=True)]
-    print(f"% of an epoch, {spread(epochs)[0]} s, over {len(epochs)} epochs\n")
-    rows = [[name, *spread(values), ""] for name, values in shares.items()]
-    rows[-1][-1] = str(BAR)
-    print(table([["", *SPREAD, "bar"], *rows]))
-    print(footer())
+    return [end - start for start, end in pairwise(starts)], spent
 
 
 if __name__ == "__main__":

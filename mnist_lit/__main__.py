@@ -91,9 +91,11 @@ def _run(args: list[str]) -> int | None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
-        gc.disable()  # an import creates no garbage to collect
+        # An import creates no garbage. Looking for it takes 0.8 of 4.4 s, and later 0.6 s again.
+        gc.disable()
         module = import_module(COMMANDS[command][0])
-        gc.freeze()
+        if not gc.get_freeze_count():  # a later call would freeze the garbage of this one
+            gc.freeze()
         gc.enable()
         status: int | None = module.main(args)
     except Exception as error:

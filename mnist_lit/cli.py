@@ -11,7 +11,7 @@ from mnist_lit.module import DigitClassifier
 class DigitsCLI(LightningCLI):
     """Connects model, data and Trainer; each of their arguments is a command-line option.
 
-    ``training/command.py`` adds run directories, run records and resuming.
+    Its subclass RunCLI (``training/command.py``) chooses callbacks and checkpoints.
 
     Args:
         args: The command and its options.

@@ -89,7 +89,7 @@ class MNISTDataModule(LightningDataModule):
         self.split_seed = split_seed
         self.num_workers = num_workers
         self.class_names = class_names(dataset)
-        self.validates = folds > 0 or val_size > 0
+        self.has_validation = folds > 0 or val_size > 0
         self.seed = 0
 
     def prepare_data(self) -> None:
@@ -119,7 +119,7 @@ class MNISTDataModule(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
         """Return the validation images in the order of the archive, or no loader without any."""
-        return self._eval_loader(self.val_set) if self.validates else []
+        return self._eval_loader(self.val_set) if self.has_validation else []
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Return the test images in the order of the archive."""

@@ -71,3 +71,9 @@ def class_names(name: DatasetName) -> list[str]:
     """Return the names of the ten classes; those of digits are ``0`` to ``9``."""
     names: list[str] = getattr(datasets, name).classes
     return [each.partition(" - ")[0] for each in names]  # torchvision's "0 - zero"
+
+
+def class_legend(names: list[str]) -> str:
+    """Say which number means which class, as in ``0 T-shirt/top, 1 Trouser``; not for digits."""
+    pairs = [f"{number} {name}" for number, name in enumerate(names) if name != str(number)]
+    return ", ".join(pairs)

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from traceback import extract_tb
 
 
 class InputError(Exception):
@@ -72,6 +73,14 @@ def exit_status(program: Callable[[], int | None]) -> int:
         what = f"error: {error.filename or 'The output'} cannot be written: {error.strerror}."
         print(what, "Free some space, or write to another disk.", sep="\n", file=sys.stderr)
         return 2
+
+
+def place(error: BaseException) -> str:
+    """Return where the user's own code raised an error: `` (mynet.py, line 7)``, or ``""``."""
+    frames = extract_tb(error.__traceback__)
+    package = str(Path(__file__).parent)
+    own = [f for f in frames if not f.filename.startswith((package, sys.prefix, sys.base_prefix))]
+    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
 
 
 def first_line(error: BaseException) -> str:

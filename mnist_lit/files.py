@@ -1,17 +1,43 @@
-"""Files: atomic writes and checksums."""
+"""Files: opening, atomic writes and checksums."""
 
 import hashlib
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
+from typing import BinaryIO
 
 from mnist_lit.errors import InputError
 
 PARTIAL = r"\.mnist_lit-[0-9a-f]{16}\.partial"  # name of a file that is still being written
+
+
+def open_regular(path: Path, kind: str, what_to_do: str) -> BinaryIO:
+    """Open a file for reading, unless it is a pipe or a device, which may be endless.
+
+    Args:
+        path: The file.
+        kind: What it should be, such as ``picture``, for the error.
+        what_to_do: The second line of the error.
+
+    Raises:
+        InputError: If it is not a regular file, or cannot be opened.
+    """
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode):
+            return path.open("rb")
+    except FileNotFoundError:
+        raise InputError(f"The {kind} {path} does not exist.", what_to_do) from None
+    except (OSError, ValueError) as error:  # a name with a null byte is a ValueError
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path} cannot be read: {reason}.", what_to_do) from None
+    what = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+    raise InputError(f"{path} is {what}, not a {kind}.", what_to_do)
 
 
 @contextmanager

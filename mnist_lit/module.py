@@ -16,7 +16,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from mnist_lit.augment import apply
 from mnist_lit.checkpoints import CheckpointModule
 from mnist_lit.data import Batch
-from mnist_lit.errors import InputError, first_line
+from mnist_lit.errors import InputError, first_line, place
 from mnist_lit.metrics import SCALARS, Evaluation, Outputs, evaluate
 from mnist_lit.networks import TutorialCNN
 
@@ -30,8 +30,9 @@ Observer = Callable[["DigitClassifier", str, Evaluation], None]
 class DigitClassifier(CheckpointModule):
     """Trains and evaluates a network that classifies the ten digits.
 
-    The training loss is cross-entropy with the given weights and smoothing. Validation and test
-    report plain cross-entropy, the mean negative log-likelihood in nats, so that runs compare.
+    The training loss is cross-entropy with the given weights and smoothing; ``train/loss`` is its
+    mean over the steps since the last log. Validation and test report plain cross-entropy, the
+    mean negative log-likelihood in nats, so that runs compare.
 
     Args:
         network: From ``float32 (n, 1, 28, 28)`` in [0, 1] to ``(n, 10)`` logits; TutorialCNN if
@@ -50,7 +51,7 @@ class DigitClassifier(CheckpointModule):
         compile: Whether fit compiles the network with ``torch.compile``; useful on GPUs.
 
     Attributes:
-        observers: Called with the results of every validation and test.
+        observers: Called with the results of every validation and test, as a value.
 
     Raises:
         InputError: If the weights or the smoothing are out of range.
@@ -69,13 +70,13 @@ class DigitClassifier(CheckpointModule):
     ) -> None:
         super().__init__()
         network = TutorialCNN() if network is None else network
-        self.describe(**locals())
+        self.record_hyperparameters(**locals())  # save_hyperparameters cannot record modules
         self.network = network.to(memory_format=torch.channels_last)  # faster on CPUs and GPUs
         self.augmentation = augmentation
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.scheduler_interval = scheduler_interval
-        self.compiles = compile
+        self.compile_network = compile
         self.loss = _training_loss(class_weights, label_smoothing)
         self.train_metrics = MetricCollection(
             {
@@ -102,8 +103,8 @@ class DigitClassifier(CheckpointModule):
             raise
         except (RuntimeError, TypeError, ValueError) as error:
             raise InputError(
-                f"{type(self.network).__name__} fails on images of shape {tuple(images.shape)}: "
-                f"{first_line(error)}",
+                f"{type(self.network).__name__} fails on images of shape "
+                f"{tuple(images.shape)}{place(error)}: {first_line(error)}",
                 "It must take (n, 1, 28, 28) float images and return (n, 10) logits.",
             ) from error
         if logits.shape != (len(images), 10):
@@ -115,11 +116,12 @@ class DigitClassifier(CheckpointModule):
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
-        if self.compiles:  # not by nn.Module.compile, which skips nn.Sequential (pytorch #150915)
+        # nn.Module.compile has no effect on an nn.Sequential (pytorch issue 150915).
+        if self.compile_network and "_network_logits" not in vars(self):
             self._network_logits = torch.compile(self._network_logits)  # type: ignore[method-assign]
 
     def on_train_start(self) -> None:
-        self.loss.float()  # like the logits; bf16-true has converted its weights
+        self.loss.float()  # bf16-true has converted the class weights; the logits are float32
 
     def on_train_epoch_start(self) -> None:
         self._unlogged.clear()
@@ -224,7 +226,8 @@ class DigitClassifier(CheckpointModule):
 
     def _log_training(self, *, on_step: bool, on_epoch: bool) -> None:
         logits, targets, labels = (torch.cat(parts) for parts in zip(*self._unlogged, strict=True))
-        digits = torch.cat([steps_logits[: len(of)] for steps_logits, _, of in self._unlogged])
+        # Images that are not digits have no labels.
+        digits = torch.cat([step[: len(of)] for step, _, of in self._unlogged])
         self._unlogged.clear()
         loss = self.loss(logits, targets)
         # The epoch's mean weights each image like this one, by its label.
@@ -232,7 +235,7 @@ class DigitClassifier(CheckpointModule):
         weight = len(targets) if by_label is None else by_label[targets].sum()
         latest = self.train_metrics(preds=digits, target=labels, value=loss, weight=weight)
         scalars = {name.removesuffix("_epoch"): value for name, value in latest.items()}
-        # Every device has the same number of images, so the mean of their means is exact.
+        # Devices have equally many images: their mean is exact, but for class weights.
         self.log_dict(scalars, on_step=on_step, on_epoch=on_epoch, prog_bar=True, sync_dist=True)
 
     def _evaluate(self, split: str) -> None:

@@ -38,13 +38,13 @@ class StrongCNN(nn.Sequential):
 
     def __init__(self) -> None:
         super().__init__(
-            *_convolution(1, 16),  # (n, 16, 26, 26)
-            *_convolution(16, 32),  # (n, 32, 24, 24)
+            *_block(1, 16),  # (n, 16, 26, 26)
+            *_block(16, 32),  # (n, 32, 24, 24)
             nn.MaxPool2d(2),  # (n, 32, 12, 12)
-            *_convolution(32, 64),  # (n, 64, 10, 10)
-            *_convolution(64, 64),  # (n, 64, 8, 8)
-            *_convolution(64, 96),  # (n, 96, 6, 6)
-            *_convolution(96, 128),  # (n, 128, 4, 4)
+            *_block(32, 64),  # (n, 64, 10, 10)
+            *_block(64, 64),  # (n, 64, 8, 8)
+            *_block(64, 96),  # (n, 96, 6, 6)
+            *_block(96, 128),  # (n, 128, 4, 4)
             nn.Flatten(),  # (n, 2048)
             nn.Dropout(0.3),
             nn.Linear(128 * 4 * 4, 10),
@@ -98,7 +98,7 @@ def edge_filters(n: int, size: int) -> Tensor:
     return normalize(filters.flatten(1)).view(n, 1, size, size)
 
 
-def _convolution(channels_in: int, channels_out: int) -> tuple[nn.Module, ...]:
+def _block(channels_in: int, channels_out: int) -> tuple[nn.Module, ...]:
     return (
         nn.Conv2d(channels_in, channels_out, kernel_size=3, bias=False),
         nn.BatchNorm2d(channels_out),

@@ -1,8 +1,8 @@
 """Option parsing with errors of two lines: what is wrong, and what to do."""
 
 import re
-from argparse import ArgumentParser
-from collections.abc import Iterable
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from textwrap import shorten
 from typing import NoReturn
@@ -31,13 +31,28 @@ class CommandParser(ArgumentParser):
         prog = f"python -m mnist_lit {command}"
         super().__init__(prog, description=description, allow_abbrev=False)
 
+    def parse_args(self, args: Sequence[str]) -> Namespace:  # type: ignore[override]
+        """Parse the options of the command.
+
+        Raises:
+            InputError: If one is unknown or invalid.
+        """
+        options, unknown = self.parse_known_args(args)
+        for argument in unknown:
+            name = argument.partition("=")[0]
+            if name.startswith("-"):
+                nearest = _nearest(name, re.findall(r"--[\w-]+", self.format_usage()))
+                raise InputError(f"There is no option {name}.", nearest or self._see_help())
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return options
+
     def error(self, message: str) -> NoReturn:
         """Raise an InputError instead of printing the usage."""
-        see_help = f"All options: {self.prog} --help"
-        if unknown := re.search(r"unrecognized arguments: (-[^\s=]+)", message):
-            nearest = _nearest(unknown[1], self._option_string_actions)
-            raise InputError(f"There is no option {unknown[1]}.", nearest or see_help)
-        raise InputError(f"{message[0].upper()}{message[1:]}.", see_help)
+        raise InputError(f"{message[0].upper()}{message[1:]}.", self._see_help())
+
+    def _see_help(self) -> str:
+        return f"All options: {self.prog} --help"
 
 
 def explain(message: str, keys: Iterable[str], command: str) -> tuple[str, str]:
@@ -53,6 +68,7 @@ def explain(message: str, keys: Iterable[str], command: str) -> tuple[str, str]:
     """
     see_help = f"All options: {command} --help"
     where = ""
+    # jsonargparse 4.53 raises the same ArgumentError for every mistake; only its text tells which.
     if message.startswith("Parser key"):
         where, _, message = message.removeprefix('Parser key "').partition('":')
     if unknown := re.search(r"(?:unrecognized arguments: -*|option ')([^\s=']+)", message, re.I):

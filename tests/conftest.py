@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import torch
 
 from mnist_lit.__main__ import main
 from mnist_lit.assets import unpack
+from mnist_lit.reading.reader import refusal
 
 # The suite runs in two processes on two cores: more threads would only wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -29,6 +30,7 @@ SMALL = [
     "--trainer.limit_val_batches=2",
     "--trainer.log_every_n_steps=8",
 ]
+FEW = ["--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1"]
 
 
 OWN_NETWORK = """
@@ -74,11 +76,25 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def pictures() -> None:
+    """Let the commands called by ``mnist_lit`` draw their figures for TensorBoard.
+
+    Other tests do without: drawing takes a third of a small training and half of a test.
+    """
+
+
+@pytest.fixture
 def mnist_lit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> Command:
     """Call a command as ``python -m mnist_lit`` would, in the test's own directory."""
     monkeypatch.chdir(tmp_path)
+    if "pictures" not in request.fixturenames:
+        for name in ("draw_validation", "FitPictures.on_train_start", "TestPictures.__call__"):
+            monkeypatch.setattr(f"mnist_lit.training.command.{name}", lambda *_: None)
     monkeypatch.setattr(sys, "path", [*sys.path])  # commands add the working directory
 
     def call(*args: str) -> Outcome:
@@ -103,12 +119,21 @@ def finished(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def exported(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The best checkpoint of the finished run as an ONNX file."""
+def exported(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The best checkpoint of the finished run as an ONNX file.
+
+    The export has checked it. Readers do not check it again: each check starts a process.
+    """
     path = tmp_path_factory.mktemp("exported") / "digits.onnx"
     checkpoint = finished / "lightning_logs/version_0/checkpoints/best.ckpt"
     assert main(["export", f"--ckpt_path={checkpoint}", f"--output={path}"]) == 0
-    return path
+    checked = path.read_bytes()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "mnist_lit.reading.reader.refusal",
+            lambda content: "" if content == checked else refusal(content),
+        )
+        yield path
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from mnist_lit.checkpoints import Unrecorded, describe
 from mnist_lit.errors import InputError
 from mnist_lit.module import DigitClassifier
 from mnist_lit.networks import TutorialCNN
-from tests.conftest import Command
+from tests.conftest import FEW, Command
 
 CANARY = "canary"  # the file that a payload would leave in the working directory
 PAYLOAD = {"class_path": "subprocess.getoutput", "init_args": {"cmd": f"touch {CANARY}"}}
@@ -188,7 +188,9 @@ def assert_refused(outcome: Any) -> None:
 
 
 @pytest.mark.parametrize("change", TAMPERED.values(), ids=TAMPERED)
-def test_a_checkpoint_decides_on_no_code(mnist_lit: Command, tampered, change):
+def test_a_checkpoint_decides_on_no_code(
+    mnist_lit: Command, tampered: Callable[[Change], Path], change: Any
+) -> None:
     path = tampered(change)
     assert_refused(mnist_lit("fit", f"--ckpt_path={path}", "--trainer.max_epochs=3"))
     with pytest.raises(InputError):
@@ -198,8 +200,12 @@ def test_a_checkpoint_decides_on_no_code(mnist_lit: Command, tampered, change):
 
 @pytest.mark.parametrize("command", ["test", "validate", "predict", "export", "show"])
 @pytest.mark.parametrize("place", ["network", "optimizer"])
-def test_no_command_runs_what_a_checkpoint_names(mnist_lit: Command, tampered, command, place):
-    outcome = mnist_lit(command, f"--ckpt_path={tampered(in_model(place, PAYLOAD))}")
+def test_no_command_runs_what_a_checkpoint_names(
+    mnist_lit: Command, tampered: Callable[[Change], Path], command: str, place: str
+) -> None:
+    limits = {each: [f"--trainer.limit_{each}_batches=1"] for each in ("test", "predict")}
+    path = tampered(in_model(place, PAYLOAD))
+    outcome = mnist_lit(command, f"--ckpt_path={path}", *limits.get(command, []))
     assert not Path(CANARY).exists()
     if place == "network":
         assert_refused(outcome)
@@ -207,13 +213,15 @@ def test_no_command_runs_what_a_checkpoint_names(mnist_lit: Command, tampered, c
 
 @pytest.mark.parametrize("change", IN_TRAINING.values(), ids=IN_TRAINING)
 def test_a_resumed_checkpoint_decides_on_no_code_of_the_trainer(
-    mnist_lit: Command, tampered, change
-):
+    mnist_lit: Command, tampered: Callable[[Change], Path], change: Any
+) -> None:
     path = tampered(change)
     assert_refused(mnist_lit("fit", f"--ckpt_path={path}", "--trainer.max_epochs=3"))
 
 
-def test_evaluation_builds_neither_optimizer_nor_augmentation(mnist_lit: Command, tampered):
+def test_evaluation_builds_neither_optimizer_nor_augmentation(
+    mnist_lit: Command, tampered: Callable[[Change], Path]
+) -> None:
     missing = {"class_path": "package_not_installed.Thing"}
 
     def change(checkpoint: dict[str, Any]) -> None:
@@ -227,7 +235,9 @@ def test_evaluation_builds_neither_optimizer_nor_augmentation(mnist_lit: Command
     assert mnist_lit("show", f"--ckpt_path={path}", "--output=digit.png").status == 0
 
 
-def test_settings_of_a_machine_are_not_taken_from_a_checkpoint(mnist_lit: Command, tampered):
+def test_settings_of_a_machine_are_not_taken_from_a_checkpoint(
+    mnist_lit: Command, tampered: Callable[[Change], Path]
+) -> None:
     def change(checkpoint: dict[str, Any]) -> None:
         checkpoint["config"]["data"] |= {
             "num_workers": 1000,
@@ -242,7 +252,9 @@ def test_settings_of_a_machine_are_not_taken_from_a_checkpoint(mnist_lit: Comman
     assert not Path("/nowhere").exists()
 
 
-def test_code_in_the_working_directory_is_used_and_named(mnist_lit: Command, tampered):
+def test_code_in_the_working_directory_is_used_and_named(
+    mnist_lit: Command, tampered: Callable[[Change], Path]
+) -> None:
     Path("own_linear.py").write_text(
         "from torch import nn\n"
         "class Net(nn.Sequential):\n"
@@ -307,12 +319,12 @@ DAMAGED: dict[str, Change] = {
 @pytest.mark.filterwarnings("ignore:.*quantized tensor creation functions")  # but they exist
 @pytest.mark.parametrize("change", DAMAGED.values(), ids=DAMAGED)
 def test_a_damaged_or_foreign_checkpoint_is_refused_in_two_lines(
-    mnist_lit: Command, tampered, change
-):
+    mnist_lit: Command, tampered: Callable[[Change], Path], change: Any
+) -> None:
     assert_refused(mnist_lit("test", f"--ckpt_path={tampered(change)}"))
 
 
-def test_a_flipped_bit_is_noticed(mnist_lit: Command, run: Path):
+def test_a_flipped_bit_is_noticed(mnist_lit: Command, run: Path) -> None:
     last = run / "checkpoints" / "last.ckpt"
     content = bytearray(last.read_bytes())
     content[len(content) // 2] ^= 1
@@ -322,7 +334,7 @@ def test_a_flipped_bit_is_noticed(mnist_lit: Command, run: Path):
     assert "checksum" in outcome.err
 
 
-def test_a_compressed_archive_is_refused(mnist_lit: Command, run: Path, tmp_path: Path):
+def test_a_compressed_archive_is_refused(mnist_lit: Command, run: Path, tmp_path: Path) -> None:
     inflated = tmp_path / "bomb.ckpt"
     with (
         zipfile.ZipFile(run / "checkpoints" / "last.ckpt") as source,
@@ -353,7 +365,9 @@ class Defaults(nn.Sequential):
 
 
 @pytest.mark.parametrize("built", [TutorialCNN(), Stored(6), Stored(5, bias=False), Defaults()])
-def test_a_network_of_ones_own_is_recorded_with_its_arguments(mnist_lit, tmp_path, built):
+def test_a_network_of_ones_own_is_recorded_with_its_arguments(
+    mnist_lit: Command, tmp_path: Path, built: Any
+) -> None:
     path = saved(DigitClassifier(network=built), tmp_path)
     loaded = DigitClassifier.load_from_checkpoint(path)
     assert repr(loaded.network) == repr(built)
@@ -361,7 +375,7 @@ def test_a_network_of_ones_own_is_recorded_with_its_arguments(mnist_lit, tmp_pat
     assert outcome.status == 0, outcome.err
 
 
-def test_what_cannot_be_rebuilt_is_not_recorded():
+def test_what_cannot_be_rebuilt_is_not_recorded() -> None:
     class Local(nn.Flatten):
         pass
 
@@ -370,7 +384,7 @@ def test_what_cannot_be_rebuilt_is_not_recorded():
     assert describe(partial(LambdaLR, lr_lambda=abs)) == "LambdaLR(...)"
 
 
-def test_describing_a_network_draws_no_random_numbers():
+def test_describing_a_network_draws_no_random_numbers() -> None:
     torch.manual_seed(0)
     before = torch.random.get_rng_state()
     describe(Stored(6))
@@ -381,7 +395,9 @@ def test_describing_a_network_draws_no_random_numbers():
     assert not torch.equal(before, built)
 
 
-def test_a_lambda_as_optimizer_does_not_keep_a_checkpoint_from_loading(mnist_lit, tmp_path):
+def test_a_lambda_as_optimizer_does_not_keep_a_checkpoint_from_loading(
+    mnist_lit: Command, tmp_path: Path
+) -> None:
     model = DigitClassifier(optimizer=lambda parameters: torch.optim.SGD(parameters, 0.1))
     path = saved(model, tmp_path)
     loaded = DigitClassifier.load_from_checkpoint(path)
@@ -404,7 +420,7 @@ def saved(model: DigitClassifier, directory: Path) -> Path:
     return path
 
 
-def test_a_resumed_checkpoint_names_no_file_to_remove(mnist_lit: Command, run: Path):
+def test_a_resumed_checkpoint_names_no_file_to_remove(mnist_lit: Command, run: Path) -> None:
     victim = run.parent.parent / "thesis.ckpt"
     victim.mkdir()
     other = run.parent / "version_7" / "checkpoints" / "best.ckpt"
@@ -416,7 +432,8 @@ def test_a_resumed_checkpoint_names_no_file_to_remove(mnist_lit: Command, run: P
         for state in checkpoint["callbacks"].values():
             state["best_model_path"] = str(path)
         torch.save(checkpoint, run.parent.parent / "stranger.ckpt")
-        outcome = mnist_lit("fit", "--ckpt_path=stranger.ckpt", "--trainer.max_epochs=3")
+        short = ["--trainer.max_epochs=3", *FEW]
+        outcome = mnist_lit("fit", "--ckpt_path=stranger.ckpt", *short)
         assert outcome.status == 0, outcome.err
     assert victim.is_dir()
     assert other.read_text() == "mine"

@@ -2,16 +2,18 @@
 
 import struct
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 import numpy as np
 import pytest
 import torch
+import torchvision
 
-from mnist_lit import datasets
 from mnist_lit.data import MNISTDataModule
-from mnist_lit.datasets import class_names
+from mnist_lit.datasets import class_legend, class_names
 from mnist_lit.errors import InputError
+from tests.conftest import Command
 
 TRAIN_SIZE, TEST_SIZE = 300, 100
 OTHERS = ("FashionMNIST", "KMNIST", "QMNIST", "EMNIST")
@@ -45,7 +47,7 @@ def write_dataset(name: str, data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_each_data_set_is_read_upright_with_its_labels(tmp_path, name):
+def test_each_data_set_is_read_upright_with_its_labels(tmp_path: Path, name: Any) -> None:
     write_dataset(name, tmp_path)
     datamodule = MNISTDataModule(str(tmp_path), name, val_size=50)
     datamodule.prepare_data()
@@ -60,7 +62,9 @@ def test_each_data_set_is_read_upright_with_its_labels(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_a_missing_data_set_is_an_error_that_says_where_it_belongs(tmp_path, name):
+def test_a_missing_data_set_is_an_error_that_says_where_it_belongs(
+    tmp_path: Path, name: Any
+) -> None:
     with pytest.raises(InputError) as error:
         MNISTDataModule(str(tmp_path), name).prepare_data()
     assert str(tmp_path / name / "raw") in error.value.args[0]
@@ -69,7 +73,7 @@ def test_a_missing_data_set_is_an_error_that_says_where_it_belongs(tmp_path, nam
 
 
 @pytest.mark.parametrize("damage", [b"", b"\0\0\x08", b"x" * 100, None])
-def test_a_damaged_file_is_an_error(tmp_path, damage):
+def test_a_damaged_file_is_an_error(tmp_path: Path, damage: bytes | None) -> None:
     write_dataset("KMNIST", tmp_path)
     images = tmp_path / "KMNIST/raw/train-images-idx3-ubyte"
     images.write_bytes(images.read_bytes()[:-1] if damage is None else damage)
@@ -81,7 +85,9 @@ def test_a_damaged_file_is_an_error(tmp_path, damage):
     ("images", "labels"),
     [((10, 28, 28), range(11)), ((10, 14, 14), range(10)), ((10, 28, 28), [*range(9), 10])],
 )
-def test_other_shapes_and_labels_are_refused(tmp_path, images, labels):
+def test_other_shapes_and_labels_are_refused(
+    tmp_path: Path, images: tuple[int, int, int], labels: Any
+) -> None:
     write_dataset("FashionMNIST", tmp_path)
     raw = tmp_path / "FashionMNIST/raw"
     write_idx(raw / "t10k-images-idx3-ubyte", np.zeros(images, np.uint8))
@@ -90,30 +96,37 @@ def test_other_shapes_and_labels_are_refused(tmp_path, images, labels):
         MNISTDataModule(str(tmp_path), "FashionMNIST").prepare_data()
 
 
-def test_torchvision_downloads_what_is_missing_if_told_to(tmp_path, monkeypatch):
+def test_torchvision_downloads_what_is_missing_if_told_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(
-        datasets.datasets.KMNIST, "download", lambda self: write_dataset("KMNIST", Path(self.root))
+        torchvision.datasets.KMNIST,
+        "download",
+        lambda self: write_dataset("KMNIST", Path(self.root)),
     )
     MNISTDataModule(str(tmp_path), "KMNIST", download=True).prepare_data()
     assert (tmp_path / "KMNIST/raw/train-images-idx3-ubyte").exists()
 
 
-def test_a_failed_download_is_an_error(tmp_path, monkeypatch):
-    def unreachable(self):
+def test_a_failed_download_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(self: object) -> None:
         raise URLError("Name or service not known")
 
-    monkeypatch.setattr(datasets.datasets.KMNIST, "download", unreachable)
+    monkeypatch.setattr(torchvision.datasets.KMNIST, "download", unreachable)
     with pytest.raises(InputError, match=r"^KMNIST cannot be read from .*service not known"):
         MNISTDataModule(str(tmp_path), "KMNIST", download=True).prepare_data()
 
 
-def test_classes_have_names():
+def test_classes_have_names() -> None:
     assert class_names("MNIST") == class_names("EMNIST") == list("0123456789")
     assert class_names("FashionMNIST")[9] == "Ankle boot"
     assert class_names("KMNIST")[:2] == ["o", "ki"]
+    assert class_legend(class_names("QMNIST")) == ""
 
 
-def test_a_model_is_trained_and_tested_on_another_data_set(mnist_lit, tmp_path):
+def test_a_model_is_trained_and_tested_on_another_data_set(
+    mnist_lit: Command, tmp_path: Path
+) -> None:
     write_dataset("FashionMNIST", tmp_path)
     data = [f"--data.data_dir={tmp_path}", "--data.dataset=FashionMNIST", "--data.val_size=50"]
     outcome = mnist_lit("fit", *data, "--trainer.max_epochs=1")
@@ -121,3 +134,6 @@ def test_a_model_is_trained_and_tested_on_another_data_set(mnist_lit, tmp_path):
     outcome = mnist_lit("test", "--ckpt_path=best")
     assert outcome.status == 0, outcome.err
     assert f"images             {TEST_SIZE}\n" in outcome.out
+    assert "classes            0 T-shirt/top, 1 Trouser, " in outcome.out
+    outcome = mnist_lit("show", "--split=test", "--ckpt_path=best", "--output=shown.png")
+    assert "Classes: 0 T-shirt/top, 1 Trouser, " in outcome.out

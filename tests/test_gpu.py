@@ -17,7 +17,7 @@ from mnist_lit.__main__ import main
 from mnist_lit.augment.handwriting import Handwriting
 from mnist_lit.data import MNISTDataModule, scaled
 from tests.conftest import CONFIGS, SMALL, Command, finish, start, weights
-from tests.training.test_processes import fault
+from tests.support.faults import fault
 
 # torch reads it once, at the first matrix product of a process. Lightning sets it for a
 # deterministic training, which here is not the first training of the process.
@@ -42,7 +42,7 @@ STRONG = [
 
 if ON_GPU and not torch.cuda.is_available():
     pytest.skip("no GPU here", allow_module_level=True)
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("pictures")]
 
 
 @pytest.fixture

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -8,12 +10,12 @@ COUNTS = {TutorialCNN: 28_938, StrongCNN: 247_226, SpeedrunCNN: 72_154}
 
 
 @pytest.mark.parametrize(("network", "count"), COUNTS.items())
-def test_the_networks_have_as_many_parameters_as_they_say(network, count):
+def test_the_networks_have_as_many_parameters_as_they_say(network: Any, count: Any) -> None:
     assert sum(parameter.numel() for parameter in network().parameters()) == count
     assert f"{count:,} parameters" in network.__doc__
 
 
-def test_tutorial_cnn_is_the_tutorials_network():
+def test_tutorial_cnn_is_the_tutorials_network() -> None:
     assert [repr(layer) for layer in TutorialCNN()] == [
         repr(layer)
         for layer in (
@@ -30,11 +32,11 @@ def test_tutorial_cnn_is_the_tutorials_network():
 
 
 @pytest.mark.parametrize("network", COUNTS)
-def test_the_networks_give_ten_logits_an_image(network):
+def test_the_networks_give_ten_logits_an_image(network: Any) -> None:
     assert network()(torch.zeros(3, 1, 28, 28)).shape == (3, 10)
 
 
-def test_an_edge_filter_answers_most_to_an_edge_in_its_direction():
+def test_an_edge_filter_answers_most_to_an_edge_in_its_direction() -> None:
     filters = edge_filters(16, 5)
     assert filters.shape == (16, 1, 5, 5)
     assert torch.allclose(filters.flatten(1).norm(dim=1), torch.ones(16))
@@ -46,7 +48,7 @@ def test_an_edge_filter_answers_most_to_an_edge_in_its_direction():
         assert answers[(direction + 4) % 16] == pytest.approx(0, abs=1e-5)  # along the edge
 
 
-def test_training_the_speedrun_network_leaves_its_edge_filters_alone():
+def test_training_the_speedrun_network_leaves_its_edge_filters_alone() -> None:
     network = SpeedrunCNN()
     optimizer = torch.optim.AdamW(network.parameters())
     before = {name: value.clone() for name, value in network.named_parameters()}

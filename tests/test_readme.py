@@ -3,6 +3,7 @@
 import re
 import shlex
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,19 @@ import lightning.pytorch
 import pytest
 
 from mnist_lit.__main__ import COMMANDS
+from tests.conftest import Command
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 TRAINING = (ROOT / "docs" / "training.md").read_text("utf-8")
 LIMITS = {"max_epochs": 1, "limit_train_batches": 2, "limit_val_batches": 1}
-SHORT = [f"--trainer.{name}={value}" for name, value in LIMITS.items()]
+TRAINED = [f"--trainer.{name}={value}" for name, value in LIMITS.items()]
+TRAINED += ["--data.eval_batch_size=100"]
+SHORT = {
+    "fit": TRAINED,
+    "sweep": TRAINED,
+    "test": ["--trainer.limit_test_batches=1"],
+}
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -24,14 +32,15 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def commands(text: str) -> list[list[str]]:
-    """The options of the commands in the code blocks that end by themselves, in order."""
+    """The options of the commands in the code blocks that end by themselves, without network."""
     lines = "\n".join(blocks(text, "bash")).replace("\\\n", " ")
     calls = re.findall(r"^python -m mnist_lit (.*)$", lines, re.MULTILINE)
-    return [shlex.split(call, comments=True) for call in calls if not call.startswith("serve")]
+    here = [call for call in calls if not call.startswith("serve") and "download" not in call]
+    return [shlex.split(call, comments=True) for call in here]
 
 
 @pytest.fixture
-def directory(tmp_path, data_dir, monkeypatch):
+def directory(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A directory as the README assumes it: a clone, with its example files beside it."""
     for folder in ("configs", "docs"):
         (tmp_path / folder).symlink_to(ROOT / folder)
@@ -45,18 +54,26 @@ def directory(tmp_path, data_dir, monkeypatch):
     sys.modules.pop("mynet", None)
 
 
-@pytest.mark.parametrize("text", [README, TRAINING], ids=["README.md", "docs/training.md"])
-def test_every_command_works(mnist_lit, directory, text):
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(README, id="README.md"),
+        pytest.param(TRAINING, id="docs/training.md", marks=pytest.mark.slow),
+    ],
+)
+def test_every_command_works(mnist_lit: Command, directory: Path, text: str) -> None:
     assert len(commands(text)) >= 4
     if text is TRAINING:  # which begins after the README's training
-        assert mnist_lit("fit", "--config=configs/default.yaml", *SHORT).status == 0
+        assert mnist_lit("fit", "--config=configs/default.yaml", *SHORT["fit"]).status == 0
     for command in commands(text):
-        outcome = mnist_lit(*command, *(SHORT if command[0] == "fit" else []))
+        outcome = mnist_lit(*command, *SHORT.get(command[0], []))
         assert outcome.status == 0, (command, outcome.err)
 
 
 @pytest.mark.filterwarnings("ignore")  # Lightning's advice, such as on a training this short
-def test_the_examples_in_python_work(directory, monkeypatch, capsys):
+def test_the_examples_in_python_work(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     short = partial(lightning.pytorch.Trainer, limit_test_batches=1, accelerator="cpu")
     monkeypatch.setattr(lightning.pytorch, "Trainer", lambda **options: short(**options | LIMITS))
     names: dict[str, Any] = {}
@@ -67,7 +84,7 @@ def test_the_examples_in_python_work(directory, monkeypatch, capsys):
     assert capsys.readouterr().out.endswith("20251\n7403986\n")
 
 
-def test_the_readme_names_every_command():
+def test_the_readme_names_every_command() -> None:
     for command in COMMANDS:
         assert re.search(rf"^\| `{command}[ `]", README, re.MULTILINE), command
 
@@ -81,16 +98,16 @@ def test_the_readme_names_every_command():
         *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")),
     ],
 )
-def test_links_between_documents_lead_somewhere(document):
+def test_links_between_documents_lead_somewhere(document: Any) -> None:
     path = ROOT / document
     for link in re.findall(r"\]\((?!http|#)([^)#]+)[^)]*\)", path.read_text("utf-8")):
         assert (path.parent / link).exists(), link
 
 
-def test_the_readme_is_short():
+def test_the_readme_is_short() -> None:
     assert len(README.split()) <= 900
 
 
 @pytest.mark.parametrize("document", ["CHANGELOG.md", "docs/experiments.md", "LICENSE"])
-def test_the_other_documents_are_there(document):
+def test_the_other_documents_are_there(document: str) -> None:
     assert (ROOT / document).stat().st_size > 500

@@ -3,6 +3,7 @@
 import doctest
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,9 +20,11 @@ TUTORIAL = ROOT / "docs" / "tutorial.md"
 
 @pytest.mark.filterwarnings(
     *(f"ignore:{message}" for message in IGNORED_WARNINGS),  # as the commands do
-    "ignore:GPU available but not used",  # the examples ask for the CPU
+    "ignore::lightning.fabric.utilities.warnings.PossibleUserWarning",
 )
-def test_examples_of_the_tutorial_print_what_it_shows(data_dir, tmp_path, monkeypatch):
+def test_examples_of_the_tutorial_print_what_it_shows(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # of Lightning's calls
     results = doctest.testfile(
@@ -39,7 +42,9 @@ def test_examples_of_the_tutorial_print_what_it_shows(data_dir, tmp_path, monkey
     [{}, {"weight": torch.linspace(0.5, 5, 10)}, {"reduction": "none"}],
     ids=["unweighted", "weighted", "per image"],
 )
-def test_cross_entropy_is_log_softmax_and_negative_log_likelihood(data_dir, options):
+def test_cross_entropy_is_log_softmax_and_negative_log_likelihood(
+    data_dir: Path, options: dict[str, Any]
+) -> None:
     digits = MNISTDataModule(str(data_dir), batch_size=256)
     digits.setup("fit")
     batch = next(iter(digits.train_dataloader()))
@@ -51,7 +56,7 @@ def test_cross_entropy_is_log_softmax_and_negative_log_likelihood(data_dir, opti
     torch.testing.assert_close(in_one, in_two)
 
 
-def test_commands_of_the_tutorial_and_their_configurations_exist():
+def test_commands_of_the_tutorial_and_their_configurations_exist() -> None:
     fences = re.findall(r"^```bash\n(.*?)^```", TUTORIAL.read_text("utf-8"), re.M | re.S)
     lines = [line for fence in fences for line in fence.splitlines()]
     commands = [line.split()[3] for line in lines if line.startswith("python -m mnist_lit ")]

@@ -32,7 +32,7 @@ class Diary:
         self.file.write(json.dumps({"event": event, "at": time.time(), **figures}) + "\n")
 
     def stepped(self) -> None:
-        """Note the first step of the optimiser."""
+        """Note the first step of the optimizer."""
         if not self.has_stepped:
             self.has_stepped = True
             self.note("first step")

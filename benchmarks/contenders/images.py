@@ -1,5 +1,7 @@
 """Writes what the contenders read: torchvision's files in ``data``, and ``mnist.npz``."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch.utils.data import random_split
@@ -11,9 +13,10 @@ data.prepare_data()
 data.setup("fit")
 data.setup("test")
 arrays = {}
+digits: Any = data.train_set.dataset
 for part, subset in (("train", data.train_set), ("val", data.val_set)):
-    arrays[f"x_{part}"] = subset.dataset.images[subset.indices].numpy()
-    arrays[f"y_{part}"] = subset.dataset.labels[subset.indices].numpy()
+    arrays[f"x_{part}"] = digits.images[subset.indices].numpy()
+    arrays[f"y_{part}"] = digits.labels[subset.indices].numpy()
 np.savez("mnist.npz", x_test=data.test_set.images, y_test=data.test_set.labels, **arrays)
 
 # The contenders with torchvision divide by themselves; it has to come to the same.

@@ -19,7 +19,7 @@ def images_and_labels(part: str) -> tuple[np.ndarray, np.ndarray]:
     return np.expand_dims(scaled, -1), keras.utils.to_categorical(labels, 10)
 
 
-class Witness(keras.callbacks.Callback):
+class Witness(keras.callbacks.Callback):  # type: ignore[misc]
     """Tests after each epoch and its validation.
 
     Keras waits for a callback at the end of every batch, as it does not for some of its own; three

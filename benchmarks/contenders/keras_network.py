@@ -1,4 +1,4 @@
-"""The tutorial's network and optimiser in Keras: ``keras_network.py SEED EPOCHS``."""
+"""The tutorial's network and optimizer in Keras: ``keras_network.py SEED EPOCHS``."""
 
 import sys
 

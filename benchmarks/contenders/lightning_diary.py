@@ -38,7 +38,7 @@ class Witness(Callback):
         self.diary.note("end")
 
     def _accuracy(self, trainer: Trainer, module: LightningModule) -> float:
-        data = trainer.datamodule
+        data = trainer.datamodule  # type: ignore[attr-defined]
         if not hasattr(data, "test_set"):
             data.setup("test")
         right = 0

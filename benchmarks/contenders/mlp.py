@@ -1,6 +1,6 @@
 """scikit-learn's MLPClassifier with its own defaults: ``mlp.py SEED EPOCHS``.
 
-``partial_fit`` of all images is one epoch, and goes on with the optimiser of the epoch before;
+``partial_fit`` of all images is one epoch, and goes on with the optimizer of the epoch before;
 ``fit`` with ``warm_start`` would begin with a new one. A step of it cannot be seen from outside:
 the first is noted just before.
 """

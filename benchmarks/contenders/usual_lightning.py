@@ -13,6 +13,8 @@ from torchvision.transforms import ToTensor
 
 from mnist_lit.networks import TutorialCNN
 
+Loader = DataLoader[tuple[torch.Tensor, torch.Tensor]]
+
 
 class MNISTData(L.LightningDataModule):
     """Images one by one through a transform, in batches of 64."""
@@ -25,13 +27,13 @@ class MNISTData(L.LightningDataModule):
         if stage == "test":
             self.test_set = MNIST("data", train=False, transform=ToTensor())
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> Loader:
         return DataLoader(self.train_set, batch_size=64, shuffle=True)
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> Loader:
         return DataLoader(self.val_set, batch_size=64)
 
-    def test_dataloader(self) -> DataLoader:
+    def test_dataloader(self) -> Loader:
         return DataLoader(self.test_set, batch_size=64)
 
 
@@ -45,7 +47,8 @@ class Classifier(L.LightningModule):
         self.val_accuracy = Accuracy(task="multiclass", num_classes=10)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.network(images)
+        logits: torch.Tensor = self.network(images)
+        return logits
 
     def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
         images, labels = batch

@@ -32,26 +32,26 @@ def unpack(data_dir: Path) -> None:
     complete directory may be read-only.
 
     Raises:
-        InputError: If a file cannot be written, or no sound archive of it is found.
+        InputError: If a file cannot be written, or no intact archive of it is found.
     """
     raw = data_dir / "MNIST" / "raw"
-    if not _unsound(raw):
+    if not _damaged(raw):
         return
     try:
         raw.mkdir(parents=True, exist_ok=True)
         with FileLock(raw / ".lock"):
-            for name in _unsound(raw):
+            for name in _damaged(raw):
                 if (raw / name).exists():
                     log.warning("%s is damaged; restoring it from its archive.", raw / name)
                 _unpack_archive(_find_archive(name, [ASSETS, raw, data_dir]), raw / name)
     except OSError as error:
         raise InputError(
             f"MNIST cannot be unpacked into {data_dir}: {error.strerror or error}.",
-            "Choose a directory that can be written to with --data.data_dir, or make room there.",
+            "Choose a writable directory with --data.data_dir, or free some space there.",
         ) from error
 
 
-def _unsound(raw: Path) -> Sequence[str]:
+def _damaged(raw: Path) -> Sequence[str]:
     return [name for name, md5 in RAW_MD5.items() if not check_integrity(str(raw / name), md5)]
 
 
@@ -62,8 +62,8 @@ def _find_archive(name: str, places: Sequence[Path]) -> Path:
         if check_integrity(str(archive), md5):
             return archive
     raise InputError(
-        f"No sound archive of {name}; looked at {', '.join(map(str, archives))}.",
-        f"Install the package anew, or put the official {name}.gz (MD5 {md5}) at one of these.",
+        f"There is no intact archive of {name} among {', '.join(map(str, archives))}.",
+        f"Reinstall the package, or put the official {name}.gz (MD5 {md5}) in one of these places.",
     )
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from mnist_lit.augment.handwriting import Handwriting
-from mnist_lit.errors import InputError, first_line
+from mnist_lit.errors import InputError, first_line, place
 
 __all__ = ["Handwriting", "apply"]
 
@@ -34,7 +34,8 @@ def apply(augmentation: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tens
     except torch.OutOfMemoryError:
         raise
     except (AttributeError, RuntimeError, TypeError, ValueError) as error:
-        raise InputError(f"The augmentation {name} fails: {first_line(error)}", contract) from error
+        what = f"The augmentation {name} fails{place(error)}: {first_line(error)}"
+        raise InputError(what, contract) from error
     n = len(images)
     if given[0] != ((n, 1, 28, 28), torch.float32) or given[1] not in (
         ((n,), torch.int64),

@@ -88,12 +88,12 @@ class Handwriting(nn.Module):
     def _distort(self, images: Tensor, foreign: Tensor) -> Tensor:
         """Rotate, shear, scale, shift and bend about the center of mass, in one resampling."""
         n = len(images)
-        angle, shear = (limit * _spread(n, images) for limit in (self.rotation, self.shear))
-        width, height = (1 + self.scale * _spread(n, images) for _ in range(2))
+        angle, shear = (limit * between(-1, 1, images) for limit in (self.rotation, self.shear))
+        width, height = (1 + self.scale * between(-1, 1, images) for _ in range(2))
         cos, sin = angle.cos(), angle.sin()
         rows = torch.stack([cos / width, shear - sin, sin, cos / height], 1)
         matrix = rows.view(n, 2, 2)
-        shift = self.shift / HALF * torch.stack([_spread(n, images), _spread(n, images)], 1)
+        shift = self.shift / HALF * torch.stack([between(-1, 1, images), between(-1, 1, images)], 1)
         middle = matrix.new_full((2,), (CENTER + 0.5) / HALF - 1)
         offset = (_center_of_mass(images) + 0.5) / HALF - 1 + shift - matrix @ middle
         theta = torch.cat([matrix, offset.unsqueeze(2)], 2)  # (n, 2, 3)
@@ -105,12 +105,12 @@ class Handwriting(nn.Module):
     def _vary_strokes(self, images: Tensor) -> Tensor:
         """Make strokes thicker or thinner, softer or sharper, and uneven."""
         n = len(images)
-        thickness = self.pen * _spread(n, images).view(n, 1, 1, 1)
+        thickness = self.pen * between(-1, 1, images).view(n, 1, 1, 1)
         thicker, thinner = _thickened(images), 1 - _thickened(1 - images)
         images = torch.where(
             thickness > 0, images.lerp(thicker, thickness), images.lerp(thinner, -0.6 * thickness)
         )
-        hardness = self.pen * _spread(n, images).view(n, 1, 1, 1)
+        hardness = self.pen * between(-1, 1, images).view(n, 1, 1, 1)
         hard = ((images - 0.5) * (3 * hardness).exp2() + 0.5).clamp(0, 1)
         soft = images.lerp(_blurred(images), (-1.6 * hardness).clamp(0, 1))
         images = torch.where(hardness > 0, hard, soft)
@@ -166,7 +166,7 @@ def _flagged(ones: Tensor) -> Tensor:
     length = height * between(0.2, 0.6, height)
     tip = top + torch.stack([-length * angle.cos(), length * angle.sin()], 1)
     foot = height * between(0.1, 0.3, height) * (torch.rand_like(height) < 0.3)
-    feet = torch.stack([foot, foot * 0.1 * _spread(len(foot), foot)], 1)
+    feet = torch.stack([foot, foot * 0.1 * between(-1, 1, foot)], 1)
     ends = torch.stack([top, tip, bottom - feet, bottom + feet], 1)
     return ones.maximum(strokes(ends.view(-1, 2, 2, 2), width))
 
@@ -175,9 +175,7 @@ def _barred(sevens: Tensor) -> Tensor:
     top, bottom, width = _stem(sevens)
     height = bottom[:, 1] - top[:, 1]
     y = top[:, 1] + height * between(0.42, 0.62, height)
-    row = y.round().long().clamp(0, SIZE - 1)
-    ink = sevens[torch.arange(len(row), device=row.device), 0, row]  # (n, 28)
-    x = (ink * columns(ink)).sum(1) / ink.sum(1).clamp(min=1e-3)
+    x = _middle_of_ink(sevens, y.round().long().clamp(0, SIZE - 1))
     half = height * between(0.12, 0.3, height)
     slope = torch.deg2rad(between(-25, 15, height))
     reach = half.unsqueeze(1) * torch.stack([slope.cos(), slope.sin()], 1)
@@ -200,15 +198,18 @@ def _stem(digits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     inky = (ink.amax(2) > 0.4).float()  # (n, 28): the rows with ink
     first = inky.argmax(1)
     last = SIZE - 1 - inky.flip(1).argmax(1)
-    ends = []
-    for row in (first, last):
-        line = ink[torch.arange(len(row), device=row.device), row]  # (n, 28)
-        x = (line * columns(line)).sum(1) / line.sum(1).clamp(min=1e-3)
-        ends.append(torch.stack([x, row.float()], 1))
-    top, bottom = ends
+    top, bottom = (
+        torch.stack([_middle_of_ink(digits, row), row.float()], 1) for row in (first, last)
+    )
     length = (bottom - top).norm(dim=1)
     width = (ink.sum((1, 2)) / length.clamp(min=1)).clamp(1.5, 4)
     return top, bottom, width
+
+
+def _middle_of_ink(digits: Tensor, row: Tensor) -> Tensor:
+    """Return the mean x of the ink in one row of each digit, ``(n,)``."""
+    line = digits[torch.arange(len(row), device=row.device), 0, row]  # (n, 28)
+    return (line * columns(line)).sum(1) / line.sum(1).clamp(min=1e-3)
 
 
 def _center_of_mass(images: Tensor) -> Tensor:
@@ -217,8 +218,3 @@ def _center_of_mass(images: Tensor) -> Tensor:
     place = columns(images)
     x, y = (images * place).sum((1, 2, 3)), (images.mT * place).sum((1, 2, 3))
     return torch.stack([x, y], 1) / total.unsqueeze(1)
-
-
-def _spread(n: int, like: Tensor) -> Tensor:
-    """Sample ``(n,)`` numbers uniformly from -1 to 1."""
-    return 2 * torch.rand(n, device=like.device) - 1

@@ -6,7 +6,7 @@ import logging
 import warnings
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -31,14 +31,18 @@ from mnist_lit.export.calibration import (
     fitted_temperature,
 )
 from mnist_lit.files import atomic_write, sha256
+from mnist_lit.module import DigitClassifier
 from mnist_lit.options import CommandParser
 from mnist_lit.reading.reader import Reader, open_session, refusal
-from mnist_lit.training.evaluation import TrainedModel, load_trained_model, outputs
+from mnist_lit.training.evaluation import TrainedModel, joined, load_members, outputs
 
 # Largest allowed differences between the checkpoint and the exported model.
 TOLERANCES = {"logit": 1e-4, "probability": 1e-4}
 
 BATCH_SIZES = (1, 2, 500)  # verified besides the Reader's own
+
+# Settings that decide which images are held out.
+SPLIT = ("val_size", "folds", "fold", "split_seed")
 
 # Settings left out of the recipe: paths, and what the metadata already has.
 NOT_IN_RECIPE = (
@@ -58,18 +62,19 @@ def main(args: list[str]) -> None:
             agree with the checkpoint.
     """
     options = _options(args[1:])
-    trained = load_trained_model(options.ckpt_path)
-    data = _data(trained.data, options.data_dir)
-    labels, logits = _outputs(trained, data.test_set, data.eval_batch_size)
+    members = load_members(options.ckpt_path)
+    model = joined(members)
+    data = _data(members, options.data_dir)
+    labels, logits = _outputs(model, data.test_set, data.eval_batch_size)
     temperature, threshold = 1.0, MIN_THRESHOLD  # if there are no validation images
-    metadata = _provenance(trained) | {"test_accuracy": _accuracy(labels, logits)}
-    if data.validates:
-        val_labels, val_logits = _outputs(trained, data.val_set, data.eval_batch_size)
+    metadata = _provenance(members) | {"test_accuracy": _accuracy(labels, logits)}
+    if data.has_validation:
+        val_labels, val_logits = _outputs(model, data.val_set, data.eval_batch_size)
         metadata["val_accuracy"] = _accuracy(val_labels, val_logits)
         temperature = fitted_temperature(val_labels, val_logits)
         threshold = default_threshold(val_logits / temperature)
     metadata |= {"temperature": temperature, "threshold": threshold}
-    content = onnx_model(trained.model.network, temperature, metadata)
+    content = onnx_model(model.network, temperature, metadata)
     if reason := refusal(content):
         raise InputError(
             f"read would reject the exported {metadata['network']}: {reason}.",
@@ -100,14 +105,15 @@ def report(
         fewer = "fewer than " if metadata["threshold"] == MIN_THRESHOLD else ""
         threshold += f", exceeded by {fewer}{CONFIDENT_SHARE:.0%} of the validation digits"
     else:
-        temperature += ", not fitted: there are no validation images"
-        threshold += ", the default: there are no validation images"
+        reason = "no images were held out" + (" from all members" if "members" in metadata else "")
+        temperature += f", not fitted: {reason}"
+        threshold += f", the default: {reason}"
     accuracy = metadata["test_accuracy"]
     rows = {
         "network": f"{metadata['network']}, {metadata['parameters']:,} parameters",
         "test accuracy": f"{accuracy:.2%}",
         "agreement": (
-            f"all 10,000 predictions equal, logits within {differences[0]:.1g}, "
+            f"all predictions equal, logits within {differences[0]:.1g}, "
             f"probabilities within {differences[1]:.1g}"
         ),
         "temperature": temperature,
@@ -155,6 +161,7 @@ def onnx_model(network: nn.Module, temperature: float, metadata: dict[str, Any])
                 input_names=["images"],
                 output_names=["logits", "probabilities"],
                 dynamic_shapes={"images": {0: torch.export.Dim("n")}},
+                verbose=False,
             )
         assert program is not None
         model = program.model
@@ -168,21 +175,21 @@ def onnx_model(network: nn.Module, temperature: float, metadata: dict[str, Any])
             "Write its forward for any number of images, without branches on their values.",
         ) from error
     ClearMetadataAndDocStringPass()(model)  # names and paths of source files
-    for name, value in metadata.items():
-        is_text = isinstance(value, str)
-        model.metadata_props[name] = value if is_text else json.dumps(value, separators=(",", ":"))
+    model.metadata_props.update({name: _as_text(value) for name, value in metadata.items()})
     content: bytes = onnx_ir.to_proto(model).SerializeToString(deterministic=True)
     return content
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Suppress the exporter's messages and warnings."""
-    nowhere = io.StringIO()
     logging.disable()
     try:
-        with redirect_stdout(nowhere), redirect_stderr(nowhere), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with redirect_stderr(io.StringIO()), warnings.catch_warnings(action="ignore"):
             yield
     finally:
         logging.disable(logging.NOTSET)
@@ -193,8 +200,9 @@ def _options(args: list[str]) -> Namespace:
         "export", "Export a checkpoint to a single ONNX file, for read and Reader."
     )
     add = parser.add_argument
-    ckpt_help = "The checkpoint: a file, or best or last for the newest run."
-    add("--ckpt_path", required=True, metavar="FILE|best|last", help=ckpt_help)
+    ckpt_help = """The checkpoint: a file, or best or last for the newest run. Several, or the name
+        of a study or of several runs, become one model that averages their probabilities."""
+    add("--ckpt_path", required=True, nargs="+", metavar="FILE|best|last|NAME", help=ckpt_help)
     output_help = "File to write or replace. Default: digits.onnx, if it does not exist yet."
     add("--output", type=_onnx_path, metavar="FILE", help=output_help)
     data_help = "Directory of the unpacked data. Default: that of the checkpoint, or data."
@@ -205,7 +213,7 @@ def _options(args: list[str]) -> Namespace:
         options.output = Path("digits.onnx")
         if options.output.exists():
             raise InputError(
-                f"{options.output} exists already.", f"To replace it: --output {options.output}"
+                f"{options.output} already exists.", f"To replace it: --output {options.output}"
             )
     return options
 
@@ -216,8 +224,12 @@ def _onnx_path(text: str) -> Path:
     return Path(text)
 
 
-def _data(settings: dict[str, Any], data_dir: str | None) -> MNISTDataModule:
-    data = instantiate(MNISTDataModule, settings | ({"data_dir": data_dir} if data_dir else {}))
+def _data(members: Sequence[TrainedModel], data_dir: str | None) -> MNISTDataModule:
+    settings = members[0].data | ({"data_dir": data_dir} if data_dir else {})
+    splits = [[member.data.get(name) for name in SPLIT] for member in members]
+    if any(split != splits[0] for split in splits):
+        settings |= {"folds": 0, "fold": 0, "val_size": 0}  # no image is new to all members
+    data = instantiate(MNISTDataModule, settings)
     data.prepare_data()
     for stage in ("fit", "test"):
         data.setup(stage)
@@ -225,12 +237,12 @@ def _data(settings: dict[str, Any], data_dir: str | None) -> MNISTDataModule:
 
 
 def _outputs(
-    trained: TrainedModel, dataset: Dataset[Batch], batch_size: int
+    model: DigitClassifier, dataset: Dataset[Batch], batch_size: int
 ) -> tuple[Tensor, Tensor]:
-    labels, logits = outputs(trained.model, dataset, batch_size)
+    labels, logits = outputs(model, dataset, batch_size)
     if not logits.isfinite().all():
         raise InputError(
-            f"{trained.path} gives logits that are not finite.",
+            "The checkpoint gives logits that are not finite.",
             "Its training diverged; try a lower learning rate.",
         )
     return labels, logits
@@ -240,16 +252,23 @@ def _accuracy(labels: Tensor, logits: Tensor) -> float:
     return float(logits.argmax(dim=1).eq(labels).double().mean())
 
 
-def _provenance(trained: TrainedModel) -> dict[str, Any]:
-    network = trained.model.network
+def _provenance(members: Sequence[TrainedModel]) -> dict[str, Any]:
+    networks = [member.model.network for member in members]
+    names = dict.fromkeys(f"{type(each).__module__}.{type(each).__qualname__}" for each in networks)
+    origins = [
+        {
+            "seed": member.config.get("seed_everything"),
+            "checkpoint_sha256": sha256(member.path),
+        }
+        for member in members
+    ]
     return {
         "version": __version__,
-        "network": f"{type(network).__module__}.{type(network).__qualname__}",
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "network": ", ".join(names),
+        "parameters": sum(weight.numel() for each in networks for weight in each.parameters()),
         "labels": list(range(10)),
-        "recipe": _recipe(trained),
-        "seed": trained.config.get("seed_everything"),
-        "checkpoint_sha256": sha256(trained.path),
+        "recipe": _recipe(members[0]),
+        **(origins[0] if len(members) == 1 else {"members": origins}),
     }
 
 

@@ -26,7 +26,7 @@ Only the digits 0 to 9 are recognized: letters and signs are ignored or mistaken
 1). A question mark marks a doubtful digit, whose probability is below the threshold. Probabilities
 are rounded down. Boxes are in pixels of the upright picture; right and bottom are exclusive. The
 exit status is 0 if every picture has digits, 1 if one has none, and 2 if one cannot be read or
-drawn; the other pictures are read all the same."""
+drawn; other pictures are still read."""
 
 
 def main(args: list[str]) -> int:
@@ -158,7 +158,7 @@ def _files(picture: str) -> list[str]:
 
 
 def _unused(path: Path) -> Path:
-    """The path, or with the first number after its stem that no file has."""
+    """The path; if it exists, with the first free number after its stem."""
     names = (path.with_stem(f"{path.stem}_{number}") if number else path for number in count())
     return next(name for name in names if not name.exists())
 

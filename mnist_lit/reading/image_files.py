@@ -6,13 +6,13 @@ changes every pixel, and a TIFF may have a tile for every pixel.
 
 import io
 import re
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from mnist_lit.errors import InputError, TooLargeError
+from mnist_lit.files import open_regular
 
 if TYPE_CHECKING:  # commands that only list files do without Pillow
     from PIL.Image import Image
@@ -72,33 +72,22 @@ def opened(source: str | Path | bytes | BinaryIO) -> Iterator[BinaryIO]:
         source: A file, its path or its contents.
 
     Raises:
-        InputError: If it cannot be opened, or is a pipe or a device, which may be endless.
+        InputError: If it cannot be opened, is a pipe or a device, or an object of another type.
     """
     if isinstance(source, str | Path):
-        with _regular(Path(source)) as file:
+        with open_regular(Path(source), "picture", "Give the path of an image file.") as file:
             yield file
     elif isinstance(source, bytes):
         yield io.BytesIO(source)
+    elif not hasattr(source, "read"):
+        raise InputError(
+            f"The picture is a {type(source).__name__}.",
+            "Give a path, a file or its contents, a PIL image or a NumPy array.",
+        )
     elif hasattr(source, "seekable") and source.seekable():
         yield source
     else:
         yield io.BytesIO(source.read())
-
-
-def _regular(path: Path) -> BinaryIO:
-    try:
-        mode = path.stat().st_mode
-        if stat.S_ISREG(mode):
-            return path.open("rb")
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist.", "Check the path.") from None
-    except (OSError, ValueError) as error:  # a name with a null byte is a ValueError
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(
-            f"{path} cannot be read: {reason}.", "Check the path and its permissions."
-        ) from None
-    what = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
-    raise InputError(f"{path} is {what}, not a picture.", "Give an image file.")
 
 
 def check_structure(file: BinaryIO, name: str) -> None:
@@ -172,7 +161,7 @@ def check_size(image: "Image", name: str, max_pixels: int) -> None:
         raise too_large(name, max_pixels)
     if max(image.size) > MAX_SIDE:
         raise TooLargeError(
-            f"{name} is more than {MAX_SIDE:,} pixels wide or high.", "Cut it into parts."
+            f"{name} is more than {MAX_SIDE:,} pixels wide or high.", "Split it into parts."
         )
     # A strip for each row, or tiles of the smallest size, in each of four channels.
     max_tiles = 4 * (image.height + pixels // MIN_TILE**2 + 1)

@@ -43,38 +43,30 @@ class Glyph:
 
 
 def open_picture(source: Source, most_pixels: int = MOST_PIXELS) -> Picture:
-    """Open a picture, as it is meant to be seen.
+    """Open a picture and turn it upright.
 
-    The first frame of an animation, turned as its EXIF data say; what is transparent shows white
-    paper, or black where the ink itself is white.
+    An animation is read up to its first frame, and the EXIF orientation is applied. Transparent
+    parts become white paper, or black where the ink itself is white.
 
     Args:
         source: A PNG, JPEG, WebP, GIF, BMP or TIFF file, its path or its contents; an image; or
-            an array ``(h, w)``, ``(h, w, 3)`` or ``(h, w, 4)``: 8 or 16 bits over the whole range
-            of their type, other integers in [0, 255], truth values, or floats in [0, 1].
-        most_pixels: That a file may promise.
+            an array ``(h, w)``, ``(h, w, 3)`` or ``(h, w, 4)`` of 8 or 16 bits over the range of
+            their type, other integers in [0, 255], booleans, or floats in [0, 1].
+        most_pixels: Limit on the number of pixels in an image file.
 
     Returns:
         ``uint8 (h, w, 3)`` RGB.
 
     Raises:
-        UnknownFormatError: If it is no picture, or one of another format.
-        TooLargeError: If it has more pixels, or so many parts that decoding would take minutes, or
-            does not fit into memory.
-        InputError: If it is damaged or not a regular file, or an array out of range or of another
-            shape, or no such source at all.
+        UnknownFormatError: If it is not a picture of a supported format.
+        TooLargeError: If it has too many pixels or parts, or does not fit into memory.
+        InputError: If it is damaged or not a regular file, or not a valid array or source.
     """
-    if isinstance(source, np.ndarray):
-        return _rgb(_image_of(source))
-    if not (isinstance(source, str | Path | bytes | Image.Image) or hasattr(source, "read")):
-        raise InputError(
-            f"What is to be read is a {type(source).__name__}, no picture.",
-            "Give a path, a file or its contents, a PIL image or a NumPy array.",
-        )
     name = str(source) if isinstance(source, str | Path) else "The picture"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what Pillow only warns of is checked below
+        with warnings.catch_warnings(action="ignore"):  # what Pillow only warns of is checked
+            if isinstance(source, np.ndarray):
+                source = _image_of(source)
             if isinstance(source, Image.Image):
                 return _rgb(source)
             with opened(source) as file:
@@ -87,7 +79,7 @@ def open_picture(source: Source, most_pixels: int = MOST_PIXELS) -> Picture:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(
             f"{name} cannot be read: {reason}.",
-            "It may be damaged: open it in another program, and save it anew.",
+            "It may be damaged: open it in another program, and save it again.",
         ) from None
 
 
@@ -104,29 +96,29 @@ def _decoded(file: BinaryIO, name: str, most_pixels: int) -> Picture:
 
 
 def _stranger(file: BinaryIO, name: str) -> UnknownFormatError:
-    """What to say of a file in none of the formats."""
+    """The error for a file in none of the formats."""
     file.seek(0)
     head = file.read(12)
     if head[:4] == b"%PDF":
         return UnknownFormatError(f"{name} is a PDF.", "Convert its page to PNG or JPEG.")
     if head[4:] in (b"ftypheic", b"ftypheix", b"ftypmif1"):
         return UnknownFormatError(f"{name} is a HEIC picture.", "Convert it to PNG or JPEG.")
-    what = "no picture of a known format" if head else "empty"
+    what = "not a picture of a known format" if head else "empty"
     return UnknownFormatError(f"{name} is {what}.", "Give a PNG, JPEG, WebP, GIF, BMP or TIFF.")
 
 
 def _image_of(array: NDArray[Any]) -> Image.Image:
     if isinstance(array, np.ma.MaskedArray):
         raise InputError(
-            "A masked array has values that are not there.", "Fill them: array.filled(255)."
+            "The picture is a masked array with missing values.", "Fill them: array.filled(255)."
         )
     if array.ndim not in (2, 3) or array.shape[2:] not in ((), (1,), (3,), (4,)) or not array.size:
         raise InputError(
-            f"An array of shape {array.shape} is no picture.",
+            f"An array of shape {array.shape} is not a picture.",
             "Give (height, width), or three or four channels as a third dimension.",
         )
     if array.dtype.kind not in "biuf":
-        raise InputError(f"An array of {array.dtype} is no picture.", "Give uint8 or floats.")
+        raise InputError(f"An array of {array.dtype} is not a picture.", "Give uint8 or floats.")
     most = 1 if array.dtype.kind in "bf" else 255
     if array.dtype.kind in "iu" and array.dtype.itemsize <= 2:
         most = np.iinfo(array.dtype).max
@@ -142,7 +134,7 @@ def _image_of(array: NDArray[Any]) -> Image.Image:
 
 def _rgb(image: Image.Image) -> Picture:
     if not image.width * image.height:
-        raise InputError("The picture has no pixels.", "Give one that has a width and a height.")
+        raise InputError("The picture has no pixels.", "Give one with a width and a height.")
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):
         image = _in_eight_bits(image)

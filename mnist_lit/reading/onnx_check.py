@@ -163,10 +163,10 @@ def _check_metadata(metadata: dict[str, str]) -> None:
     except (ValueError, RecursionError):
         decoded = "\n"
     if len("".join(texts)) > MAX_METADATA or not "".join([*texts, decoded]).isprintable():
-        raise refused("its metadata are too long or not printable")
+        raise refused("its metadata is too long or not printable")
     if "ort_config" in metadata:
-        raise refused("its metadata have settings for ONNX Runtime")
+        raise refused("its metadata has settings for ONNX Runtime")
     with suppress(KeyError, ValueError):
         if 0 <= float(metadata["threshold"]) <= 1:
             return
-    raise refused("its metadata have no threshold from 0 to 1")
+    raise refused("its metadata has no threshold from 0 to 1")

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime  # type: ignore[import-untyped]
+import onnxruntime
 from numpy.typing import NDArray
 
 from mnist_lit.errors import InputError
+from mnist_lit.files import open_regular
 from mnist_lit.reading.ink import MOST_PIXELS, Box, Glyph, Source, find_lines, open_picture
 
 PACKAGED = Path(__file__).parent.parent / "assets" / "digits.onnx"
@@ -281,18 +282,12 @@ def _session(path: Path) -> Any:
 
 
 def _content(path: Path) -> bytes:
-    """Read a model's file, unless it is too large or endless."""
-    what_to_do = "Export a checkpoint, python -m mnist_lit export --ckpt_path best; give its path."
-    try:
-        if not path.exists():
-            raise InputError(f"The model {path} does not exist.", what_to_do)
-        if not path.is_file():  # reading a pipe may never end
-            kind = "a folder" if path.is_dir() else "a pipe or a device"
-            raise InputError(f"{path} is {kind}, not a model.", what_to_do)
-        if path.stat().st_size > MAX_MODEL_BYTES:
-            raise InputError(f"{path} is larger than {MAX_MODEL_BYTES // 2**20} MiB.", what_to_do)
-        with path.open("rb") as file:  # files of the kernel do not report their size
+    """Read a model's file, but no more than one byte above the limit."""
+    what_to_do = (
+        "Export one (python -m mnist_lit export --ckpt_path best) and give the path of the file."
+    )
+    with open_regular(path, "model", what_to_do) as file:
+        try:
             return file.read(MAX_MODEL_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path} cannot be read: {reason}.", what_to_do) from error
+        except OSError as error:  # a file of the kernel, or a broken disk
+            raise InputError(f"{path} cannot be read: {error.strerror}.", what_to_do) from error

@@ -1,7 +1,7 @@
 """Run directories: create, lock and find them and their checkpoints."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -16,6 +16,7 @@ from mnist_lit.runs.files import (
     best_of_study,
     has_started,
     is_run,
+    read_runs,
     run_directories,
     start_key,
 )
@@ -71,15 +72,16 @@ def training_lock(run: Path) -> Iterator[None]:
         lock.release()
 
 
-def results_directory(checkpoint: Path, log_dir: Path, command: str) -> Path:
-    """Return the directory for the results of a checkpoint.
+def results_directory(checkpoints: Sequence[Path], log_dir: Path, command: str) -> Path:
+    """Return the directory for the results of a checkpoint, or of an ensemble of several.
 
     Returns:
-        That of its run. For a checkpoint from elsewhere a new one, ``log_dir/COMMAND_N``, so that
-        only files written by a run are ever replaced.
+        That of its run. For an ensemble or a checkpoint from elsewhere a new one,
+        ``log_dir/COMMAND_N``, so that only files written by a run are ever replaced.
     """
-    run = run_of(checkpoint)
-    return run if run != checkpoint.parent and is_run(run) else _numbered(log_dir, f"{command}_")
+    run = run_of(checkpoints[0])
+    its_own = len(checkpoints) == 1 and run != checkpoints[0].parent and is_run(run)
+    return run if its_own else _numbered(log_dir, f"{command}_")
 
 
 def run_of(checkpoint: Path) -> Path:
@@ -124,21 +126,13 @@ def find_checkpoint(which: str, log_dir: Path, *, of_newest: bool = False) -> Pa
         which: A path, or ``best`` or ``last`` for the newest run that has one. If that run is a
             trial of a sweep, ``best`` means the best trial.
         log_dir: Directory of the runs.
-        of_newest: Whether it is an error if the newest run has none.
+        of_newest: Whether only the newest run counts, even if an older one has such a checkpoint.
 
     Raises:
         InputError: If there is no such checkpoint.
     """
     if which not in ("best", "last"):
-        if Path(which).is_file():
-            return Path(which)
-        found = checkpoints(Path(which)) or checkpoints(log_dir)
-        raise InputError(
-            f"{which} is a directory."
-            if Path(which).is_dir()
-            else f"There is no checkpoint {which}.",
-            f"The newest is {found[0]}." if found else f"There are none in {log_dir} either.",
-        )
+        return _existing(Path(which), log_dir)
     found = checkpoints(log_dir, which)
     if not found:
         others = checkpoints(log_dir)
@@ -159,6 +153,42 @@ def find_checkpoint(which: str, log_dir: Path, *, of_newest: bool = False) -> Pa
             f"Resume an older run, as with --ckpt_path {found[0]}, or train without --ckpt_path.",
         )
     return found[0]
+
+
+def find_checkpoints(names: Sequence[str], log_dir: Path) -> list[Path]:
+    """Find checkpoints by path, as ``best`` or ``last``, or by the name of several runs.
+
+    Args:
+        names: The name of a study, or of runs that were given the same name, means the ``best``
+            checkpoint of each finished one.
+        log_dir: Directory of the runs.
+
+    Raises:
+        InputError: If there is no such checkpoint.
+    """
+    found = []
+    for name in names:
+        directory = log_dir / name
+        if name in ("best", "last") or Path(name).exists() or not directory.is_dir():
+            found.append(find_checkpoint(name, log_dir))
+            continue
+        finished = [run.name for run in read_runs(directory) if run.status == "finished"]
+        saved = [directory / run / "checkpoints" / "best.ckpt" for run in finished]
+        if not any(path.is_file() for path in saved):
+            what = f"No finished run in {directory} has a best checkpoint."
+            raise InputError(what, "Wait for one, or give the path of a checkpoint.")
+        found += filter(Path.is_file, saved)
+    return found
+
+
+def _existing(path: Path, log_dir: Path) -> Path:
+    if path.is_file():
+        return path
+    found = checkpoints(path) or checkpoints(log_dir)
+    raise InputError(
+        f"{path} is a directory." if path.is_dir() else f"There is no checkpoint {path}.",
+        f"The newest is {found[0]}." if found else f"There are none in {log_dir} either.",
+    )
 
 
 def describe_checkpoint(checkpoint: Path) -> str:

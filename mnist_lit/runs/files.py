@@ -5,7 +5,7 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import isfinite
@@ -18,6 +18,13 @@ import yaml
 IGNORED_SETTINGS = (
     *("seed_everything", "name", "ckpt_path", "config"),
     *("data.data_dir", "data.download", "trainer.default_root_dir"),
+)
+# Beginnings of other settings that cannot change what a run learns or scores.
+WITHOUT_EFFECT = (
+    *("data.num_workers", "data.eval_batch_size", "trainer.logger", "trainer.profiler"),
+    *("trainer.log_every_n_steps", "trainer.enable_", "trainer.detect_anomaly"),
+    *("trainer.num_sanity_val_steps", "trainer.inference_mode", "trainer.model_registry"),
+    *("trainer.limit_test_batches", "trainer.limit_predict_batches"),
 )
 
 LOCK = ".mnist_lit.lock"  # in the directory of a run, held during training
@@ -36,7 +43,7 @@ class Run:
         reason: Why it failed, in one line.
         seed: The global seed.
         settings: By dotted key, without those in ``IGNORED_SETTINGS``.
-        metrics: By the names in ``runs.command.METRICS``; losses in nats, accuracies in [0, 1],
+        metrics: By the names in ``runs.table.METRICS``; losses in nats, accuracies in [0, 1],
             duration in seconds.
     """
 
@@ -145,10 +152,18 @@ def start_key(path: Path) -> tuple[float, list[str | int]]:
     return start, natural_key(path.as_posix())
 
 
-def best_of_study(directory: Path) -> Run | None:
-    """The run with the lowest validation loss in the directory of a study.
+def best_run(runs: Iterable[Run]) -> Run | None:
+    """Return the run with the lowest validation loss, if any has one.
 
     Unfinished runs count only if there are no finished ones.
+    """
+    validated = [run for run in runs if "val_loss" in run.metrics]
+    finished = [run for run in validated if run.status == "finished"]
+    return min(finished or validated, key=lambda run: run.metrics["val_loss"], default=None)
+
+
+def best_of_study(directory: Path) -> Run | None:
+    """The best run in the directory of a study, as :func:`best_run` chooses it.
 
     Returns:
         A run whose name is relative to ``directory``; None if this is not the directory of a
@@ -156,13 +171,10 @@ def best_of_study(directory: Path) -> Run | None:
     """
     if not (directory / STUDY).is_file():
         return None
-    validated = [
-        run
-        for run in read_runs(directory)
-        if "val_loss" in run.metrics and (directory / run.name / "checkpoints/best.ckpt").is_file()
-    ]
-    finished = [run for run in validated if run.status == "finished"]
-    return min(finished or validated, key=lambda run: run.metrics["val_loss"], default=None)
+    runs = read_runs(directory)
+    return best_run(
+        run for run in runs if (directory / run.name / "checkpoints/best.ckpt").is_file()
+    )
 
 
 def _read_status(run: Run, path: Path) -> None:
@@ -181,8 +193,7 @@ def _read_status(run: Run, path: Path) -> None:
 
 
 def _read_config(run: Run, path: Path) -> None:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, if available
-    config = yaml.load(_text(path / "config.yaml"), loader)
+    config = _yaml(_text(path / "config.yaml"))
     config = _json(json.dumps(config, default=str))  # to JSON's types, which compare
     if not all(isinstance(config[part], dict) for part in ("trainer", "model", "data")):
         raise TypeError("not written by fit")
@@ -221,7 +232,7 @@ def _text(path: Path) -> str:
     """The contents of a regular file: a pipe would never end.
 
     Raises:
-        OSError: If it is none, or cannot be read.
+        OSError: If it is not a regular file, or cannot be read.
     """
     if path.exists() and not path.is_file():
         raise OSError(f"{path} is not a file")
@@ -230,6 +241,19 @@ def _text(path: Path) -> str:
 
 def _json(text: str) -> Any:
     return json.loads(text, parse_constant=str)  # NaN is not valid JSON
+
+
+def _yaml(text: str) -> Any:
+    """Parse YAML without aliases: ``fit`` writes none, and a few may stand for billions of values.
+
+    Raises:
+        ValueError: If there is an alias.
+        YAMLError: If it is not YAML.
+    """
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, if available
+    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, loader)):
+        raise ValueError("an alias")
+    return yaml.load(text, loader)
 
 
 def flat(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -9,10 +9,14 @@ from collections.abc import Callable
 from functools import partial
 from ipaddress import ip_address
 from threading import Thread
+from typing import TYPE_CHECKING
 
 from mnist_lit.errors import InputError
 from mnist_lit.options import CommandParser
 from mnist_lit.server.settings import LOOPBACK, Settings
+
+if TYPE_CHECKING:
+    from uvicorn import Config
 
 NOTES = """\
 The page is at /, the API at /v1/read, its documentation at /docs and Prometheus metrics at
@@ -49,30 +53,10 @@ def main(args: list[str]) -> int:
         InputError: If an option, the address or the model is invalid.
     """
     options = _options(args[1:])
-    try:
-        import uvicorn
-
-        from mnist_lit.server.app import create_app
-        from mnist_lit.server.workers import run_server, run_workers
-    except ModuleNotFoundError as error:
-        package = str(error.name).partition(".")[0]
-        raise InputError(
-            f"The server needs {package}, which is not installed.",
-            "In the project's directory, run: pip install '.[serve]'",
-        ) from error
     with _listener(options) as listener:
-        config = uvicorn.Config(
-            partial(create_app, _settings(options, listener)),
-            factory=True,
-            workers=options.workers,
-            log_config=LOGGING,
-            access_log=False,  # the application has its own
-            ws="none",
-            proxy_headers=False,
-            server_header=False,
-            timeout_graceful_shutdown=math.ceil(options.max_seconds) + 1,
-            timeout_worker_healthcheck=30,  # a new worker responds only after its imports
-        )
+        config = _config(options, listener)
+        from mnist_lit.server.workers import run_server, run_workers
+
         if options.workers > 1:
             from mnist_lit.reading.reader import Reader
 
@@ -82,6 +66,31 @@ def main(args: list[str]) -> int:
         _announce(options, listener)
         (run_workers if options.workers > 1 else run_server)(config, listener)
     return 1
+
+
+def _config(options: Namespace, listener: socket.socket) -> "Config":
+    try:
+        from uvicorn import Config
+
+        from mnist_lit.server.app import create_app
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        raise InputError(
+            f"The server needs {package}, which is not installed.",
+            "In the project's directory, run: pip install '.[serve]'",
+        ) from error
+    return Config(
+        partial(create_app, _settings(options, listener)),
+        factory=True,
+        workers=options.workers,
+        log_config=LOGGING,
+        access_log=False,  # the application has its own
+        ws="none",
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=math.ceil(options.max_seconds) + 1,
+        timeout_worker_healthcheck=30,  # a new worker responds only after its imports
+    )
 
 
 def _announce(options: Namespace, listener: socket.socket) -> None:
@@ -100,7 +109,7 @@ def _listener(options: Namespace) -> socket.socket:
         family, _, _, _, address = found[0]
         if not (ip_address(address[0]).is_loopback or options.allow_host):
             raise InputError(
-                f"At {options.host}, other machines can reach the server by names it must know.",
+                f"At {options.host}, other machines can reach the server; it must know its names.",
                 "Add an option for each of its host names: --allow-host NAME",
             )
         listener = socket.create_server(address, family=family, backlog=2048)

@@ -13,10 +13,18 @@ from torch.utils.data import Subset
 
 from mnist_lit.checkpoints import instantiate
 from mnist_lit.data import MNISTDataModule, scaled
+from mnist_lit.datasets import class_legend
 from mnist_lit.errors import InputError
 from mnist_lit.files import atomic_write
 from mnist_lit.options import CommandParser
-from mnist_lit.show.figures import digit_figure, digits_figure
+from mnist_lit.show.figures import (
+    add_legend,
+    digit_figure,
+    digits_figure,
+    occlusion_figure,
+)
+from mnist_lit.show.label_errors import find_label_errors, out_of_fold, write_table
+from mnist_lit.show.occlusion import occlusion_maps
 from mnist_lit.training.evaluation import (
     batches,
     load_trained_model,
@@ -42,7 +50,25 @@ def main(args: list[str]) -> None:
     opens_window = not options.output and _may_have_display()
     if not (options.output or opens_window):
         print(NO_DISPLAY, flush=True)  # before the work, which takes seconds
-    trained = load_trained_model(options.ckpt_path) if options.ckpt_path else None
+    figure, names = (_label_errors if options.label_errors else _digits)(options)
+    if figure is None:
+        return
+    if legend := class_legend(names):
+        print(f"Classes: {legend}")
+        add_legend(figure, legend)
+    if options.output:
+        _write(figure, options.output)
+    elif opens_window and not _open_window(figure):
+        print(NO_DISPLAY)
+
+
+def _digits(options: Namespace) -> tuple[Figure | None, list[str]]:
+    """Print the table of the requested digits, and draw them, if there are any.
+
+    Returns:
+        The figure, or None, and the names of the classes.
+    """
+    trained = load_trained_model(options.ckpt_path[0]) if options.ckpt_path else None
     model = trained.model if trained else None
     settings = trained.data if trained else {}
     if options.data_dir:
@@ -59,22 +85,49 @@ def main(args: list[str]) -> None:
     else:
         indices = _within(options, len(dataset))
     if not indices:
-        return
+        return None, data.class_names
     images, labels = next(iter(batches(Subset(dataset, indices), MAX_DIGITS)))
     logits = None if model is None else predict_logits(model, images)
     print(summary(options.split, indices, labels, logits), flush=True)
-    figure = draw(scaled(images), labels, logits)
+    if options.explain:
+        assert model is not None
+        assert logits is not None
+        outcome = labels, logits.softmax(dim=1), _losses(labels, logits)
+        maps = occlusion_maps(model, images)
+        return occlusion_figure(scaled(images), maps, *outcome), data.class_names
+    return draw(scaled(images), labels, logits), data.class_names
+
+
+def _label_errors(options: Namespace) -> tuple[Figure | None, list[str]]:
+    """Print the table of the requested label errors, and draw them, if there are any.
+
+    Returns:
+        The figure, or None, and the names of the classes.
+    """
+    digits, logits, names = out_of_fold(options.ckpt_path, options.data_dir)
+    probabilities = logits.softmax(dim=1)
+    found, margins = find_label_errors(digits.labels, probabilities)
+    before = options.index.start
+    chosen = found[before : options.index.stop]
+    shown = f"showing {before + 1} to {before + len(chosen)} by margin"
+    count = f"{len(found):,} of {len(digits):,} labels may be wrong"
+    print(f"{count}; {shown if len(chosen) else f'none left at --index {before}'}.")
     if options.output:
-        _write(figure, options.output)
-    elif opens_window and not _open_window(figure):
-        print(NO_DISPLAY)
+        table = options.output.with_suffix(".csv")
+        write_table(table, found, digits.labels[found], probabilities[found], margins)
+        print(f"Table: {table}")
+    if not len(chosen):
+        return None, names
+    images, labels = digits.images[chosen], digits.labels[chosen]
+    print(summary("training", chosen.tolist(), labels, logits[chosen]), flush=True)
+    return draw(scaled(images), labels, logits[chosen]), names
 
 
 def summary(split: str, indices: list[int], labels: Tensor, logits: Tensor | None) -> str:
     """Format a table of digits and their predictions; for a single digit, with all logits.
 
     Args:
-        split: ``train``, ``val`` or ``test``.
+        split: The name of the set of images.
         indices: The n indices of the images in the split.
         labels: ``int64 (n,)`` in 0..9.
         logits: ``float32 (n, 10)``, or None without a model.
@@ -133,27 +186,58 @@ def _options(args: list[str]) -> Namespace:
     add("--split", choices=("train", "val", "test"), help="Default: train; with --wrong, test.")
     index_help = (
         f"Index in the split, counted from 0, or a range of at most {MAX_DIGITS} that excludes B. "
-        "Default: 0; with --wrong, 0:16."
+        "Default: 0; with --wrong 0:16, with --label-errors 0:32."
     )
     add("--index", type=_index_range, metavar="N|A:B", help=index_help)
+    mode = parser.add_mutually_exclusive_group()
     wrong_help = "Show misclassified images, highest loss first; --index counts these."
-    add("--wrong", action="store_true", help=wrong_help)
-    ckpt_help = "Checkpoint to predict with: a file, or best or last for the newest run."
-    add("--ckpt_path", metavar="FILE|best|last", help=ckpt_help)
+    mode.add_argument("--wrong", action="store_true", help=wrong_help)
+    label_help = (
+        "Show training images whose labels may be wrong, by the checkpoints of a "
+        "cross-validation, one for each fold, and the labels they predict; --index counts these. "
+        "--output FILE.png also writes all of them to FILE.csv."
+    )
+    mode.add_argument("--label-errors", action="store_true", help=label_help)
+    explain_help = (
+        "Show beside each image which parts of it support the prediction, and which oppose it, "
+        "by occlusion; each image has its own scale."
+    )
+    add("--explain", action="store_true", help=explain_help)
+    ckpt_help = (
+        "Checkpoint to predict with: a file, or best or last for the newest run. "
+        "With --label-errors, the files of all folds, or the name of their study."
+    )
+    add("--ckpt_path", nargs="+", metavar="FILE|best|last|NAME", help=ckpt_help)
     output_help = "Write the figure to a .png or .svg file. Default: open a window."
     add("--output", type=_image_path, metavar="FILE", help=output_help)
     data_help = "Directory of the unpacked data. Default: that of the checkpoint, or data."
     # The second name is the one that fit and test use, and error messages mention.
     add("--data_dir", "--data.data_dir", metavar="DIR", help=data_help)
     options = parser.parse_args(args)
-    if options.wrong and not options.ckpt_path:
-        raise InputError(
-            "--wrong needs a checkpoint.",
-            "For example, of the newest run: --wrong --ckpt_path best",
-        )
+    _check(options)
     options.split = options.split or ("test" if options.wrong else "train")
-    options.index = options.index or range(16 if options.wrong else 1)
+    count = 32 if options.label_errors else 16 if options.wrong else 1
+    options.index = options.index or range(count)
     return options
+
+
+def _check(options: Namespace) -> None:
+    for name in ("wrong", "explain", "label_errors"):
+        if getattr(options, name) and not options.ckpt_path:
+            option = f"--{name.replace('_', '-')}"
+            which = "STUDY" if name == "label_errors" else "best"
+            raise InputError(
+                f"{option} needs a checkpoint.", f"For example: {option} --ckpt_path {which}"
+            )
+    if options.label_errors and (options.split or options.explain):
+        raise InputError(
+            "--label-errors shows training images, without explanations.",
+            "Leave out --split and --explain.",
+        )
+    if not options.label_errors and len(options.ckpt_path or ()) > 1:
+        raise InputError(
+            "--ckpt_path names several checkpoints.", "Give one; --label-errors takes several."
+        )
 
 
 def _index_range(text: str) -> range:

@@ -1,20 +1,26 @@
 """The command sweep: search for the settings with the lowest validation loss."""
 
+import os
+import signal
+import subprocess
 import sys
 from argparse import SUPPRESS, Namespace
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from mnist_lit.errors import InputError
+import torch
+from jsonargparse.typing import PositiveInt
+
+from mnist_lit.errors import InputError, first_line
 from mnist_lit.options import CommandParser
 from mnist_lit.runs import directories as runs
 from mnist_lit.sweep.figures import count
 from mnist_lit.sweep.plan import read_plan
 from mnist_lit.sweep.report import claim_directory, report
 from mnist_lit.sweep.settings import check_same, check_settings, check_space, settings_of
-from mnist_lit.sweep.study import DATABASE_ERRORS, DONE, Study, first_line, quiet
-from mnist_lit.sweep.workers import employ, work
+from mnist_lit.sweep.study import DATABASE_ERRORS, DONE, Study, database_error, quiet
+from mnist_lit.sweep.worker import work
 
 NOTES = """\
 All other options are those of fit, and hold for every trial. A trial is a run like any other, in
@@ -58,11 +64,11 @@ def main(args: list[str]) -> int:
         claim_directory(study, directory)
         done = len(study.counted(*DONE))
         goal = max(done, study.goal)
-        print(f"Study {study.name}: {done} of {count(goal)}, {study.place}", flush=True)
+        print(f"Study {study.name}: {done} of {count(goal)}, {study.storage.place}", flush=True)
         jobs = min(options.jobs, study.goal - done)
         if jobs <= 1:
             work(study, fit)
-        elif (status := employ(jobs, args)) and len(study.counted(*DONE)) < study.goal:
+        elif (status := _work_in_processes(jobs, args)) and len(study.counted(*DONE)) < study.goal:
             return status
         report(study, fit, directory)
     return 0
@@ -75,21 +81,47 @@ def _options(args: list[str]) -> tuple[Namespace, list[str]]:
     parser.epilog = NOTES
     add = parser.add_argument
     add("--space", type=Path, required=True, metavar="FILE", help="The sweep file, in YAML.")
-    add("--trials", type=int, metavar="N", help=TRIALS)
+    add("--trials", type=PositiveInt, metavar="N", help=TRIALS)
     name = "Name of the study and of its runs. Default: sweep."
     add("--study", default="sweep", metavar="NAME", help=name)
     add("--storage", metavar="URL", help=STORAGE)
     jobs = "Worker processes, which share the CPU's threads. Default: 1."
-    add("--jobs", type=int, default=1, metavar="N", help=jobs)
+    add("--jobs", type=PositiveInt, default=1, metavar="N", help=jobs)
     add("--worker", type=int, metavar="PARENT", help=SUPPRESS)
     options, fit = parser.parse_known_args(args)
-    for name in ("trials", "jobs"):
-        if (number := getattr(options, name)) is not None and number < 1:
-            raise InputError(f"--{name} is {number}.", "Give 1 or more.")
     if not options.study:
         raise InputError("The study has no name.", "Give one, or leave --study out.")
     runs.check_name(options.study)
     return options, ["--seed_everything=0", *fit]
+
+
+def _work_in_processes(jobs: int, args: list[str]) -> int:
+    """Run trials in worker processes, each in a process group of its own.
+
+    So a signal reaches them from here, once. Returns the highest exit status.
+    """
+    threads = max(1, torch.get_num_threads() // jobs)
+    command = [sys.executable, "-m", "mnist_lit", *args, "--worker", str(os.getpid())]
+    environment = {"OMP_NUM_THREADS": str(threads)} | os.environ
+    workers = [
+        subprocess.Popen(
+            command, env=environment, stderr=subprocess.PIPE, process_group=0, text=True
+        )
+        for _ in range(jobs)
+    ]
+    try:
+        texts = dict.fromkeys(worker.communicate()[1] for worker in workers)
+    finally:
+        for worker in workers:
+            worker.terminate()
+        for worker in workers:
+            worker.wait()
+    print(*texts, sep="", end="", file=sys.stderr)
+    statuses = [worker.returncode for worker in workers]
+    for status in statuses:
+        if status < 0:
+            print(f"A worker was ended by {signal.Signals(-status).name}.", file=sys.stderr)
+    return max(status if status >= 0 else 128 - status for status in statuses)
 
 
 @contextmanager
@@ -98,11 +130,12 @@ def _explained() -> Iterator[None]:
         yield
     except DATABASE_ERRORS as error:
         raise InputError(
-            f"The database failed: {first_line(error)}",
+            f"The database failed: {first_line(database_error(error))}",
             "No finished trial is lost. To resume, run the same command again.",
         ) from error
     except ImportError as error:  # some of Optuna's samplers
-        raise InputError(f"{error}.", "Install it, or use another sampler.") from error
+        hint = "Install the package, or change the sweep file."
+        raise InputError(first_line(error), hint) from error
     except BaseException as error:
         if not isinstance(error, Exception):  # a signal
             print("To resume the study, run the same command again.", file=sys.stderr)

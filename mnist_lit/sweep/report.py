@@ -1,4 +1,4 @@
-"""The report of a study: its trials in words, the best configuration, and the figures."""
+"""The report of a study: lines and tables of trials, the best configuration, and the figures."""
 
 import json
 import os
@@ -8,19 +8,22 @@ from typing import Any
 
 import optuna
 import yaml
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from mnist_lit.errors import InputError
 from mnist_lit.files import atomic_write
-from mnist_lit.runs.command import Row, compact, shortest, summaries, table
+from mnist_lit.runs.comparison import FOLD, groups_title, shortest, summaries
 from mnist_lit.runs.files import STUDY, Run
+from mnist_lit.runs.table import Row, compact, table
 from mnist_lit.sweep.figures import count, figures
-from mnist_lit.sweep.search_space import override
+from mnist_lit.sweep.plan import override
 from mnist_lit.sweep.settings import settings_of
 from mnist_lit.sweep.study import DONE, Study, failure
 
 SEED = "seed_everything"
+REPEATS = {SEED, FOLD}  # parameters whose values repeat a trial rather than change it
+UNKNOWN = ("over", "val_accuracy", "test_accuracy")  # of a trial
 SHOWN = 10  # trials in the table of the best
 BEST = "best.yaml"
 REPORT = (BEST, "history.png", "slices.png", "importance.png")
@@ -41,18 +44,18 @@ def claim_directory(study: Study, directory: Path) -> None:
                 "Move it elsewhere, or give the study another name: --study NAME.",
             )
     with atomic_write(directory / STUDY) as partial:
-        partial.write_text(json.dumps({"study": study.name, "storage": study.place}) + "\n")
+        content = {"study": study.name, "storage": study.storage.place}
+        partial.write_text(json.dumps(content) + "\n")
 
 
 def trial_line(study: Study, trial: FrozenTrial) -> str:
     """A trial that has ended in one line: its result, parameters and run."""
+    result = f"val/loss {trial.value:.4f}" if trial.value is not None else ""
     if trial.state == TrialState.FAIL:
         result = f"failed: {failure(trial)}"
-    else:
-        result = f"val/loss {trial.value:.4f}"
     if trial.state == TrialState.PRUNED:
         result = f"pruned after validation {len(trial.intermediate_values)}, {result}"
-    params = [f"{heading} {compact(value)}" for heading, value in _params(study, trial).items()]
+    params = [f"{name} {compact(value)}" for name, value in _params(study, trial).items()]
     done = f"({len(study.counted(*DONE))} of {study.goal})"
     return "  ".join([f"trial {trial.number}", result, *params, _run(trial), done])
 
@@ -68,7 +71,7 @@ def report(study: Study, fit: list[str], directory: Path) -> None:
     if not complete:
         why = failure(failed[0]) if failed else "all were pruned"
         raise InputError(
-            f"No trial of {len(trials)} was completed: {why}",
+            f"0 of {count(len(trials))} completed: {why}",
             "Change the space or the options, and start another study: --study NAME.",
         )
     ranked = sorted(complete, key=_loss)
@@ -78,10 +81,11 @@ def report(study: Study, fit: list[str], directory: Path) -> None:
     ]
     counts = f"{count(len(complete))} complete, {len(pruned)} pruned, {len(failed)} failed"
     print(f"\n{counts}. The best:\n{table(rows, {})}")
-    if SEED not in study.plan.space:
+    if not REPEATS & study.plan.space.keys():
         print(f"\n{_compare_with_given(study, trials, ranked[0])}")
-    elif groups := _over_seeds(study, complete):
-        print(f"\nMean ± sample standard deviation over n seeds:\n{table(groups, {})}")
+    elif groups := _over_repeats(study, complete):
+        kept = [{key: row[key] for key in row if key not in UNKNOWN} for row in groups]
+        print(f"\n{groups_title(groups)}\n{table(kept, {})}")
     best = _write_best(study, ranked[0], fit, directory / BEST)
     paths = []
     for name, figure in figures(_readable(study, trials)):
@@ -97,13 +101,13 @@ def report(study: Study, fit: list[str], directory: Path) -> None:
 
 
 def _compare_with_given(study: Study, trials: list[FrozenTrial], best: FrozenTrial) -> str:
-    """The gain of the best trial over the user's own settings, in a sentence."""
+    """How much better the best trial is than the user's own settings, in a sentence."""
     given = study.study.user_attrs["given"]
-    if outside := [name for key, name in _headings(study).items() if key not in given]:
-        return f"Your own settings were not tried: {', '.join(outside)} outside of the space."
-    tried = next((each for each in trials if each.params == given), None)
+    outside = [name for key, name in study.headings.items() if key not in given]
+    tried = next((each for each in trials if each.params == given and not outside), None)
     if tried is None:
-        return "Your own settings were not tried."
+        why = f": {', '.join(outside)} outside of the space" if outside else ""
+        return f"Your own settings were not tried{why}."
     own = f"Your own settings (trial {tried.number})"
     if tried.state != TrialState.COMPLETE:
         return f"{own}: {'pruned' if tried.state == TrialState.PRUNED else 'failed'}."
@@ -131,40 +135,43 @@ def _write_best(study: Study, best: FrozenTrial, fit: list[str], path: Path) -> 
 
 def _readable(study: Study, trials: list[FrozenTrial]) -> optuna.Study:
     """The study in memory, with short names of parameters and choices."""
-    space: Row = {name: study.plan.space[key] for key, name in _headings(study).items()}
-    for name, each in space.items():
-        if isinstance(each, CategoricalDistribution):
-            texts = dict.fromkeys(compact(_short(choice, each.choices)) for choice in each.choices)
-            space[name] = CategoricalDistribution([*texts])
     readable = optuna.create_study()
     for trial in trials:
-        params = {
-            name: compact(value) if isinstance(space[name], CategoricalDistribution) else value
-            for name, value in _params(study, trial, digits=17).items()
-        }
+        params, space = _params(study, trial), {}
+        for key, name in study.headings.items():
+            space[name] = each = study.plan.space[key]
+            if isinstance(each, CategoricalDistribution):
+                params[name] = compact(params[name])
+                texts = dict.fromkeys(compact(_short(value, each)) for value in each.choices)
+                space[name] = CategoricalDistribution([*texts])
+            else:
+                params[name] = trial.params[key]  # a rounded one may be out of range
         readable.add_trial(
             create_trial(state=trial.state, value=trial.value, params=params, distributions=space)
         )
     return readable
 
 
-def _over_seeds(study: Study, complete: list[FrozenTrial]) -> list[Row]:
-    """Mean and deviation of trials that differ only in their seed, the best first."""
-    others = [name for key, name in _headings(study).items() if key != SEED]
+def _over_repeats(study: Study, complete: list[FrozenTrial]) -> list[Row]:
+    """Mean and deviation of trials that differ only in seed and fold, the best first."""
+    names = [name for key, name in study.headings.items() if key not in REPEATS] or ["name"]
     runs = [
         Run(
             study.name,
             status="finished",
-            seed=trial.params[SEED],
-            settings={"study": study.name, **_params(study, trial)},
+            seed=trial.params.get(SEED),
+            settings={
+                "name": study.name,
+                FOLD: trial.params.get(FOLD),
+                **_params(study, trial),
+            },
             metrics={"val_loss": _loss(trial)},
         )
         for trial in complete
     ]
-    rows = summaries(runs, dict(zip(others, others, strict=True)))
+    rows = summaries(runs, dict(zip(names, names, strict=True)))
     rows.sort(key=lambda row: row["val_loss"]["mean"])
-    label = {} if others else {"name": study.name}
-    return [label | {name: row[name] for name in (*others, "n", "val_loss")} for row in rows]
+    return rows
 
 
 def _loss(trial: FrozenTrial) -> float:
@@ -172,30 +179,24 @@ def _loss(trial: FrozenTrial) -> float:
     return trial.value
 
 
-def _headings(study: Study) -> dict[str, str]:
-    """The shortest unambiguous end of each key."""
-    names = set(study.plan.space)
-    return {key: shortest(key, names) for key in study.plan.space}
-
-
-def _params(study: Study, trial: FrozenTrial, digits: int = 4) -> Row:
+def _params(study: Study, trial: FrozenTrial) -> Row:
     """The parameters of a trial by their headings, as they are shown."""
     return {
-        name: _short(trial.params[key], getattr(study.plan.space[key], "choices", ()), digits)
-        for key, name in _headings(study).items()
+        name: _short(trial.params[key], study.plan.space[key])
+        for key, name in study.headings.items()
     }
 
 
-def _short(value: Any, choices: Any, digits: int = 4) -> Any:
+def _short(value: Any, distribution: BaseDistribution) -> Any:
     """A parameter in few characters: rounded, and a class by its name."""
     if isinstance(value, float):
-        return float(f"{value:.{digits}g}")
-    if not isinstance(value, str) or not choices:
+        return float(f"{value:.4g}")
+    if not isinstance(value, str) or not isinstance(distribution, CategoricalDistribution):
         return value
     if value.startswith(("[", "{")):
         return compact(yaml.safe_load(value))
     is_class = value.replace(".", "_").isidentifier()
-    return shortest(value, set(map(str, choices))) if is_class else value
+    return shortest(value, set(map(str, distribution.choices))) if is_class else value
 
 
 def _run(trial: FrozenTrial) -> str:

@@ -1,16 +1,17 @@
 """The settings that all trials of a sweep share, and what is checked before the first trial."""
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, distribution_to_json
 
 from mnist_lit.errors import InputError
-from mnist_lit.sweep.search_space import NOT_SEARCHED, contains, override
+from mnist_lit.runs.comparison import option
+from mnist_lit.runs.files import flat
+from mnist_lit.sweep.plan import NOT_SEARCHED, contains, override
 from mnist_lit.sweep.study import Study
-from mnist_lit.training.command import RunCLI
 from mnist_lit.training.environment import prepare
+from mnist_lit.training.options import OptionsCLI
 from mnist_lit.training.resuming import FREE_WHEN_RESUMED, changes
 
 ONE_DEVICE = r"auto|1|\d+,|\[\d+\]"  # by number or by index
@@ -20,14 +21,14 @@ class _ParsedError(Exception):
     """Ends the command after its options are parsed."""
 
 
-class _Parser(RunCLI):
+class _Parser(OptionsCLI):
     def parse_arguments(self, *args: Any, **kwargs: Any) -> None:
         super().parse_arguments(*args, **kwargs)
         raise _ParsedError(self.settings())
 
 
 def settings_of(args: list[str]) -> dict[str, Any]:
-    """All settings that ``fit`` would have with these options; nothing is created or run."""
+    """All settings of ``fit`` with these options; nothing is created or run."""
     prepare()
     try:
         _Parser(["fit", *args])
@@ -44,9 +45,9 @@ def check_settings(settings: dict[str, Any]) -> None:
         (settings["ckpt_path"], "Trials do not resume checkpoints.", "Leave --ckpt_path out."),
         (settings["name"], "Runs are named after the study.", "Give --study, not --name."),
         (
-            trainer["logger"] is False or trainer["fast_dev_run"],
+            trainer["fast_dev_run"] or trainer["barebones"],
             "The trials would leave no runs.",
-            "Leave trainer.logger and trainer.fast_dev_run at their defaults.",
+            "Leave trainer.fast_dev_run and trainer.barebones at their defaults.",
         ),
         (
             data["val_size"] == data["folds"] == 0 or trainer["limit_val_batches"] == 0,
@@ -74,25 +75,26 @@ def check_space(
         settings: What they give.
 
     Returns:
-        The parameters in these settings, without those that lie outside of the space.
+        The parameters in these settings, without those that lie outside the space.
     """
-    values = {key: _examples(each) for key, each in space.items()}
-    first = [override(key, each[0]) for key, each in values.items()]
+    examples = {key: _examples(each) for key, each in space.items()}
+    first = [override(key, values[0]) for key, values in examples.items()]
+    current = {option(key): value for key, value in flat(settings)}
     given = {}
-    for key, examples in values.items():
-        for value in examples:
-            option = override(key, value)
+    for key, values in examples.items():
+        own = current.get(key)
+        if not isinstance(own, str) and contains(space[key], own):
+            given[key] = own
+        for value in values:
             try:
-                same = settings_of([*fit, option]) == settings
+                same = settings_of([*fit, override(key, value)]) == settings
             except InputError as error:
                 same = False
-                _explain(key, settings, error)
-                settings_of([*fit, *first, option])
-            if same and isinstance(space[key], CategoricalDistribution):
+                if full := [each for each in current if each.endswith(f".{key}")]:
+                    raise InputError(error.args[0], f"Did you mean {full[0]}?") from error
+                settings_of([*fit, *first, override(key, value)])
+            if same and isinstance(value, str):  # there are several ways to write a class or JSON
                 given[key] = value
-        value = _setting(settings, key)
-        if not isinstance(value, dict) and contains(space[key], value):
-            given[key] = value
     return given
 
 
@@ -111,34 +113,10 @@ def check_same(study: Study, settings: dict[str, Any], given: dict[str, Any]) ->
 
 
 def _examples(distribution: BaseDistribution) -> list[Any]:
-    """The values that a parser may tell apart: every text, but of numbers one of a type."""
+    """Values to try on the parser: every text, and one number of each type."""
     if not isinstance(distribution, CategoricalDistribution):
         return [distribution.low]  # type: ignore[attr-defined]
     kinds: dict[Any, Any] = {}
     for choice in distribution.choices:
         kinds.setdefault(choice if isinstance(choice, str) else type(choice), choice)
     return list(kinds.values())
-
-
-def _setting(settings: dict[str, Any], key: str) -> Any:
-    """The setting of a dotted key; None if there is none."""
-    value: Any = settings
-    for part in key.split("."):
-        if not isinstance(value, dict):
-            return None
-        value = value.get(part, (value.get("init_args") or {}).get(part))
-    return value
-
-
-def _explain(key: str, settings: dict[str, Any], error: InputError) -> None:
-    """Name the full key if only its end was given, such as lr for model.optimizer.lr."""
-    full = [each for each in _keys(settings) if each.endswith(f".{key}")]
-    if full:
-        raise InputError(str(error).splitlines()[0], f"Did you mean {full[0]}?") from error
-
-
-def _keys(settings: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    for name, value in settings.items():
-        yield prefix + name
-        if isinstance(value, dict):
-            yield from _keys(value.get("init_args", value), f"{prefix}{name}.")

@@ -3,7 +3,6 @@
 import json
 import time
 import warnings
-from collections.abc import Iterable
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,9 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import make_url
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
-from mnist_lit.errors import InputError
-from mnist_lit.sweep.plan import PerTrialSampler, Plan
+from mnist_lit.errors import InputError, first_line
+from mnist_lit.runs.comparison import shortest
+from mnist_lit.sweep.plan import Plan
 
 RETRIES = 3  # how often a trial is retried whose worker was killed
 DONE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
@@ -25,27 +25,40 @@ DATABASE_ERRORS = (StorageInternalError, SQLAlchemyError)
 
 
 class SharedStorage(RDBStorage):
-    """Optuna's storage with what many workers need beyond it.
+    """Optuna's storage, made safe for many workers.
 
     On SQLite, which has no ``SELECT ... FOR UPDATE``, a lock file keeps two workers from starting
-    the same queued trial. A trial has a heartbeat before it runs, so that it is missed whenever its
-    worker is killed. A heartbeat that cannot be written does not end the heartbeats.
+    the same queued trial. A trial gets its first heartbeat before it starts, so that it becomes
+    stale whenever its worker is killed. A failure to write a heartbeat does not stop the next ones.
 
     Args:
-        url: Of the database, as SQLAlchemy takes it.
-        file: Of an SQLite database, else None.
+        url: The database URL, as in SQLAlchemy.
         heartbeat: Seconds between two heartbeats; after four missed ones a trial is retried.
+
+    Attributes:
+        place: The URL without its password.
     """
 
-    def __init__(self, url: str, file: Path | None, heartbeat: int) -> None:
-        self.lock = FileLock(f"{file}.lock") if file else nullcontext()
-        super().__init__(
-            url,
-            {"connect_args": {"timeout": 60}} if file else {"pool_pre_ping": True},
-            heartbeat_interval=heartbeat,
-            grace_period=4 * heartbeat,
-            heartbeat_stale_trial_callback=_retry,
-        )
+    def __init__(self, url: str, heartbeat: int) -> None:
+        parts = make_url(url)
+        self.place = parts.render_as_string(hide_password=True)
+        self.lock: FileLock | nullcontext[None] = nullcontext()
+        options: dict[str, Any] = {"pool_pre_ping": True}
+        if parts.get_backend_name() == "sqlite":
+            if parts.database in (None, "", ":memory:"):
+                raise OSError("workers cannot share a database in memory")
+            file = Path(str(parts.database))
+            file.parent.mkdir(parents=True, exist_ok=True)
+            self.lock = FileLock(f"{file}.lock")
+            options = {"connect_args": {"timeout": 60}}
+        with self.lock:
+            super().__init__(
+                url,
+                options,
+                heartbeat_interval=heartbeat,
+                grace_period=4 * heartbeat,
+                heartbeat_stale_trial_callback=_retry,
+            )
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Any = None) -> bool:
         if state == TrialState.RUNNING:
@@ -62,10 +75,14 @@ class Study:
     """A study that any number of processes may have open at the same time.
 
     Args:
-        url: Of the database, as SQLAlchemy takes it.
-        name: Of the study; it is created if it does not exist.
-        plan: What is searched, and how.
+        url: The database URL, as in SQLAlchemy.
+        name: The study's name; it is created if it does not exist.
+        plan: The content of the sweep file.
         trials: The total number of trials; if None, 20, or the whole grid.
+
+    Attributes:
+        goal: The total number of trials.
+        headings: The shortest unambiguous end of each key of the space.
 
     Raises:
         InputError: If the database cannot be opened.
@@ -73,21 +90,18 @@ class Study:
 
     def __init__(self, url: str, name: str, plan: Plan, trials: int | None) -> None:
         self.name, self.plan = name, plan
-        self.grid = {point_of(params): params for params in plan.grid() or ()}
+        self.headings = {key: shortest(key, set(plan.space)) for key in plan.space}
+        self.grid = {_point(params): params for params in plan.grid}
         size = len(self.grid)
         self.goal = min(size, trials or size) if size else trials or 20
         try:
-            self.place, self.storage = _open(url, plan.heartbeat)
+            self.storage = _open(url, plan.heartbeat)
             self.study = optuna.create_study(
-                storage=self.storage,
-                study_name=name,
-                sampler=PerTrialSampler(plan),
-                pruner=plan.make_pruner(),
-                load_if_exists=True,
+                storage=self.storage, study_name=name, pruner=plan.pruner, load_if_exists=True
             )
         except (ImportError, OSError, RuntimeError, *DATABASE_ERRORS) as error:
             raise InputError(
-                f"The database cannot be opened: {first_line(error)}",
+                f"The database cannot be opened: {first_line(database_error(error))}",
                 "--storage takes a URL such as sqlite:///x.db or postgresql+psycopg://user@host/x; "
                 "PostgreSQL needs a running server and pip install 'psycopg[binary]'.",
             ) from error
@@ -98,15 +112,13 @@ class Study:
         Not counted are trials that were interrupted and those that two workers queued at the same
         time: others replace them.
         """
-        seen: set[str | None] = set()
-        counted = []
+        counted: dict[str | int, FrozenTrial] = {}
         for trial in self.study.get_trials(deepcopy=False):
-            point = trial.user_attrs.get("point")
-            repeated = point in seen or (self.grid and point not in self.grid)
-            if not repeated and (trial.state != TrialState.FAIL or failure(trial)):
-                counted.append(trial)
-                seen |= {point} - {None}
-        return [trial for trial in counted if not states or trial.state in states]
+            point = trial.user_attrs.get("point", trial.number)
+            in_grid = point in self.grid or not self.grid
+            if in_grid and (trial.state != TrialState.FAIL or failure(trial)):
+                counted.setdefault(point, trial)
+        return [trial for trial in counted.values() if not states or trial.state in states]
 
     def setup(self, given: dict[str, Any], **shared: Any) -> dict[str, Any]:
         """Unless the study has trials, store what they share, and queue the user's own settings.
@@ -124,10 +136,10 @@ class Study:
 
     def enqueue(self, params: dict[str, Any]) -> None:
         """Queue a trial with these parameters."""
-        self.study.enqueue_trial(params, user_attrs={"point": point_of(params)})
+        self.study.enqueue_trial(params, user_attrs={"point": _point(params)})
 
     def has_work(self) -> bool:
-        """Wait until a trial is queued, or the study is done; queue what is missing."""
+        """Queue what is missing, and wait until a trial is queued; False if the study is done."""
         while True:
             fail_stale_trials(self.study)
             with self.storage.lock:
@@ -143,16 +155,16 @@ class Study:
                 return False
             time.sleep(1)
 
-    def _fill_queue(self, counted: Iterable[FrozenTrial]) -> None:
+    def _fill_queue(self, counted: list[FrozenTrial]) -> None:
         if not self.grid:
             self.study.enqueue_trial({})
         points = {trial.user_attrs.get("point") for trial in counted}
-        for key in [*self.grid][: self.goal]:
-            if key not in points:
-                self.enqueue(self.grid[key])
+        for point in [*self.grid][: self.goal]:
+            if point not in points:
+                self.enqueue(self.grid[point])
 
     def needs(self, number: int) -> bool:
-        """Whether a trial is one of those that the study shall have."""
+        """Whether a trial is among the first that count, as many as the goal."""
         return number in [trial.number for trial in self.counted()[: self.goal]]
 
     def close(self) -> None:
@@ -161,25 +173,15 @@ class Study:
         self.storage.engine.dispose()
 
 
-def _open(url: str, heartbeat: int) -> tuple[str, SharedStorage]:
-    """The URL without its password, and the storage."""
-    parts = make_url(url)
-    shown = parts.render_as_string(hide_password=True)
-    if parts.get_backend_name() == "sqlite":
-        if parts.database in (None, "", ":memory:"):
-            raise OSError("workers cannot share a database in memory")
-        file = Path(str(parts.database))
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{file}.lock"):
-            return shown, SharedStorage(url, file, heartbeat)
+def _open(url: str, heartbeat: int) -> SharedStorage:
     for _ in range(2):
         with suppress(IntegrityError, ProgrammingError):  # another worker is creating the tables
-            return shown, SharedStorage(url, None, heartbeat)
+            return SharedStorage(url, heartbeat)
         time.sleep(1)
-    return shown, SharedStorage(url, None, heartbeat)
+    return SharedStorage(url, heartbeat)
 
 
-def point_of(params: dict[str, Any]) -> str:
+def _point(params: dict[str, Any]) -> str:
     """The parameters as text, by which trials that are queued twice are recognized."""
     return json.dumps(params, sort_keys=True)
 
@@ -191,22 +193,22 @@ def quiet() -> None:
 
 
 def _retry(study: optuna.Study, trial: FrozenTrial) -> None:
-    if not {"reason", "discarded"} & trial.user_attrs.keys():  # else killed just after it ended
+    if "reason" not in trial.user_attrs:  # else its worker was killed just after the trial ended
         RetryHeartbeatStaleTrialCallback(RETRIES)(study, trial)
 
 
 def failure(trial: FrozenTrial) -> str | None:
-    """Why a trial failed; None if it did not, or was interrupted and is replaced by another."""
-    if trial.state != TrialState.FAIL or "discarded" in trial.user_attrs:
-        return None
+    """Why a trial failed; None if it did not, or was interrupted and is replaced by another.
+
+    The attribute ``reason`` of a trial that was interrupted is None; it is absent if the worker was
+    killed.
+    """
     kills = len(RetryHeartbeatStaleTrialCallback.retry_history(trial)) + 1
     killed = f"its worker was killed {kills} times" if kills > RETRIES else None
     reason: str | None = trial.user_attrs.get("reason", killed)
-    return reason
+    return reason if trial.state == TrialState.FAIL else None
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text; its type if it has none."""
-    cause = getattr(error, "orig", None) or getattr(error.__cause__, "orig", None) or error
-    lines = str(cause).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+def database_error(error: BaseException) -> BaseException:
+    """The database driver's own error behind one of Optuna or SQLAlchemy."""
+    return getattr(error, "orig", None) or getattr(error.__cause__, "orig", None) or error

@@ -1,18 +1,23 @@
 """Load trained models from checkpoints, and compute their outputs on a data set."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 
 from mnist_lit.checkpoints import load_checkpoint, recorded_settings
 from mnist_lit.data import Batch, scaled
+from mnist_lit.ensembles import Ensemble
+from mnist_lit.errors import InputError
 from mnist_lit.module import DigitClassifier
 from mnist_lit.runs import directories as runs
+from mnist_lit.training.environment import import_from_working_directory
 
 
 @dataclass(frozen=True)
@@ -41,14 +46,42 @@ def load_trained_model(which: str) -> TrainedModel:
     Raises:
         InputError: If the checkpoint is missing or damaged, or does not match its network.
     """
+    import_from_working_directory()
     path = runs.find_checkpoint(which, Path(runs.LOG_DIR))
     checkpoint = load_checkpoint(path)
     model = DigitClassifier.load_from_checkpoint(
         path, augmentation=None, optimizer=torch.optim.Adam, scheduler=None
     )
     data = recorded_settings(checkpoint, path, sections=["data"]).get("data", {})
-    print(f"Checkpoint: {runs.describe_checkpoint(path)}")
+    rank_zero_only(print)(f"Checkpoint: {runs.describe_checkpoint(path)}")
     return TrainedModel(path, model.eval(), checkpoint.get("config", {}), data)
+
+
+def load_members(names: Sequence[str]) -> list[TrainedModel]:
+    """Load the models that are to predict together, and print their paths.
+
+    Args:
+        names: Paths, ``best``, ``last``, or names of runs.
+
+    Raises:
+        InputError: If a checkpoint is missing or damaged, or they were not trained on the same
+            data set.
+    """
+    members = [
+        load_trained_model(str(path)) for path in runs.find_checkpoints(names, Path(runs.LOG_DIR))
+    ]
+    datasets = {member.data.get("dataset", "MNIST") for member in members}
+    if len(datasets) > 1:
+        what = f"The checkpoints were trained on {' and '.join(sorted(datasets))}."
+        raise InputError(what, "Give those of one data set.")
+    return members
+
+
+def joined(members: Sequence[TrainedModel]) -> DigitClassifier:
+    """Return the only member's model, or one that predicts by the mean of all members."""
+    if len(members) == 1:
+        return members[0].model
+    return DigitClassifier(Ensemble([member.model.network for member in members])).eval()
 
 
 def batches(dataset: Dataset[Batch], batch_size: int) -> DataLoader[Batch]:

@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import Logger, MLFlowLogger
 from torch.utils.tensorboard import FileWriter
 from torch.utils.tensorboard.summary import hparams, scalar
 
 from mnist_lit.metrics import Evaluation
 from mnist_lit.module import DigitClassifier
-from mnist_lit.runs.command import compact, option
+from mnist_lit.runs.comparison import option
 from mnist_lit.runs.files import flat, read_run
-from mnist_lit.training.loggers import writers
+from mnist_lit.runs.table import compact
+from mnist_lit.training.loggers import run_directory, writers
 
 # TensorBoard shows the latest value of every scalar in the directory that holds the settings.
 # A subdirectory keeps it from showing the last epoch instead of the best.
@@ -47,14 +49,19 @@ class HParams(Callback):
         self._writers: list[FileWriter] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        run = run_directory(trainer)
+        if not run:
+            return
+        batch_size = trainer.datamodule.batch_size  # type: ignore[attr-defined]
+        self.values["data.batch_size"] = batch_size  # BatchSizeFinder may have changed it
         for logger in trainer.loggers:
-            logger.log_hyperparams(self.values)
+            _log_settings(logger, self.values)
         # Skip torch's experiment summary: TensorBoard would use the first run's columns for all.
         _, settings, _ = hparams(self.values, {})  # type: ignore[no-untyped-call]
         earlier: dict[str, float] = {}  # of a resumed run
-        for writer in writers(trainer):
-            directory = Path(writer.log_dir, DIRECTORY)
-            earlier |= read_run(directory.parent, "").metrics
+        if any(Path(writer.log_dir) == run for writer in writers(trainer)):
+            directory = run / DIRECTORY
+            earlier = read_run(run, "").metrics
             for events in directory.glob("events.out.tfevents.*"):
                 events.unlink()  # or TensorBoard would show the settings from before the resume
             self._writers.append(FileWriter(str(directory)))
@@ -86,6 +93,13 @@ class HParams(Callback):
     def _close(self) -> None:
         while self._writers:
             self._writers.pop().close()
+
+
+def _log_settings(logger: Logger, values: dict[str, str | float]) -> None:
+    if isinstance(logger, MLFlowLogger):  # an error if a resumed run has another value
+        logged = logger.experiment.get_run(logger.run_id).data.params
+        values = {name: value for name, value in values.items() if name not in logged}
+    logger.log_hyperparams(values)
 
 
 def add_test(run: Path, scores: dict[str, Any], step: int) -> None:

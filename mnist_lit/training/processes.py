@@ -1,6 +1,5 @@
 """Multi-process training: processes start, resume and end together."""
 
-import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -8,11 +7,10 @@ from typing import Any
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
-from torch.distributed import DistError
 
 from mnist_lit.errors import InputError
 from mnist_lit.files import sha256
+from mnist_lit.training.environment import kill_launched_processes
 
 PROGRAM = "python -m mnist_lit"
 
@@ -43,22 +41,6 @@ def check_number(trainer: Trainer) -> None:
             return
 
 
-def broken_connection(error: BaseException) -> str | None:
-    """Describe an error that means the connection to another process was lost.
-
-    Args:
-        error: Any exception; torch raises one if a connection closes or times out.
-
-    Returns:
-        A sentence, or None for any other error.
-    """
-    if not isinstance(error, DistError) and "/gloo/" not in str(error):
-        return None
-    text = re.sub(r"^\[\S+\] ", "", str(error))  # strip the location in torch's source
-    why = text.splitlines()[0].partition(". This is typically")[0].rstrip(".")
-    return f"The connection between the processes broke: {why}."
-
-
 class ProcessSync(Callback):
     """Makes all processes resume from the same checkpoint, and end together."""
 
@@ -68,7 +50,8 @@ class ProcessSync(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore the program's SIGTERM handler, which Lightning has replaced.
 
-        Lightning's waits for the other processes, which may be waiting for this one.
+        Lightning's waits for the other processes, which may be waiting for this one (its issue
+        20806).
         """
         signal.signal(signal.SIGTERM, self._on_sigterm)
 
@@ -93,9 +76,4 @@ class ProcessSync(Callback):
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """Kill the processes that this one started, which would wait for it."""
-        launcher = trainer.strategy.launcher
-        if isinstance(launcher, _SubprocessScriptLauncher):
-            started = launcher.procs[:]
-            launcher.procs.clear()  # or Lightning kills this process before it can report
-            for process in started:
-                process.kill()
+        kill_launched_processes(trainer)

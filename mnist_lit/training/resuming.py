@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loops.loop import _Loop
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from mnist_lit.errors import InputError
 from mnist_lit.module import SCHEDULE_LENGTHS, DigitClassifier
@@ -18,6 +18,8 @@ BOUND_WHEN_RESUMED = ("model.", "data.", "seed_everything", "name")
 FREE_WHEN_RESUMED = (
     *("data.data_dir", "data.download", "data.eval_batch_size", "data.num_workers"),
 )
+
+COUNTS = ("ready", "started", "processed", "completed")  # of Lightning's progress of epochs
 
 
 class EpochSeed(Callback):
@@ -41,40 +43,70 @@ class EpochSeed(Callback):
 class ResumeAtEpochStart(Callback):
     """Resumes at the start of an epoch, and prints which one.
 
-    An epoch that the checkpoint had not completed starts again with the weights saved.
+    An epoch that max_steps or max_time has ended starts again with the weights saved. A checkpoint
+    saved within an epoch cannot be resumed.
 
     Raises:
-        InputError: If a schedule that advances every step has no steps left for that.
+        InputError: If the checkpoint was saved within an epoch, or if an epoch has to start again
+            for which a schedule that advances every step has no steps left.
     """
+
+    def __init__(self) -> None:
+        self._completed: int | None = None  # epochs of the checkpoint
+        self._val_loss: float | None = None  # after them
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if "val/loss" in trainer.callback_metrics:
+            checkpoint["val_loss"] = float(trainer.callback_metrics["val/loss"])
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         loop = checkpoint["loops"]["fit_loop"]
-        progress = loop["epoch_progress"]
-        if not progress["current"]["ready"]:  # saved and restored by a tuner before the first epoch
+        epochs = loop["epoch_progress"]["current"]
+        if not epochs["ready"]:  # saved and restored by a tuner before the first epoch
             return
-        part = not loop["epoch_loop.batch_progress"]["is_last_batch"]
+        if epochs["processed"] < epochs["ready"]:
+            raise _within_epoch(
+                f"{trainer.ckpt_path} was saved in the middle of epoch {epochs['ready']}."
+            )
+        cut_short = not loop["epoch_loop.batch_progress"]["is_last_batch"]
         assert isinstance(pl_module, DigitClassifier)
         lengths = {"total_steps", "T_max"} & {key for s in checkpoint["lr_schedulers"] for key in s}
-        if part and pl_module.scheduler_interval == "step" and lengths:
-            raise InputError(
+        if cut_short and pl_module.scheduler_interval == "step" and lengths:
+            raise _within_epoch(
                 f"{trainer.ckpt_path} was saved in the middle of an epoch, "
-                "and its schedule has no steps left to repeat that epoch.",
-                "Resume from a checkpoint saved at the end of an epoch, such as last.ckpt.",
+                "and its schedule has no steps left to repeat that epoch."
             )
-        finished = progress["current"]["ready"] - part
-        for counts in progress.values():
-            counts.update(dict.fromkeys(counts, finished))
-        loop["epoch_loop.state_dict"]["_batches_that_stepped"] = checkpoint["global_step"]
-        why = ", which the checkpoint had not completed" if part else ""
-        pl_module.print(f"Resuming at the start of epoch {finished + 1}{why}")
+        self._completed = epochs["processed"] - cut_short
+        if not cut_short and isinstance(checkpoint.get("val_loss"), float):
+            self._val_loss = checkpoint["val_loss"]
+        why = ", which the checkpoint had not completed" if cut_short else ""
+        pl_module.print(f"Resuming at the start of epoch {self._completed + 1}{why}")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # With max_steps Lightning assumes that every run resumes in the middle of an epoch.
-        _Loop.restarting.fset(trainer.fit_loop, False)  # type: ignore[attr-defined]
-        trainer.fit_loop.reset_restart_stage()
+        if self._completed is None:
+            return
+        # The resumed epoch starts like any other. Lightning would use an iterator from before it
+        # has restored the epoch (its issue 21938) and, with max_steps, skip hooks (issue 19617).
+        counts = dict.fromkeys(COUNTS, self._completed)
+        trainer.fit_loop.epoch_progress.load_state_dict({"total": counts, "current": counts})
+        trainer.fit_loop.on_iteration_done()
+        trainer.fit_loop.epoch_loop.restarting = False
         verify_optimizer_states(trainer)
+        # Lightning saves before a ReduceLROnPlateau takes its step at the end of an epoch.
+        if self._val_loss is not None:
+            for config in trainer.lr_scheduler_configs:
+                if config.interval == "epoch" and isinstance(config.scheduler, ReduceLROnPlateau):
+                    config.scheduler.step(self._val_loss)
+
+
+def _within_epoch(what: str) -> InputError:
+    return InputError(
+        what, "Resume from a checkpoint saved at the end of an epoch, such as last.ckpt."
+    )
 
 
 def bound_settings(model: dict[str, Any]) -> tuple[str, ...]:

@@ -3,11 +3,12 @@
 import json
 import os
 import platform
+import re
 import shlex
 import socket
 import subprocess
 import time
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -20,9 +21,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from mnist_lit.errors import InputError
 from mnist_lit.files import atomic_write
 from mnist_lit.module import DigitClassifier
-from mnist_lit.runs.directories import training_lock
-from mnist_lit.runs.files import in_training, is_run, read_run, was_deleted
-from mnist_lit.training.loggers import writers
+from mnist_lit.runs.files import LOCK, has_started, read_run, was_deleted
+from mnist_lit.training.loggers import run_directory, run_ids, writers
 
 PACKAGES = ("mnist-lit", "torch", "torchvision", "lightning", "torchmetrics")
 
@@ -39,7 +39,7 @@ class RunRecord(Callback):
     ``config.yaml`` and ``checkpoint["config"]`` contain all settings. ``status.json`` contains the
     status (``running``, ``finished``, ``stopped`` or ``failed``) with the reason of a failure, the
     start, the completed epochs, the seconds of training including resumptions, and the
-    environment. The lock of the run is held during training.
+    environment, and the runs of W&B and MLflow.
 
     Args:
         config: All settings of the run, as primitives.
@@ -51,27 +51,14 @@ class RunRecord(Callback):
         self.args = args
         self.status: dict[str, Any] = {}
         self.path: Path | None = None
-        self._lock = ExitStack()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        log_dir = trainer.log_dir  # a collective call: every rank takes part
-        if not (trainer.is_global_zero and trainer.loggers and log_dir):
+        run = run_directory(trainer)
+        if not run:
             return
-        run = Path(log_dir)
-        if not is_run(run) and any(
-            (run / name).exists() for name in ("config.yaml", "status.json")
-        ):
-            pl_module.print(
-                f"Not recorded: config.yaml or status.json in {log_dir} is not a run's."
-            )
-            return
-        run.mkdir(parents=True, exist_ok=True)
-        if not in_training(run):  # a directory chosen by the user's own logger
-            self._lock.enter_context(training_lock(run))
         earlier = _earlier(run)
-        with atomic_write(run / "config.yaml") as path:
-            path.write_text(yaml.safe_dump(self.config, sort_keys=False))
         self.path = run / "status.json"
+        self._write_config()
         self.start = time.monotonic() - earlier.get("seconds", 0)
         self.status = {
             "started": earlier.get("started", _now("auto")),
@@ -80,6 +67,7 @@ class RunRecord(Callback):
             "host": socket.gethostname(),
             "command": shlex.join(["python", "-m", "mnist_lit", *self.args]),
             **environment(trainer),
+            "loggers": run_ids(trainer),
         }
         self._write("running")
 
@@ -87,6 +75,7 @@ class RunRecord(Callback):
         assert isinstance(pl_module, DigitClassifier)
         if not self.path:
             return
+        self._record_batch_size(trainer)
         parameters = sum(parameter.numel() for parameter in pl_module.network.parameters())
         text = f"```yaml\n{yaml.safe_dump(self.config, sort_keys=False)}```"
         table = _markdown_table({**self.status, "parameters": f"{parameters:,}"})
@@ -112,10 +101,6 @@ class RunRecord(Callback):
                 self._write("failed", reason=_reason(exception))
             else:
                 self._write("stopped")
-        self._lock.close()
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self._lock.close()
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -124,6 +109,18 @@ class RunRecord(Callback):
         epochs, steps = trainer.current_epoch + 1, trainer.global_step
         long_enough = epochs >= (trainer.min_epochs or 0) and steps >= (trainer.min_steps or 0)
         checkpoint["stopped_early"] = trainer.should_stop and long_enough
+
+    def _record_batch_size(self, trainer: Trainer) -> None:
+        """Record the batch size that BatchSizeFinder has found."""
+        found = trainer.datamodule.batch_size  # type: ignore[attr-defined]
+        if self.config["data"]["batch_size"] != found:
+            self.config["data"]["batch_size"] = found
+            self._write_config()
+
+    def _write_config(self) -> None:
+        assert self.path
+        with atomic_write(self.path.with_name("config.yaml")) as partial:
+            partial.write_text(yaml.safe_dump(self.config, sort_keys=False))
 
     def _write(self, status: str, **more: str) -> None:
         if self.path and was_deleted(self.path.parent):
@@ -143,6 +140,16 @@ def deleted_error(run: Path) -> InputError:
     )
 
 
+def remove_unrecorded(run: Path) -> None:
+    """Remove the directory of a new run that ended before its settings were recorded."""
+    if has_started(run) or not (run / LOCK).exists():
+        return
+    for path in (run / LOCK, *run.glob("events.out.tfevents.*")):
+        path.unlink()
+    with suppress(OSError):  # another logger has written to it
+        run.rmdir()
+
+
 def _earlier(path: Path) -> dict[str, Any]:
     """Return start, epochs and seconds of a resumed run; nothing if the status is damaged."""
     run = read_run(path, path.name)
@@ -153,6 +160,15 @@ def _earlier(path: Path) -> dict[str, Any]:
         "epochs": run.metrics["epochs"],
         "seconds": run.metrics["duration"],
     }
+
+
+def recorded_run_ids(run: Path) -> dict[str, str]:
+    """Return the runs of W&B and MLflow in the record of a run; none if it is damaged."""
+    try:
+        ids = json.loads((run / "status.json").read_text())["loggers"].items()
+        return {name: value for name, value in ids if re.fullmatch(r"[\w-]{1,64}", value)}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return {}
 
 
 def _reason(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""TensorBoard figures, curves, graph and embedding of a run; ``test`` also saves PNG files."""
+"""Figures of a run for every logger; curves, graph and embedding for TensorBoard."""
 
 import copy
 import logging
@@ -6,10 +6,12 @@ import re
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.profilers import PyTorchProfiler
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from torch import Tensor, nn
@@ -18,13 +20,14 @@ from torch.utils.data import Dataset
 from torch.utils.tensorboard import SummaryWriter
 
 from mnist_lit.data import Batch, scaled
+from mnist_lit.datasets import class_legend
 from mnist_lit.files import atomic_write
 from mnist_lit.metrics import SCALARS, Evaluation
 from mnist_lit.module import DigitClassifier
 from mnist_lit.show import figures
 from mnist_lit.training.evaluation import worst_errors
 from mnist_lit.training.hparams import add_test
-from mnist_lit.training.loggers import writers
+from mnist_lit.training.loggers import image_loggers, log_figure, writers
 
 log = logging.getLogger(__name__)
 
@@ -43,29 +46,36 @@ PROJECTOR_FILES = ("tensors.tsv", "metadata.tsv", "sprite.png")
 
 
 class FitPictures(Callback):
-    """Adds the network's graph and the first training inputs to TensorBoard."""
+    """Logs the first training inputs, and adds the network's graph to TensorBoard."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, DigitClassifier)
-        for writer in writers(trainer):
-            _add_graph(writer, pl_module.network)
-            _draw_next_inputs(writer, pl_module, _step(trainer))
+        profiler = trainer.profiler  # type: ignore[attr-defined]  # set late
+        if not isinstance(profiler, PyTorchProfiler):  # its hooks cannot be copied
+            for writer in writers(trainer):
+                _add_graph(writer, pl_module.network)
+        if image_loggers(trainer):
+            _draw_next_inputs(pl_module, _step(trainer))
 
 
 def draw_validation(model: DigitClassifier, split: str, evaluation: Evaluation) -> None:
-    """Add the figures and curves of a validation to TensorBoard; an observer of the model."""
+    """Log the figures of a validation, and its curves to TensorBoard; an observer of the model."""
     trainer = model.trainer
+    loggers = image_loggers(trainer)
+    if not loggers:
+        return
+    dataset = trainer.datamodule.val_set  # type: ignore[attr-defined]
+    with rc_context({"text.hinting": "none"}):  # six times as fast
+        legend = class_legend(trainer.datamodule.class_names)  # type: ignore[attr-defined]
+        drawn = evaluation_figures(evaluation, model.network, dataset, legend)
+        for logger, (name, figure) in product(loggers, drawn.items()):
+            log_figure(logger, f"{split}/{name}", figure, _step(trainer))
     for writer in writers(trainer):
-        dataset = trainer.datamodule.val_set  # type: ignore[attr-defined]
-        with rc_context({"text.hinting": "none"}):  # six times as fast
-            drawn = evaluation_figures(evaluation, model.network, dataset)
-            for name, figure in drawn.items():
-                writer.add_figure(f"{split}/{name}", figure, _step(trainer))
         _add_precision_recall(writer, split, evaluation, _step(trainer))
 
 
 class TestPictures:
-    """Writes the results of a test to TensorBoard and to PNG files; an observer of the model.
+    """Writes the results of a test to TensorBoard, PNG files and loggers; observes the model.
 
     Those of an earlier test are replaced.
 
@@ -83,7 +93,8 @@ class TestPictures:
         if not model.trainer.is_global_zero:
             return
         dataset = model.trainer.datamodule.test_set  # type: ignore[attr-defined]
-        drawn = evaluation_figures(evaluation, model.network, dataset)
+        legend = class_legend(model.trainer.datamodule.class_names)  # type: ignore[attr-defined]
+        drawn = evaluation_figures(evaluation, model.network, dataset, legend)
         run = self.directory()
         for name in FIGURES:
             (run / f"test_{name}.png").unlink(missing_ok=True)
@@ -91,6 +102,8 @@ class TestPictures:
             with atomic_write(run / f"test_{name}.png") as partial:
                 figure.savefig(partial, format="png")
         model.print(f"Figures: {run / 'test_*.png'}")
+        for logger, (name, figure) in product(image_loggers(model.trainer), drawn.items()):
+            log_figure(logger, f"test/{name}", figure, self.step)
 
         suffix = f".test_{self.step}"
         for events in run.iterdir():  # of an earlier test of the same checkpoint
@@ -108,7 +121,7 @@ class TestPictures:
 
 
 def evaluation_figures(
-    evaluation: Evaluation, network: nn.Module, dataset: Dataset[Batch]
+    evaluation: Evaluation, network: nn.Module, dataset: Dataset[Batch], legend: str = ""
 ) -> dict[str, Figure]:
     """Draw the figures of a validation or test.
 
@@ -116,6 +129,7 @@ def evaluation_figures(
         evaluation: The results.
         network: The evaluated network.
         dataset: The images it was evaluated on.
+        legend: The names of the classes, unless they are digits.
 
     Returns:
         Figures by name. ``filters`` is missing if the first layer has no single-channel filters,
@@ -138,6 +152,8 @@ def evaluation_figures(
     worst = worst_errors(labels, logits)[:SHOWN_DIGITS]
     if len(worst):
         drawn["worst_errors"] = draw(worst, losses[worst])
+    for figure in drawn.values() if legend else ():
+        figures.add_legend(figure, legend)
     if logits.isfinite().all():
         drawn["reliability"] = figures.reliability_figure(probabilities, labels)
     filters = _first_filters(network)
@@ -156,25 +172,26 @@ def _images(dataset: Dataset[Batch], indices: Tensor) -> Tensor:
 
 def _add_graph(writer: SummaryWriter, network: nn.Module) -> None:
     # Trace a copy: tracing in training mode would update batch norm statistics.
-    network = copy.deepcopy(network).cpu().float().eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the tracer
         try:
-            writer.add_graph(network, torch.zeros(1, 1, 28, 28))
-        except Exception as error:  # tracing runs the user's code
+            copied = copy.deepcopy(network).cpu().float().eval()
+            writer.add_graph(copied, torch.zeros(1, 1, 28, 28))
+        except Exception as error:  # copying and tracing run the user's code
             what = str(error).strip().partition("\n")[0]
             log.warning(
                 "Cannot add the graph of %s to TensorBoard: %s", type(network).__name__, what
             )
 
 
-def _draw_next_inputs(writer: SummaryWriter, model: DigitClassifier, step: int) -> None:
+def _draw_next_inputs(model: DigitClassifier, step: int) -> None:
     def draw(_: nn.Module, inputs: tuple[object, ...]) -> None:
         if not isinstance(inputs[0], Tensor):
             return  # DDP first calls the model with the whole batch, to run its training_step
         handle.remove()
-        images = inputs[0][:SHOWN_INPUTS]
-        writer.add_figure("train/inputs", figures.images_figure(images), step)
+        figure = figures.images_figure(inputs[0][:SHOWN_INPUTS])
+        for logger in image_loggers(model.trainer):
+            log_figure(logger, "train/inputs", figure, step)
 
     # A hook on the network would be compiled with it.
     handle = model.register_forward_pre_hook(draw)

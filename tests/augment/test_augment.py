@@ -1,22 +1,26 @@
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
 from mnist_lit.augment.handwriting import Handwriting, european_forms
 from mnist_lit.augment.outliers import non_digits
 from mnist_lit.augment.strokes import strokes
-from mnist_lit.data import MNISTDataModule, scaled
+from mnist_lit.data import Batch, MNISTDataModule, scaled
 
 
 @pytest.fixture(scope="module")
-def batch(data_dir):
+def batch(data_dir: Path) -> Batch:
     data = MNISTDataModule(data_dir=str(data_dir))
     data.setup("fit")
-    images, labels = data.train_set.__getitems__(list(range(256)))
+    fetched: Any = data.train_set.__getitems__(list(range(256)))
+    images, labels = fetched
     return scaled(images), labels
 
 
 @pytest.fixture(autouse=True)
-def _seed():
+def _seed() -> None:
     torch.manual_seed(0)
 
 
@@ -28,7 +32,7 @@ def still(**settings: float) -> Handwriting:
     return Handwriting(**{"foreign": 1.0} | nothing | settings)
 
 
-def centre_of_mass(images: torch.Tensor) -> torch.Tensor:
+def center_of_mass(images: torch.Tensor) -> torch.Tensor:
     """Of each image, ``(n, 2)``: row and column."""
     places = torch.arange(28.0)
     rows, columns = images.sum(3).squeeze(1), images.sum(2).squeeze(1)
@@ -37,7 +41,7 @@ def centre_of_mass(images: torch.Tensor) -> torch.Tensor:
     )
 
 
-def test_digits_keep_their_places_and_labels_and_others_follow_in_doubt(batch):
+def test_digits_keep_their_places_and_labels_and_others_follow_in_doubt(batch: Batch) -> None:
     images, labels = batch
     augmented, targets = Handwriting(others=0.25)(images, labels)
     assert augmented.shape == (320, 1, 28, 28)
@@ -48,10 +52,10 @@ def test_digits_keep_their_places_and_labels_and_others_follow_in_doubt(batch):
     assert targets[256:].eq(0.1).all()
 
 
-def test_without_distortions_digits_stay_as_they_are_but_for_the_centring(batch):
+def test_without_distortions_digits_stay_as_they_are_but_for_the_centring(batch: Batch) -> None:
     images, labels = batch
     augmented, _ = still()(images, labels)
-    assert torch.allclose(centre_of_mass(augmented), torch.tensor(14.0), atol=0.05)
+    assert torch.allclose(center_of_mass(augmented), torch.tensor(14.0), atol=0.05)
     assert (augmented - images).abs().mean() < 0.03
 
 
@@ -59,7 +63,7 @@ def test_without_distortions_digits_stay_as_they_are_but_for_the_centring(batch)
     "settings",
     [{"rotation": 15}, {"shear": 0.2}, {"scale": 0.2}, {"shift": 2}, {"bend": 1}, {"pen": 1}],
 )
-def test_every_image_is_distorted_in_its_own_way(batch, settings):
+def test_every_image_is_distorted_in_its_own_way(batch: Batch, settings: dict[str, Any]) -> None:
     images, labels = (part[:1].expand(16, *part.shape[1:]) for part in batch)
     plain, _ = still()(images, labels)
     augmented, _ = still(**settings)(images, labels)
@@ -67,14 +71,14 @@ def test_every_image_is_distorted_in_its_own_way(batch, settings):
     assert ((augmented - plain).abs().amax((1, 2, 3)) > 0.02).sum() >= 14
 
 
-def test_only_foreign_digits_are_bent_and_written_with_another_pen(batch):
+def test_only_foreign_digits_are_bent_and_written_with_another_pen(batch: Batch) -> None:
     images, labels = batch
     home, _ = still(foreign=0, european=1, bend=1, pen=1)(images, labels)
     plain, _ = still()(images, labels)
     assert torch.equal(home, plain)
 
 
-def test_a_batch_is_a_function_of_the_random_state(batch):
+def test_a_batch_is_a_function_of_the_random_state(batch: Batch) -> None:
     torch.manual_seed(3)
     once, _ = Handwriting()(*batch)
     torch.manual_seed(3)
@@ -82,7 +86,7 @@ def test_a_batch_is_a_function_of_the_random_state(batch):
     assert torch.equal(once, again)
 
 
-def test_european_forms_change_ones_sevens_and_fours_only(batch):
+def test_european_forms_change_ones_sevens_and_fours_only(batch: Batch) -> None:
     images, labels = batch
     drawn = european_forms(images, labels, share=1)
     changed = (drawn - images).abs().amax((1, 2, 3)) > 0
@@ -92,7 +96,7 @@ def test_european_forms_change_ones_sevens_and_fours_only(batch):
     assert torch.equal(european_forms(images, labels, share=0), images)
 
 
-def test_ones_get_a_flag_to_the_left_of_their_top_and_fours_lose_it(batch):
+def test_ones_get_a_flag_to_the_left_of_their_top_and_fours_lose_it(batch: Batch) -> None:
     images, labels = batch
     drawn = european_forms(images, labels, share=1)
     for image, one in zip(images[labels == 1], drawn[labels == 1], strict=True):
@@ -106,7 +110,7 @@ def test_ones_get_a_flag_to_the_left_of_their_top_and_fours_lose_it(batch):
 
 
 @pytest.mark.parametrize("count", [0, 1, 16, 200])
-def test_what_is_no_digit_has_ink_inside_the_picture(batch, count):
+def test_what_is_no_digit_has_ink_inside_the_picture(batch: Batch, count: int) -> None:
     pictures = non_digits(batch[0], count)
     assert pictures.shape == (count, 1, 28, 28)
     if count:
@@ -114,7 +118,7 @@ def test_what_is_no_digit_has_ink_inside_the_picture(batch, count):
         assert (pictures.min() >= 0) & (pictures.max() <= 1)
 
 
-def test_a_stroke_is_as_long_and_wide_as_asked_for():
+def test_a_stroke_is_as_long_and_wide_as_asked_for() -> None:
     segments = torch.tensor([[[[4.0, 10.0], [24.0, 10.0]]], [[[4.0, 4.0], [18.0, 18.0]]]])
     drawn = strokes(segments, torch.tensor([3.0, 2.0]))
     assert drawn[0, 0, :, 14].sum().item() == pytest.approx(3, abs=0.01)

@@ -2,6 +2,8 @@ import hashlib
 import json
 import re
 import sys
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from mnist_lit.export.command import onnx_model
 from mnist_lit.module import DigitClassifier
 from mnist_lit.networks import SpeedrunCNN, StrongCNN, TutorialCNN
 from mnist_lit.reading.onnx_check import check
+from tests.conftest import Command
 
 
 def change(checkpoint: Path, **parts: dict[str, object]) -> None:
@@ -49,7 +52,9 @@ def answers() -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 1000])
-def test_any_number_of_images_gets_the_checkpoints_answers(finished, exported, batch_size):
+def test_any_number_of_images_gets_the_checkpoints_answers(
+    finished: Path, exported: Path, batch_size: int
+) -> None:
     model = DigitClassifier.load_from_checkpoint(
         finished / "lightning_logs/version_0/checkpoints/best.ckpt",
         map_location="cpu",
@@ -65,7 +70,7 @@ def test_any_number_of_images_gets_the_checkpoints_answers(finished, exported, b
     assert torch.allclose(torch.from_numpy(probabilities), calibrated, atol=1e-5)
 
 
-def test_one_file_holds_all_and_names_no_place_of_this_machine(exported):
+def test_one_file_holds_all_and_names_no_place_of_this_machine(exported: Path) -> None:
     assert [path.name for path in exported.parent.iterdir()] == ["digits.onnx"]
     onnx.checker.check_model(exported, full_check=True)
     content = exported.read_bytes()
@@ -74,7 +79,9 @@ def test_one_file_holds_all_and_names_no_place_of_this_machine(exported):
     assert str(exported.parent.parent).encode() not in content
 
 
-def test_the_metadata_tell_where_the_model_comes_from(finished, exported, data_dir):
+def test_the_metadata_tell_where_the_model_comes_from(
+    finished: Path, exported: Path, data_dir: Path
+) -> None:
     checkpoint = finished / "lightning_logs/version_0/checkpoints/best.ckpt"
     noted = notes(exported)
     assert noted["version"] == __version__
@@ -96,7 +103,9 @@ def test_the_metadata_tell_where_the_model_comes_from(finished, exported, data_d
     assert abs(float(noted["val_accuracy"]) - float(noted["test_accuracy"])) < 0.05
 
 
-def test_the_temperature_makes_the_likelihood_of_the_labels_greatest(answers):
+def test_the_temperature_makes_the_likelihood_of_the_labels_greatest(
+    answers: tuple[Tensor, Tensor],
+) -> None:
     labels, logits = answers
     temperature = fitted_temperature(labels, logits)
     assert 1 < temperature < 5
@@ -106,18 +115,22 @@ def test_the_temperature_makes_the_likelihood_of_the_labels_greatest(answers):
     assert fitted_temperature(labels, 100 * logits) == pytest.approx(10)  # the end of the range
 
 
-def test_99_percent_of_the_digits_are_more_probable_than_the_threshold(answers):
+def test_99_percent_of_the_digits_are_more_probable_than_the_threshold(
+    answers: tuple[Tensor, Tensor],
+) -> None:
     logits = 20 * answers[1]
     confidences = logits.softmax(dim=1).amax(dim=1)
     assert (confidences > default_threshold(logits)).sum() == 990
 
 
-def test_a_weak_network_doubts_what_is_less_probable_than_all_else_together(answers):
+def test_a_weak_network_doubts_what_is_less_probable_than_all_else_together(
+    answers: tuple[Tensor, Tensor],
+) -> None:
     _, logits = answers
     assert default_threshold(logits) == MIN_THRESHOLD == 0.5
 
 
-def test_what_was_made_is_said(mnist_lit, run, data_dir):
+def test_what_was_made_is_said(mnist_lit: Command, run: Path, data_dir: Path) -> None:
     outcome = mnist_lit("export", "--ckpt_path=best")
     assert (outcome.status, outcome.err) == (0, "")
     noted = notes(Path("digits.onnx"))
@@ -127,9 +140,7 @@ def test_what_was_made_is_said(mnist_lit, run, data_dir):
     assert lines[1] == f"Model: digits.onnx, {kilobytes:.0f} kB"
     assert lines[2].split(maxsplit=1)[1] == "mnist_lit.networks.TutorialCNN, 28,938 parameters"
     assert lines[3].split() == ["test", "accuracy", f"{float(noted['test_accuracy']):.2%}"]
-    agreement = (
-        r"agreement +all 10,000 predictions equal, logits within \S+, probabilities within \S+"
-    )
+    agreement = r"agreement +all predictions equal, logits within \S+, probabilities within \S+"
     assert re.fullmatch(agreement, lines[4])
     assert f"{float(noted['temperature']):.4f}, fitted to the 5,000 validation" in lines[5]
     assert (
@@ -141,13 +152,13 @@ def test_what_was_made_is_said(mnist_lit, run, data_dir):
     first = Path("digits.onnx").read_bytes()
     change(run / "checkpoints" / "best.ckpt", config={"data": {"val_size": 0}})
     assert mnist_lit("export", "--ckpt_path=best").err == (
-        "error: digits.onnx exists already.\nTo replace it: --output digits.onnx\n"
+        "error: digits.onnx already exists.\nTo replace it: --output digits.onnx\n"
     )
     options = ["--output=digits.onnx", f"--data_dir={data_dir}"]
     outcome = mnist_lit("export", "--ckpt_path=best", *options)
     assert outcome.status == 0, outcome.err
-    assert "temperature    1.0000, not fitted: there are no validation images" in outcome.out
-    assert "threshold      0.5000, the default: there are no validation images" in outcome.out
+    assert "temperature    1.0000, not fitted: no images were held out" in outcome.out
+    assert "threshold      0.5000, the default: no images were held out" in outcome.out
     assert Path("digits.onnx").read_bytes() != first  # it is replaced
 
 
@@ -176,18 +187,19 @@ class Pairs(Normed):
 """
 
 
+Own = Callable[[str], Path]
+
+
 @pytest.fixture
-def own(run, tmp_path, monkeypatch):
+def own(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Own:
     """The best checkpoint, its network one out of a file of the user's own."""
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     monkeypatch.delitem(sys.modules, "exported_net", raising=False)
     (tmp_path / "exported_net.py").write_text(OWN)
 
     def checkpoint(name: str) -> Path:
-        from exported_net import Normed
-
         torch.manual_seed(0)
-        network = Normed()
+        network = import_module("exported_net").Normed()
         network[1].running_mean.uniform_(0, 0.1)
         network[1].running_var.uniform_(0.1, 1)
         path = run / "checkpoints" / "best.ckpt"
@@ -200,7 +212,7 @@ def own(run, tmp_path, monkeypatch):
     return checkpoint
 
 
-def test_a_users_own_network_is_exported_as_it_judges(mnist_lit, own):
+def test_a_users_own_network_is_exported_as_it_judges(mnist_lit: Command, own: Own) -> None:
     outcome = mnist_lit("export", f"--ckpt_path={own('Normed')}", "--output=new/own.onnx")
     assert (outcome.status, outcome.err) == (0, "")
     assert "exported_net.Normed, 414 parameters" in outcome.out
@@ -226,7 +238,9 @@ def test_a_users_own_network_is_exported_as_it_judges(mnist_lit, own):
         ),
     ],
 )
-def test_what_cannot_be_exported_leaves_no_file(mnist_lit, own, name, what, what_to_do):
+def test_what_cannot_be_exported_leaves_no_file(
+    mnist_lit: Command, own: Own, name: str, what: str, what_to_do: str
+) -> None:
     outcome = mnist_lit("export", f"--ckpt_path={own(name)}")
     assert outcome.status == 2
     first, second = outcome.err.splitlines()
@@ -237,19 +251,21 @@ def test_what_cannot_be_exported_leaves_no_file(mnist_lit, own, name, what, what
     assert not list(Path().glob(".*.partial"))
 
 
-def test_a_diverged_checkpoint_is_refused_and_an_earlier_file_kept(mnist_lit, run):
+def test_a_diverged_checkpoint_is_refused_and_an_earlier_file_kept(
+    mnist_lit: Command, run: Path
+) -> None:
     checkpoint = run / "checkpoints" / "last.ckpt"
     change(checkpoint, state_dict={"network.7.bias": torch.full((10,), torch.nan)})
     Path("digits.onnx").write_text("earlier")
     outcome = mnist_lit("export", "--ckpt_path=last", "--output=digits.onnx")
     assert outcome.status == 2
-    assert "last.ckpt gives logits that are not finite." in outcome.err
+    assert "The checkpoint gives logits that are not finite." in outcome.err
     assert Path("digits.onnx").read_text() == "earlier"
 
 
 def test_probabilities_that_differ_are_noticed_although_the_logits_agree(
-    mnist_lit, run, monkeypatch
-):
+    mnist_lit: Command, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def warmer(network: nn.Module, temperature: float, metadata: dict[str, Any]) -> bytes:
         return onnx_model(network, 1.01 * temperature, metadata)
 
@@ -262,7 +278,9 @@ def test_probabilities_that_differ_are_noticed_although_the_logits_agree(
     assert not list(Path().glob("*.onnx*"))
 
 
-def test_an_answer_that_depends_on_the_size_of_the_batch_is_noticed(mnist_lit, run, monkeypatch):
+def test_an_answer_that_depends_on_the_size_of_the_batch_is_noticed(
+    mnist_lit: Command, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def changed(network: nn.Module, temperature: float, metadata: dict[str, Any]) -> bytes:
         model = onnx.load_from_string(onnx_model(network, temperature, metadata))
         nodes = [
@@ -277,7 +295,7 @@ def test_an_answer_that_depends_on_the_size_of_the_batch_is_noticed(mnist_lit, r
         numbers = {"many": np.array([500]), "zero": np.array([0], np.float32)}
         arrays = [onnx.numpy_helper.from_array(each, name) for name, each in numbers.items()]
         model.graph.initializer.extend(arrays)
-        return model.SerializeToString()
+        return bytes(model.SerializeToString())
 
     monkeypatch.setattr("mnist_lit.export.command.onnx_model", changed)
     outcome = mnist_lit("export", "--ckpt_path=best")
@@ -286,11 +304,11 @@ def test_an_answer_that_depends_on_the_size_of_the_batch_is_noticed(mnist_lit, r
 
 
 class Evil:
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[object, tuple[str]]:
         return exec, ("open('executed', 'w')",)
 
 
-def test_code_in_a_checkpoint_is_not_executed(mnist_lit):
+def test_code_in_a_checkpoint_is_not_executed(mnist_lit: Command) -> None:
     torch.save({"state_dict": Evil()}, "evil.ckpt")
     outcome = mnist_lit("export", "--ckpt_path=evil.ckpt")
     assert outcome.status == 2
@@ -310,7 +328,9 @@ def test_code_in_a_checkpoint_is_not_executed(mnist_lit):
         ),
     ],
 )
-def test_mistakes_are_told_in_two_lines(mnist_lit, options, what, what_to_do):
+def test_mistakes_are_told_in_two_lines(
+    mnist_lit: Command, options: list[str], what: str, what_to_do: str
+) -> None:
     outcome = mnist_lit("export", *options)
     assert outcome.status == 2
     first, second = outcome.err.splitlines()
@@ -318,10 +338,11 @@ def test_mistakes_are_told_in_two_lines(mnist_lit, options, what, what_to_do):
     assert what_to_do in second
 
 
-def test_half_precision_networks_answer_in_single_precision():
+def test_half_precision_networks_answer_in_single_precision() -> None:
     class Half(TutorialCNN):
         def forward(self, images: Tensor) -> Tensor:
-            return super().forward(images).half()
+            logits: Tensor = super().forward(images)  # type: ignore[no-untyped-call]
+            return logits.half()
 
     content = onnx_model(Half().eval(), 2.0, {"threshold": 0.5})
     check(content)
@@ -352,9 +373,10 @@ class Usual(nn.Module):
         rows, _ = self.memory(self.layers(images).transpose(1, 2).flatten(2))
         parts = self.query(rows).unsqueeze(1).chunk(3, dim=-1)  # of one head
         attended = scaled_dot_product_attention(*parts).squeeze(1)
-        return self.logits((rows + attended).mean(dim=1))
+        logits: Tensor = self.logits((rows + attended).mean(dim=1))
+        return logits
 
 
 @pytest.mark.parametrize("network", [TutorialCNN, StrongCNN, SpeedrunCNN, Usual])
-def test_what_is_exported_passes_the_check_of_models(network):
+def test_what_is_exported_passes_the_check_of_models(network: Any) -> None:
     check(onnx_model(network().eval(), 1.5, {"threshold": 0.5}))

@@ -13,7 +13,7 @@ from PIL import Image
 
 from mnist_lit.reading.drawing import draw
 from mnist_lit.reading.ink import open_picture
-from mnist_lit.reading.reader import Reader, percent
+from mnist_lit.reading.reader import Reader, Reading, percent
 from tests.conftest import Command, Outcome
 from tests.support import paper
 from tests.support.pages import page
@@ -54,7 +54,9 @@ def shown(picture: paper.Picture, drawing: paper.Picture) -> bool:
 # ---- text ----
 
 
-def test_a_digit_is_printed_with_its_probability_and_its_place(read, exported):
+def test_a_digit_is_printed_with_its_probability_and_its_place(
+    read: Command, exported: Path
+) -> None:
     outcome = read("seven.png")
     assert (outcome.status, outcome.err) == (0, "")
     [digit] = Reader(exported).read("seven.png").digits
@@ -64,20 +66,22 @@ def test_a_digit_is_printed_with_its_probability_and_its_place(read, exported):
     assert len(lines) == 4
 
 
-def test_lines_of_digits_are_printed_as_lines(read):
+def test_lines_of_digits_are_printed_as_lines(read: Command) -> None:
     outcome = read("page.png", "--threshold=0")
     lines = outcome.out.splitlines()
     assert lines[:3] == ["31", "4159", ""]
     assert [line[:1] for line in lines[4:]] == [*"31", "", *"4159"]
 
 
-def test_several_pictures_are_told_apart_by_their_names(read):
+def test_several_pictures_are_told_apart_by_their_names(read: Command) -> None:
     outcome = read("seven.png", "page.png", "--threshold=0")
     assert (outcome.status, outcome.err) == (0, "")
     assert re.search(r"^seven.png:\n7\n\n.+\n\npage.png:\n31\n4159\n\n", outcome.out, re.DOTALL)
 
 
-def test_a_doubtful_digit_has_a_question_mark_and_the_mark_is_explained(read, exported):
+def test_a_doubtful_digit_has_a_question_mark_and_the_mark_is_explained(
+    read: Command, exported: Path
+) -> None:
     outcome = read("page.png", "--threshold=1")
     lines = outcome.out.splitlines()
     assert lines[:2] == ["3?1?", "4?1?5?9?"]
@@ -92,7 +96,7 @@ def test_a_doubtful_digit_has_a_question_mark_and_the_mark_is_explained(read, ex
     assert "?" not in read("page.png", "--threshold=0").out
 
 
-def test_a_picture_without_digits_is_told_by_word_and_status(read):
+def test_a_picture_without_digits_is_told_by_word_and_status(read: Command) -> None:
     outcome = read("blank.png")
     assert (outcome.status, outcome.out, outcome.err) == (1, "no digits found\n", "")
 
@@ -100,11 +104,13 @@ def test_a_picture_without_digits_is_told_by_word_and_status(read):
 @pytest.mark.parametrize(
     ("name", "what"),
     [
-        ("broken.png", "broken.png is no picture of a known format. Give a PNG,"),
-        ("missing.png", "missing.png does not exist. Check the path."),
+        ("broken.png", "broken.png is not a picture of a known format. Give a PNG,"),
+        ("missing.png", "The picture missing.png does not exist. Give the path of an image file."),
     ],
 )
-def test_a_file_that_cannot_be_read_does_not_keep_others_from_it(read, name, what):
+def test_a_file_that_cannot_be_read_does_not_keep_others_from_it(
+    read: Command, name: str, what: str
+) -> None:
     outcome = read("seven.png", name, "blank.png", "page.png", "--threshold=0")
     assert outcome.status == 2
     [line] = outcome.err.splitlines()
@@ -116,12 +122,13 @@ def test_a_file_that_cannot_be_read_does_not_keep_others_from_it(read, name, wha
     ]
 
 
-def test_a_pipe_is_not_waited_for_nor_a_device_read_to_its_end(read):
+def test_a_pipe_is_not_waited_for_nor_a_device_read_to_its_end(read: Command) -> None:
     os.mkfifo("pipe.png")
     outcome = read("pipe.png", "/dev/zero", "seven.png", "--threshold=0")
     assert outcome.status == 2
     for name, line in zip(["pipe.png", "/dev/zero"], outcome.err.splitlines(), strict=True):
-        assert line == (f"error: {name} is a pipe or a device, not a picture. Give an image file.")
+        what = f"error: {name} is a pipe or a device, not a picture."
+        assert line == f"{what} Give the path of an image file."
     assert "\n7\n" in outcome.out
     assert "pipe.png" not in read(".").err
 
@@ -130,7 +137,7 @@ def test_a_pipe_is_not_waited_for_nor_a_device_read_to_its_end(read):
     "options",
     [["{long}.png"], ["seven.png", "--output={long}.png"], ["seven.png", "--output={long}/a.png"]],
 )
-def test_a_name_that_is_too_long_is_told(read, options):
+def test_a_name_that_is_too_long_is_told(read: Command, options: list[str]) -> None:
     outcome = read(*(option.format(long="a" * 300) for option in options))
     assert (outcome.status, outcome.out) == (2, "")
     assert "File name too long." in outcome.err
@@ -140,7 +147,7 @@ def test_a_name_that_is_too_long_is_told(read, options):
 # ---- JSON ----
 
 
-def test_json_has_all_of_a_reading(read, exported):
+def test_json_has_all_of_a_reading(read: Command, exported: Path) -> None:
     outcome = read("page.png", "--format=json")
     assert (outcome.status, outcome.err) == (0, "")
     [document] = json.loads(outcome.out)
@@ -159,7 +166,7 @@ def test_json_has_all_of_a_reading(read, exported):
         }
 
 
-def test_json_of_several_pictures_is_one_document(read):
+def test_json_of_several_pictures_is_one_document(read: Command) -> None:
     outcome = read("seven.png", "broken.png", "blank.png", "--format=json")
     assert outcome.status == 2
     seven, broken, blank = json.loads(outcome.out)
@@ -171,7 +178,9 @@ def test_json_of_several_pictures_is_one_document(read):
 # ---- where pictures come from ----
 
 
-def test_a_picture_may_come_from_standard_input(read, monkeypatch):
+def test_a_picture_may_come_from_standard_input(
+    read: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with Path("page.png").open("rb") as file:
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(file))
         outcome = read("-", "--threshold=0")
@@ -179,7 +188,7 @@ def test_a_picture_may_come_from_standard_input(read, monkeypatch):
     assert outcome.out.splitlines()[:2] == ["31", "4159"]
 
 
-def test_of_a_folder_its_pictures_are_read_in_order(read):
+def test_of_a_folder_its_pictures_are_read_in_order(read: Command) -> None:
     Path("digits").mkdir()
     for number, name in enumerate(["page", "seven"]):
         Path(f"{name}.png").rename(f"digits/{number}.png")
@@ -191,7 +200,7 @@ def test_of_a_folder_its_pictures_are_read_in_order(read):
     assert read_first == [("digits/0.png", "31"), ("digits/1.png", "7")]
 
 
-def test_pages_after_the_first_are_not_passed_over_in_silence(read):
+def test_pages_after_the_first_are_not_passed_over_in_silence(read: Command) -> None:
     pages = [Image.open(f"{name}.png") for name in ("seven", "page")]
     for name in ("pages.tiff", "frames.gif"):
         pages[0].save(name, save_all=True, append_images=pages[1:])
@@ -204,7 +213,7 @@ def test_pages_after_the_first_are_not_passed_over_in_silence(read):
 # ---- drawings ----
 
 
-def test_a_drawing_shows_the_picture_and_is_named(read):
+def test_a_drawing_shows_the_picture_and_is_named(read: Command) -> None:
     outcome = read("page.png", "--output=new/drawing.png")
     assert outcome.out.endswith("\nPicture: new/drawing.png\n")
     picture, drawing = open_picture("page.png"), open_picture("new/drawing.png")
@@ -213,7 +222,7 @@ def test_a_drawing_shows_the_picture_and_is_named(read):
     assert [path.name for path in Path("new").iterdir()] == ["drawing.png"]
 
 
-def test_each_of_several_pictures_is_drawn_into_the_folder(read):
+def test_each_of_several_pictures_is_drawn_into_the_folder(read: Command) -> None:
     outcome = read("page.png", "seven.png", "broken.png", "--output=drawn")
     assert outcome.status == 2
     names = ["page.png", "seven.png"]
@@ -245,7 +254,7 @@ def test_each_of_several_pictures_is_drawn_into_the_folder(read):
         (["page.png", "--threshold=2"], "The threshold is 2.0.", "from 0 to 1"),
         (["page.png", "--threshold=much"], "invalid float value: 'much'", "read --help"),
         (["page.png", "--treshold=1"], "There is no option --treshold.", "mean --threshold?"),
-        (["page.png", "--colour"], "There is no option --colour.", "read --help"),
+        (["page.png", "--color"], "There is no option --color.", "read --help"),
         (["page.png", "--model=."], ". is a folder, not a model.", "export --ckpt_path best"),
         (
             ["page.png", "--model=no.onnx"],
@@ -256,7 +265,9 @@ def test_each_of_several_pictures_is_drawn_into_the_folder(read):
         ([], "required: PICTURE.", "read --help"),
     ],
 )
-def test_mistakes_are_told_in_two_lines_and_nothing_is_read(read, options, what, what_to_do):
+def test_mistakes_are_told_in_two_lines_and_nothing_is_read(
+    read: Command, options: list[str], what: str, what_to_do: str
+) -> None:
     before = Path("page.png").read_bytes()
     outcome = read(*options)
     assert (outcome.status, outcome.out) == (2, "")
@@ -266,15 +277,17 @@ def test_mistakes_are_told_in_two_lines_and_nothing_is_read(read, options, what,
     assert Path("page.png").read_bytes() == before
 
 
-def test_a_folder_without_pictures_is_an_error(read):
+def test_a_folder_without_pictures_is_an_error(read: Command) -> None:
     Path("empty").mkdir()
     outcome = read("empty")
     assert (outcome.status, outcome.out) == (2, "")
     assert outcome.err.startswith("error: There are no pictures in the folder empty.\n")
 
 
-def test_a_drawing_that_cannot_be_written_does_not_take_the_reading_with_it(read, monkeypatch):
-    def full_disk(picture, reading):
+def test_a_drawing_that_cannot_be_written_does_not_take_the_reading_with_it(
+    read: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_disk(picture: paper.Picture, reading: Reading) -> Image.Image:
         if len(reading.digits) == 1:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return draw(picture, reading)
@@ -292,7 +305,7 @@ def test_a_drawing_that_cannot_be_written_does_not_take_the_reading_with_it(read
     assert (seven["text"], seven["error"]) == ("7", line.removeprefix("error: "))
 
 
-def test_drawings_replace_no_file_in_a_folder(read):
+def test_drawings_replace_no_file_in_a_folder(read: Command) -> None:
     Path("drawn").mkdir()
     Path("drawn/page.png").write_text("mine")
     outcome = read("page.png", "--output=drawn")
@@ -300,14 +313,14 @@ def test_drawings_replace_no_file_in_a_folder(read):
     assert Path("drawn/page.png").read_text() == "mine"
 
 
-def test_empty_standard_input_is_an_error(read, monkeypatch):
+def test_empty_standard_input_is_an_error(read: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
     outcome = read("-", "seven.png", "--threshold=0")
     assert (outcome.status, outcome.out.splitlines()[1]) == (2, "7")
     assert outcome.err.startswith("error: The picture is empty. Give a PNG")
 
 
-def test_a_picture_whose_name_is_too_long_does_not_take_the_others_with_it(read):
+def test_a_picture_whose_name_is_too_long_does_not_take_the_others_with_it(read: Command) -> None:
     outcome = read("x" * 300, "seven.png", "--threshold=0")
     assert (outcome.status, outcome.out.splitlines()[1]) == (2, "7")
     [line] = outcome.err.splitlines()
@@ -317,7 +330,7 @@ def test_a_picture_whose_name_is_too_long_does_not_take_the_others_with_it(read)
 # ---- the real program ----
 
 
-def test_closed_standard_input_is_an_error(read, exported):
+def test_closed_standard_input_is_an_error(read: Command, exported: Path) -> None:
     command = f'"{sys.executable}" -m mnist_lit read - --model="{exported}" <&-'
     process = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert process.returncode == 2
@@ -326,7 +339,7 @@ def test_closed_standard_input_is_an_error(read, exported):
     )
 
 
-def test_the_program_reads_without_torch(read, exported):
+def test_the_program_reads_without_torch(read: Command, exported: Path) -> None:
     code = (
         "import sys; from mnist_lit.__main__ import main;"
         f"status = main(['read', 'seven.png', '--model={exported}', '--output=drawing.png']);"
@@ -338,12 +351,14 @@ def test_the_program_reads_without_torch(read, exported):
     assert process.stdout.startswith("7\n")
 
 
-def test_a_listener_who_has_heard_enough_is_no_error(read, exported):
+def test_a_listener_who_has_heard_enough_is_no_error(read: Command, exported: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "mnist_lit", "read", "seven.png", f"--model={exported}"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
+    assert process.stdout
+    assert process.stderr
     process.stdout.close()
     assert process.wait() == 0
     assert process.stderr.read() == b""
@@ -352,7 +367,9 @@ def test_a_listener_who_has_heard_enough_is_no_error(read, exported):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no disk that is always full")
 @pytest.mark.parametrize("option", ["--format=text", "--format=json"])
-def test_a_full_disk_behind_the_output_is_told_in_two_lines(read, exported, option):
+def test_a_full_disk_behind_the_output_is_told_in_two_lines(
+    read: Command, exported: Path, option: str
+) -> None:
     command = [sys.executable, "-m", "mnist_lit", "read", "seven.png", f"--model={exported}"]
     with Path("/dev/full").open("w") as full:
         process = subprocess.run([*command, option], stdout=full, stderr=subprocess.PIPE, text=True)

@@ -1,3 +1,6 @@
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from PIL import ImageColor
@@ -11,7 +14,7 @@ def count(drawing: np.ndarray, color: str) -> int:
     return int((drawing == ImageColor.getrgb(color)).all(axis=2).sum())
 
 
-def test_without_digits_the_picture_is_drawn_with_a_message_below_it():
+def test_without_digits_the_picture_is_drawn_with_a_message_below_it() -> None:
     picture = np.full((600, 700, 3), 200, np.uint8)
     drawing = np.asarray(draw(picture, Reading([])))
     assert drawing.shape[1:] == (700, 3)
@@ -24,7 +27,9 @@ def test_without_digits_the_picture_is_drawn_with_a_message_below_it():
 @pytest.mark.parametrize(
     ("threshold", "own", "other"), [(0, BLUE, VERMILION), (1, VERMILION, BLUE)]
 )
-def test_a_digit_has_its_glyph_and_a_box_coloured_by_doubt(exported, threshold, own, other):
+def test_a_digit_has_its_glyph_and_a_box_colored_by_doubt(
+    exported: Path, threshold: int, own: Any, other: Any
+) -> None:
     picture = page(exported, "7")
     reading = Reader(exported, threshold).read(picture)
     drawing = np.asarray(draw(picture, reading))
@@ -41,15 +46,15 @@ def test_a_digit_has_its_glyph_and_a_box_coloured_by_doubt(exported, threshold, 
     assert contains(drawing[round(picture.shape[0] * scale) :, :, 0], large)
 
 
-def contains(grey: np.ndarray, part: np.ndarray) -> bool:
-    windows = np.lib.stride_tricks.sliding_window_view(grey, part.shape)
+def contains(gray: np.ndarray, part: np.ndarray) -> bool:
+    windows = np.lib.stride_tricks.sliding_window_view(gray, part.shape)
     return bool((windows == part).all(axis=(2, 3)).any())
 
 
 @pytest.mark.parametrize(
     ("lines", "rows"), [([1], 1), ([10], 1), ([11], 2), ([2, 1], 2), ([21, 10, 1], 5)]
 )
-def test_glyphs_take_as_many_rows_as_they_need(exported, lines, rows):
+def test_glyphs_take_as_many_rows_as_they_need(exported: Path, lines: list[int], rows: int) -> None:
     [digit] = Reader(exported).read(page(exported, "7")).digits
     picture = np.full((600, 12 + 10 * 96, 3), 255, np.uint8)  # room for ten glyphs in a row
     drawing = np.asarray(draw(picture, Reading([[digit] * count for count in lines])))
@@ -64,7 +69,7 @@ def test_glyphs_take_as_many_rows_as_they_need(exported, lines, rows):
     ("height", "width", "longest"),
     [(28, 28, MIN_SIDE), (1, 3000, MAX_SIDE), (3000, 2000, MAX_SIDE), (700, 500, 700)],
 )
-def test_the_drawing_is_neither_tiny_nor_huge(height, width, longest):
+def test_the_drawing_is_neither_tiny_nor_huge(height: int, width: int, longest: Any) -> None:
     drawing = draw(np.full((height, width, 3), 255, np.uint8), Reading([]))
     assert drawing.width >= min(width, 400)
     assert longest <= max(drawing.size) < longest + 60

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from onnx.helper import (
 from mnist_lit.errors import InputError
 from mnist_lit.reading.onnx_check import check
 from mnist_lit.reading.reader import MAX_BATCH, Reader
+from tests.conftest import Command
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 
@@ -84,7 +86,7 @@ def refusal(hostile: ModelProto | bytes) -> str:
     return str(error.value).splitlines()[0]
 
 
-def test_a_plain_model_passes():
+def test_a_plain_model_passes() -> None:
     check(model().SerializeToString())
     check(added(make_node("Relu", ["images"], ["extra"])).SerializeToString())
 
@@ -179,17 +181,17 @@ def _resized() -> ModelProto:
         "batch",
     ],
 )
-def test_a_small_model_that_wants_all_memory_is_refused(hostile):
+def test_a_small_model_that_wants_all_memory_is_refused(hostile: Any) -> None:
     assert len(hostile.SerializeToString()) < 100_000
     assert refusal(hostile) == "its tensors take more than 1 GiB"
 
 
-def test_sizes_that_depend_on_the_pixels_are_refused():
+def test_sizes_that_depend_on_the_pixels_are_refused() -> None:
     expected = "the output shape of its operator ConstantOfShape depends on the images"
     assert refusal(_random_size()) == expected
 
 
-def test_a_tensor_that_claims_to_be_huge_is_refused():
+def test_a_tensor_that_claims_to_be_huge_is_refused() -> None:
     claim = TensorProto(name="extra", data_type=FLOAT, dims=[HUGE], raw_data=b"\0\0\0\0")
     assert refusal(added(weights=(claim,))) == f"it has a tensor of shape [{HUGE}]"
     constant = added(make_node("Constant", [], ["extra"], value=claim))
@@ -265,7 +267,7 @@ def _large_convolutions() -> ModelProto:
     ],
     ids=["loop", "nested", "scan", "if", "convolutions", "einsum", "nodes"],
 )
-def test_a_model_that_does_not_finish_is_refused(hostile, what):
+def test_a_model_that_does_not_finish_is_refused(hostile: Any, what: str) -> None:
     assert refusal(hostile) == what
 
 
@@ -273,7 +275,7 @@ def test_a_model_that_does_not_finish_is_refused(hostile, what):
 
 
 def _external(location: str) -> TensorProto:
-    weight = TensorProto(name="extra", data_type=FLOAT, dims=[10], data_location=1)
+    weight = TensorProto(name="extra", data_type=FLOAT, dims=[10], data_location="EXTERNAL")
     weight.external_data.add(key="location", value=location)
     return weight
 
@@ -306,7 +308,12 @@ def _hidden_graph() -> NodeProto:
     return node
 
 
-CONTEXT = {"domain": "com.microsoft", "ep_cache_context": "canary.bin", "embed_mode": 0}
+TEXT: Any = [b"text"]
+CONTEXT: dict[str, Any] = {
+    "domain": "com.microsoft",
+    "ep_cache_context": "canary.bin",
+    "embed_mode": 0,
+}
 
 
 @pytest.mark.parametrize(
@@ -342,7 +349,7 @@ CONTEXT = {"domain": "com.microsoft", "ep_cache_context": "canary.bin", "embed_m
             "it uses the operator RandomNormalLike",
         ),
         (model(make_node("NonZero", ["images"], ["changed"])), "it uses the operator NonZero"),
-        (added(weights=(make_tensor("extra", 8, [1], [b"text"]),)), "it has a tensor of type 8"),
+        (added(weights=(make_tensor("extra", 8, [1], TEXT),)), "it has a tensor of type 8"),
         (added(weights=(TensorProto(name="extra", data_type=99),)), "it has a tensor of type 99"),
         (model(_reference()), "its operator Softmax has the attribute axis"),
         (model(_hidden_graph()), "its operator Softmax has the attribute axis"),
@@ -371,34 +378,34 @@ CONTEXT = {"domain": "com.microsoft", "ep_cache_context": "canary.bin", "embed_m
     ],
     ids=lambda value: value.replace(" ", "_")[:60] if isinstance(value, str) else "",
 )
-def test_what_is_not_a_plain_network_is_refused(hostile, what):
+def test_what_is_not_a_plain_network_is_refused(hostile: Any, what: str) -> None:
     assert refusal(hostile).startswith(what)
 
 
 @pytest.mark.parametrize("threshold", [None, "", "high", "nan", "inf", "-0.1", "1.01"])
-def test_a_threshold_that_is_not_a_probability_is_refused(threshold):
+def test_a_threshold_that_is_not_a_probability_is_refused(threshold: str | None) -> None:
     notes = {} if threshold is None else {"threshold": threshold}
-    assert refusal(noting(**notes)) == "its metadata have no threshold from 0 to 1"
+    assert refusal(noting(**notes)) == "its metadata has no threshold from 0 to 1"
 
 
 @pytest.mark.parametrize(
     ("note", "what"),
     [
-        ("x" * 70_000, "its metadata are too long or not printable"),
-        ("\x1b]0;owned\x07", "its metadata are too long or not printable"),
-        (r'"\u001b[2J"'.replace("u001b", "u009b"), "its metadata are too long or not printable"),
-        ("[" * 20_000, "its metadata are too long or not printable"),
-        ("1e999", "its metadata are too long or not printable"),
+        ("x" * 70_000, "its metadata is too long or not printable"),
+        ("\x1b]0;owned\x07", "its metadata is too long or not printable"),
+        (r'"\u001b[2J"'.replace("u001b", "u009b"), "its metadata is too long or not printable"),
+        ("[" * 20_000, "its metadata is too long or not printable"),
+        ("1e999", "its metadata is too long or not printable"),
     ],
     ids=["long", "escape", "escape in JSON", "nested", "infinite"],
 )
-def test_metadata_that_cannot_be_shown_are_refused(note, what):
+def test_metadata_that_cannot_be_shown_are_refused(note: Any, what: str) -> None:
     assert refusal(noting(threshold="0.5", network=note)) == what
     if len(note) < 100:
         assert refusal(noting(threshold="0.5", **{note: "x"})) == what
 
 
-def test_settings_for_the_runtime_are_refused():
+def test_settings_for_the_runtime_are_refused() -> None:
     settings = json.dumps({"session_options": {"enable_profiling": 1}})
     assert refusal(noting(threshold="0.5", ort_config=settings)).endswith("for ONNX Runtime")
 
@@ -407,21 +414,23 @@ def test_settings_for_the_runtime_are_refused():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_logits_that_are_not_finite_are_refused(value):
+def test_logits_that_are_not_finite_are_refused(value: Any) -> None:
     hostile = added(weights=(tensor("extra", [value], np.float32),))
     assert refusal(hostile).startswith(
         "a trial run failed: The model's outputs are not finite, or its probabilities"
     )
 
 
-def test_outputs_that_are_no_probabilities_are_refused():
+def test_outputs_that_are_no_probabilities_are_refused() -> None:
     hostile = changed(lambda m: m.graph.node[-1].__setattr__("op_type", "Relu"))
     assert refusal(hostile).startswith(
         "a trial run failed: The model's outputs are not finite, or its probabilities"
     )
 
 
-def test_an_output_that_is_not_finite_for_some_images_only_is_refused_when_it_is_read(tmp_path):
+def test_an_output_that_is_not_finite_for_some_images_only_is_refused_when_it_is_read(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "sometimes.onnx"
     ratio = make_node("Div", ["sum of ink", "sum of ink"], ["ratio"])
     total = make_node("ReduceSum", ["images", "axes"], ["sum of ink"])
@@ -453,21 +462,21 @@ def refused(path: Path, content: bytes) -> str:
 
 def _division_by_zero() -> bytes:
     pool = make_node("MaxPool", ["images"], ["changed"], kernel_shape=[2, 2], strides=[0, 0])
-    return model(pool).SerializeToString()
+    return bytes(model(pool).SerializeToString())
 
 
 def _field(number: int, content: bytes) -> bytes:
     """A field of a protobuf message that is a message itself."""
-    message = TensorProto(raw_data=content).SerializeToString()  # of the field 9
+    message = bytes(TensorProto(raw_data=content).SerializeToString())  # of the field 9
     return bytes([number << 3 | 2]) + message[1:]
 
 
-def test_a_file_of_many_empty_parts_is_refused(tmp_path):
+def test_a_file_of_many_empty_parts_is_refused(tmp_path: Path) -> None:
     nodes = _field(1, b"") * 2**22  # in memory fifty times as large
     assert refused(tmp_path / "empty.onnx", _field(7, nodes)) == "it has no inputs and outputs."
 
 
-def test_a_file_of_deeply_nested_parts_is_refused(tmp_path):
+def test_a_file_of_deeply_nested_parts_is_refused(tmp_path: Path) -> None:
     graph = b""
     for _ in range(3000):
         graph = _field(1, _field(5, _field(6, graph)))  # a node, its attribute, a graph in that
@@ -475,24 +484,28 @@ def test_a_file_of_deeply_nested_parts_is_refused(tmp_path):
     assert reason == "it is damaged, or not an ONNX file."
 
 
-def test_a_stride_of_zero_is_refused(tmp_path):
+def test_a_stride_of_zero_is_refused(tmp_path: Path) -> None:
     reason = refused(tmp_path / "zero.onnx", _division_by_zero())
     assert reason == "the shapes of its operator MaxPool do not match."
 
 
-def test_a_model_that_crashes_the_check_is_refused(tmp_path, monkeypatch):
+def test_a_model_that_crashes_the_check_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("mnist_lit.reading.reader.CHECK", "import os; os.abort()")
     content = model().SerializeToString()
     assert refused(tmp_path / "crash.onnx", content) == "the check failed."
 
 
-def test_a_check_that_takes_too_long_is_ended(tmp_path, monkeypatch):
+def test_a_check_that_takes_too_long_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("mnist_lit.reading.reader.CHECK_SECONDS", 0.01)
     reason = refused(tmp_path / "slow.onnx", model().SerializeToString())
     assert reason == "the check takes more than 0.01 seconds."
 
 
-def test_the_runtimes_own_format_is_refused(tmp_path):
+def test_the_runtimes_own_format_is_refused(tmp_path: Path) -> None:
     """It is known by four bytes, which an ONNX file can have in the same place."""
     assert refused(tmp_path / "own.ort", b"\x20\0\0\0ORTM" + bytes(100)) != ""
     both = model()
@@ -502,7 +515,9 @@ def test_the_runtimes_own_format_is_refused(tmp_path):
     assert Reader(tmp_path / "both.onnx").threshold == 0.5  # taken for what was checked
 
 
-def test_no_module_of_the_working_directory_is_run(tmp_path, monkeypatch):
+def test_no_module_of_the_working_directory_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("onnx", "resource", "numpy", "mnist_lit"):
         Path(f"{name}.py").write_text("open('executed', 'w')")
@@ -512,7 +527,7 @@ def test_no_module_of_the_working_directory_is_run(tmp_path, monkeypatch):
     assert not Path("executed").exists()
 
 
-def test_a_model_reads_no_other_file(mnist_lit, tmp_path):
+def test_a_model_reads_no_other_file(mnist_lit: Command, tmp_path: Path) -> None:
     np.full(10, 1000, np.float32).tofile("canary.bin")
     hostile = model(weights=())
     hostile.graph.initializer.append(_external("canary.bin"))
@@ -528,7 +543,9 @@ def test_a_model_reads_no_other_file(mnist_lit, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder", "long", "large"])
-def test_what_is_not_a_file_to_load_is_refused(mnist_lit, tmp_path, kind):
+def test_what_is_not_a_file_to_load_is_refused(
+    mnist_lit: Command, tmp_path: Path, kind: str
+) -> None:
     os.mkfifo("pipe")
     Path("folder").mkdir()
     with Path("large").open("wb") as file:

@@ -7,12 +7,11 @@ import logging
 import os
 import re
 import signal
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import numpy as np
@@ -25,7 +24,7 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 from starlette.testclient import TestClient
 
-from mnist_lit.reading.reader import PACKAGED, Reader
+from mnist_lit.reading.reader import Reader, Reading
 from mnist_lit.server.app import create_app
 from mnist_lit.server.child import respond
 from mnist_lit.server.pool import ReaderProcess
@@ -33,26 +32,15 @@ from mnist_lit.server.problems import ProblemError
 from mnist_lit.server.protection import HEADERS
 from mnist_lit.server.settings import Settings
 from mnist_lit.server.uploads import Uploads
-from tests.reading.test_ink import png as promised
-from tests.reading.test_packaged_model import damaged, encoded
-from tests.support.pages import page
+from tests.conftest import Command
+from tests.support.hostile import promise
+from tests.support.server import BLANK, PAGE, PHOTO, refused, uploads
 from tests.support.waiting import wait_until
 
 HERE = "http://localhost"
-PHOTO = Path(__file__).parents[2] / "docs" / "photo.jpg"
 
 
-def png(picture) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-PAGE = png(page(PACKAGED, "31", "4159"))
-BLANK = png(np.full((200, 300, 3), 250, np.uint8))
-
-
-def served(**limits) -> TestClient:
+def served(**limits: Any) -> TestClient:
     return TestClient(create_app(Settings(**limits)), HERE)
 
 
@@ -62,21 +50,10 @@ def client() -> Iterator[TestClient]:
         yield client
 
 
-def refused(response: httpx2.Response, status: int) -> str:
-    """The detail of a problem document."""
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    document = response.json()
-    assert document.keys() == {"type", "title", "status", "detail"}
-    assert (document["type"], document["status"]) == ("about:blank", status)
-    assert document["title"][0].isupper()
-    return document["detail"]
-
-
 # ---- reading ----
 
 
-def test_the_answer_is_that_of_read(client, mnist_lit):
+def test_the_answer_is_that_of_read(client: TestClient, mnist_lit: Command) -> None:
     contents = {"photo.jpg": PHOTO.read_bytes(), "page.png": PAGE, "blank.png": BLANK}
     for name, content in contents.items():
         Path(name).write_bytes(content)
@@ -92,12 +69,12 @@ def test_the_answer_is_that_of_read(client, mnist_lit):
 
 
 @pytest.mark.parametrize("kind", ["image/png", "IMAGE/jpeg; q=1", "application/octet-stream"])
-def test_a_raw_picture_may_have_any_type_of_a_picture(client, kind):
+def test_a_raw_picture_may_have_any_type_of_a_picture(client: TestClient, kind: str) -> None:
     response = client.post("/v1/read", content=PAGE, headers={"Content-Type": kind})
     assert response.json()["text"] == "31\n4159"
 
 
-def test_what_the_network_saw_comes_if_asked_for(client):
+def test_what_the_network_saw_comes_if_asked_for(client: TestClient) -> None:
     plain, more = (client.post(f"/v1/read?glyphs={asked}", content=PAGE) for asked in (False, True))
     assert all("glyph" not in digit for line in plain.json()["lines"] for digit in line)
     found = [digit for line in more.json()["lines"] for digit in line]
@@ -106,7 +83,7 @@ def test_what_the_network_saw_comes_if_asked_for(client):
         np.testing.assert_allclose(digit["glyph"], expected.glyph, atol=0.0006)
 
 
-def test_the_model_tells_its_origin(client):
+def test_the_model_tells_its_origin(client: TestClient) -> None:
     noted = client.get("/v1/model").json()
     assert noted.keys() == Reader().metadata.keys()
     assert (noted["labels"], noted["seed"]) == (list(range(10)), 0)
@@ -115,7 +92,7 @@ def test_the_model_tells_its_origin(client):
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/v1/model"])
-def test_a_head_may_be_asked_for_alone(client, path):
+def test_a_head_may_be_asked_for_alone(client: TestClient, path: str) -> None:
     assert client.head(path).status_code == 200
 
 
@@ -133,17 +110,19 @@ def test_a_head_may_be_asked_for_alone(client, path):
             {"files": {"picture": (None, b"photo.jpg")}},
         ),
         (415, "The Content-Type is not that of a picture. Send image/png", {"data": {"a": "b"}}),
-        (415, "The picture is no picture of a known format. Give", {"content": b"a letter"}),
-        (415, "The picture is no picture of a known format. Give", {"files": {"picture": b"a"}}),
-        (422, "The picture cannot be read: .+ save it anew", {"content": PAGE[:150]}),
-        (413, "has more than 40 megapixels. Make it", {"content": promised(50_000, 50_000)}),
+        (415, "The picture is not a picture of a known format. Give", {"content": b"a letter"}),
+        (415, "The picture is not a picture of a known format. Give", {"files": {"picture": b"a"}}),
+        (422, "The picture cannot be read: .+ save it again", {"content": PAGE[:150]}),
+        (413, "has more than 40 megapixels. Make it", {"content": promise(50_000, 50_000)}),
         (400, "more than one part. Send a single file", {"files": [("picture", PAGE)] * 2}),
         (400, "more than one", {"files": {"picture": PAGE}, "data": {"name": "value"}}),
         (422, "no file named picture. Send only that", {"files": {"image": PAGE}}),
         (422, "glyphs: must be true or false", {"content": PAGE, "params": {"glyphs": "maybe"}}),
     ],
 )
-def test_what_cannot_be_read_is_told_with_what_to_do(client, status, detail, request_):
+def test_what_cannot_be_read_is_told_with_what_to_do(
+    client: TestClient, status: int, detail: str, request_: dict[str, Any]
+) -> None:
     assert re.search(detail, refused(client.post("/v1/read", **request_), status))
 
 
@@ -156,7 +135,7 @@ def test_what_cannot_be_read_is_told_with_what_to_do(client, status, detail, req
         b"\0" * 99,
     ],
 )
-def test_a_form_that_is_none_is_refused(client, content):
+def test_a_form_that_is_none_is_refused(client: TestClient, content: bytes) -> None:
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
     response = client.post("/v1/read", content=content, headers=headers)
     assert refused(response, response.status_code)
@@ -165,21 +144,25 @@ def test_a_form_that_is_none_is_refused(client, content):
     assert "damaged" in refused(client.post("/v1/read", content=content, headers=headers), 400)
 
 
-def test_a_picture_may_have_so_many_bytes_and_no_more():
+def ways_to_send(content: bytes) -> list[dict[str, Any]]:
+    """The arguments for a raw picture, one in a form, and one without a Content-Length."""
+    return [{"content": content}, {"files": {"picture": content}}, {"content": iter([content])}]
+
+
+def test_a_picture_may_have_so_many_bytes_and_no_more() -> None:
     with served(max_bytes=10_000) as client:
-        for over in ({"content": b"." * 30_000}, {"files": {"picture": b"." * 30_000}}):
-            assert "larger than 0.01 MB" in refused(client.post("/v1/read", **over), 413)
+        for way in ways_to_send(b"." * 30_000):
+            assert "larger than 0.01 MB" in refused(client.post("/v1/read", **way), 413)
     with served(max_bytes=len(PAGE)) as client:
-        for kept in ({"content": PAGE}, {"files": {"picture": PAGE}}, {"content": iter([PAGE])}):
-            assert client.post("/v1/read", **kept).status_code == 200
-        more = PAGE + b"."
-        for over in ({"content": more}, {"files": {"picture": more}}, {"content": iter([more])}):
-            assert "larger than 0.0" in refused(client.post("/v1/read", **over), 413)
+        for way in ways_to_send(PAGE):
+            assert client.post("/v1/read", **way).status_code == 200
+        for way in ways_to_send(PAGE + b"."):
+            assert "larger than 0.0" in refused(client.post("/v1/read", **way), 413)
         form = client.post("/v1/read", files={"picture": PAGE, "more": b"." * 20_000})
         assert "Send a smaller one." in refused(form, 413)
 
 
-def test_a_picture_may_have_so_many_pixels_and_no_more():
+def test_a_picture_may_have_so_many_pixels_and_no_more() -> None:
     height, width = Image.open(io.BytesIO(PAGE)).size
     with served(max_pixels=height * width) as client:
         assert client.post("/v1/read", content=PAGE).status_code == 200
@@ -187,7 +170,7 @@ def test_a_picture_may_have_so_many_pixels_and_no_more():
         assert "megapixels" in refused(client.post("/v1/read", content=PAGE), 413)
 
 
-def test_pictures_stay_in_memory(monkeypatch):
+def test_pictures_stay_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.SpooledTemporaryFile.rollover", lambda _: 1 / 0)
     monkeypatch.setattr("tempfile.TemporaryFile", lambda *_, **__: 1 / 0)
     buffer = io.BytesIO()
@@ -197,13 +180,20 @@ def test_pictures_stay_in_memory(monkeypatch):
     assert response.json()["text"] == "31\n4159"
 
 
+Message = dict[str, Any]
+
+
 def ask(
-    app, messages, path="/v1/read", method="POST", **headers
+    app: Any,
+    messages: Iterator[Message],
+    path: str = "/v1/read",
+    method: str = "POST",
+    **headers: str,
 ) -> tuple[int, dict[str, str], int]:
     """Status and headers of an answer, and how many messages were taken; then nothing comes."""
-    taken, answer = 0, {}
+    taken, answer = 0, Message()
 
-    async def receive():
+    async def receive() -> Message | None:
         nonlocal taken
         message = next(messages, None)
         if message is None:
@@ -211,7 +201,7 @@ def ask(
         taken += 1
         return message
 
-    async def send(message):
+    async def send(message: Message) -> None:
         answer.update(message)
 
     names = {"host": "localhost", **headers}
@@ -227,11 +217,11 @@ def ask(
     return answer["status"], found, taken
 
 
-def part(body: bytes) -> dict[str, object]:
+def part(body: bytes) -> Message:
     return {"type": "http.request", "body": body, "more_body": True}
 
 
-def test_a_body_without_end_is_read_no_further_than_it_may_go():
+def test_a_body_without_end_is_read_no_further_than_it_may_go() -> None:
     app = create_app(Settings(max_bytes=1_000_000))
     chunked = {"transfer-encoding": "chunked"}
     status, headers, taken = ask(app, iter(lambda: part(b"." * 65536), b""), **chunked)
@@ -243,13 +233,13 @@ def test_a_body_without_end_is_read_no_further_than_it_may_go():
     assert ask(app, iter([]), **{"content-length": "1000001"})[::2] == (413, 0)
 
 
-def test_a_body_that_does_not_come_is_not_awaited():
+def test_a_body_that_does_not_come_is_not_awaited() -> None:
     app = create_app(Settings(max_seconds=0.2))
     status, headers, _ = ask(app, iter([part(PAGE[:100])]))
     assert (status, headers["connection"]) == (408, "close")
 
 
-def test_a_client_that_goes_away_is_no_failure(caplog):
+def test_a_client_that_goes_away_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     messages = iter([part(PAGE[:100]), {"type": "http.disconnect"}])
     assert ask(create_app(Settings()), messages)[0] == 400
@@ -266,7 +256,7 @@ class Slow:
         self.go_on, self.begun = threading.Event(), threading.Semaphore(0)
         read = ReaderProcess.read
 
-        async def slow_read(*args):
+        async def slow_read(*args: Any) -> bytes:
             self.begun.release()
             while not self.go_on.is_set():
                 await asyncio.sleep(0.01)
@@ -276,13 +266,13 @@ class Slow:
 
 
 @pytest.fixture
-def slow(monkeypatch) -> Iterator[Slow]:
+def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
     slow = Slow(monkeypatch)
     yield slow
     slow.go_on.set()
 
 
-def test_a_full_queue_is_told_at_once_and_the_others_are_answered(slow):
+def test_a_full_queue_is_told_at_once_and_the_others_are_answered(slow: Slow) -> None:
     app = create_app(Settings(processes=1, max_waiting=1))
 
     async def load() -> list[httpx2.Response]:
@@ -314,11 +304,11 @@ def test_a_full_queue_is_told_at_once_and_the_others_are_answered(slow):
 
 
 @pytest.fixture
-def hanging(monkeypatch) -> threading.Event:
+def hanging(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """While it is set, the process that is given a picture never answers."""
     hangs, read = threading.Event(), ReaderProcess.read
 
-    async def read_or_hang(self, *args):
+    async def read_or_hang(self: ReaderProcess, *args: Any) -> bytes:
         if hangs.is_set():
             os.kill((await self.start()).pid, signal.SIGSTOP)
         return await read(self, *args)
@@ -328,7 +318,9 @@ def hanging(monkeypatch) -> threading.Event:
     return hangs
 
 
-def test_a_picture_that_takes_too_long_is_given_up_and_the_next_is_read(hanging):
+def test_a_picture_that_takes_too_long_is_given_up_and_the_next_is_read(
+    hanging: threading.Event,
+) -> None:
     with served(processes=1, max_waiting=0, max_seconds=2) as client:
         late = client.post("/v1/read", content=PAGE)
         assert "was not read within 2 seconds. Send a smaller one." in refused(late, 503)
@@ -338,7 +330,9 @@ def test_a_picture_that_takes_too_long_is_given_up_and_the_next_is_read(hanging)
         assert client.post("/v1/read", content=PAGE).json()["text"] == "31\n4159"
 
 
-def test_a_server_whose_processes_all_hang_is_not_ready(hanging, monkeypatch):
+def test_a_server_whose_processes_all_hang_is_not_ready(
+    hanging: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("mnist_lit.server.pool.STUCK_SECONDS", 0.5)
     with (
         served(processes=2, max_seconds=4) as client,
@@ -353,10 +347,12 @@ def test_a_server_whose_processes_all_hang_is_not_ready(hanging, monkeypatch):
         wait_until(lambda: client.get("/readyz").status_code == 200)
 
 
-def test_a_process_that_dies_at_a_picture_is_replaced(monkeypatch, caplog):
+def test_a_process_that_dies_at_a_picture_is_replaced(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     start = ReaderProcess.start
 
-    async def start_and_die(self):
+    async def start_and_die(self: ReaderProcess) -> asyncio.subprocess.Process:
         process = await start(self)
         os.kill(process.pid, signal.SIGKILL)
         return process
@@ -369,12 +365,12 @@ def test_a_process_that_dies_at_a_picture_is_replaced(monkeypatch, caplog):
         assert client.post("/v1/read", content=PAGE).json()["text"] == "31\n4159"
 
 
-class Failing:
-    def read(self, *_):
+class Failing(Reader):
+    def read(self, *_: object) -> Reading:
         raise ZeroDivisionError("".join(["holi", "day"]))
 
 
-def test_a_failure_in_a_child_process_is_told_without_its_message():
+def test_a_failure_in_a_child_process_is_told_without_its_message() -> None:
     status, place = respond(Failing(), PAGE, 1, False)
     assert status == 500
     assert place.startswith(b"ZeroDivisionError at")
@@ -382,13 +378,15 @@ def test_a_failure_in_a_child_process_is_told_without_its_message():
     assert b"holiday" not in place
 
 
-def test_a_failure_in_a_child_process_is_logged(monkeypatch, caplog):
+def test_a_failure_in_a_child_process_is_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     child = (
         "import sys; sys.stdin.buffer.read(9); sys.stdout.buffer.write(b'\\1\\xf4\\0\\0\\0\\3abc')"
     )
     start = asyncio.create_subprocess_exec
 
-    def start_other(python, *_, **options):
+    def start_other(python: str, *_: str, **options: Any) -> Any:
         return start(python, "-c", child, **options)
 
     monkeypatch.setattr("asyncio.create_subprocess_exec", start_other)
@@ -397,11 +395,11 @@ def test_a_failure_in_a_child_process_is_logged(monkeypatch, caplog):
     assert "in the child process: abc" in caplog.text
 
 
-def test_slow_uploads_keep_nobody_out():
+def test_slow_uploads_keep_nobody_out() -> None:
     app = create_app(Settings(processes=1, max_waiting=1, max_seconds=30))
 
     async def load() -> httpx2.Response:
-        async def trickle():
+        async def trickle() -> AsyncIterator[bytes]:
             yield PAGE[:1]
             await asyncio.sleep(60)
 
@@ -421,7 +419,7 @@ def test_slow_uploads_keep_nobody_out():
     assert asyncio.run(load()).json()["text"] == "31\n4159"
 
 
-def test_pictures_that_arrive_together_may_take_so_much_memory_and_no_more():
+def test_pictures_that_arrive_together_may_take_so_much_memory_and_no_more() -> None:
     uploads = Uploads(Settings(processes=1, max_waiting=0, max_bytes=90_000))
     with uploads.reservation() as one, uploads.reservation() as two:
         one(60_000)
@@ -432,7 +430,7 @@ def test_pictures_that_arrive_together_may_take_so_much_memory_and_no_more():
         three(100_000)
 
 
-def test_a_picture_that_waited_in_vain_is_to_be_sent_again(slow):
+def test_a_picture_that_waited_in_vain_is_to_be_sent_again(slow: Slow) -> None:
     with (
         served(processes=1, max_waiting=1, max_seconds=0.3) as client,
         ThreadPoolExecutor() as two,
@@ -450,7 +448,7 @@ def test_a_picture_that_waited_in_vain_is_to_be_sent_again(slow):
     ("path", "status"),
     [("/", 200), ("/docs", 200), ("/v1/model", 200), ("/none", 404), ("/static/none", 404)],
 )
-def test_every_answer_is_protected(client, path, status):
+def test_every_answer_is_protected(client: TestClient, path: str, status: int) -> None:
     response = client.get(path)
     assert response.status_code == status
     assert response.headers.items() >= {k.lower(): v for k, v in HEADERS.items()}.items()
@@ -463,7 +461,7 @@ def test_every_answer_is_protected(client, path, status):
 @pytest.mark.parametrize(
     "host", ["localhost", "LOCALHOST:8000", "127.0.0.1:1", "[::1]:8000", "digits.example.org"]
 )
-def test_own_names_are_answered(host):
+def test_own_names_are_answered(host: str) -> None:
     with served(hosts=(*Settings.hosts, "digits.example.org")) as client:
         assert client.get("/healthz", headers={"Host": host}).status_code == 200
 
@@ -472,7 +470,7 @@ def test_own_names_are_answered(host):
     "host",
     ["", "example.org", "localhost.example.org", "a@localhost", "localhost/", "::1", "127.0.0.2"],
 )
-def test_other_names_are_refused(client, host):
+def test_other_names_are_refused(client: TestClient, host: str) -> None:
     response = client.get("/healthz", headers={"Host": host})
     assert "--allow-host" in refused(response, 400)
     assert response.headers["x-content-type-options"] == "nosniff"
@@ -482,11 +480,11 @@ def test_other_names_are_refused(client, host):
 @pytest.mark.parametrize(
     "way", ["/../app.py", "/x/../../app.py", "/..\\app.py", "//etc/passwd", "/\0", "/.", "/" * 999]
 )
-def test_nothing_beside_the_pages_can_be_reached(folder, way):
+def test_nothing_beside_the_pages_can_be_reached(folder: str, way: str) -> None:
     assert ask(create_app(Settings()), iter([]), folder + way, method="GET")[0] == 404
 
 
-def test_files_are_asked_for_again_only_if_they_have_changed(client):
+def test_files_are_asked_for_again_only_if_they_have_changed(client: TestClient) -> None:
     for path, kind in (
         ("/", "text/html"),
         ("/docs", "text/html"),
@@ -504,7 +502,9 @@ def test_files_are_asked_for_again_only_if_they_have_changed(client):
 # ---- what is noted ----
 
 
-def test_the_log_has_size_time_and_outcome_and_nothing_of_the_picture(client, caplog):
+def test_the_log_has_size_time_and_outcome_and_nothing_of_the_picture(
+    client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
     form = {"picture": ("holiday.png", PAGE, "image/png")}
     client.post("/v1/read?glyphs=true&secret=holiday", files=form)
@@ -518,8 +518,10 @@ def test_the_log_has_size_time_and_outcome_and_nothing_of_the_picture(client, ca
     assert "holiday" not in "".join(lines)
 
 
-def test_a_failure_is_a_problem_and_its_message_is_not_logged(monkeypatch, caplog):
-    async def fail(*_):
+def test_a_failure_is_a_problem_and_its_message_is_not_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(*_: object) -> None:
         raise ZeroDivisionError("".join(["holi", "day"]))
 
     monkeypatch.setattr(ReaderProcess, "read", fail)
@@ -533,7 +535,7 @@ def test_a_failure_is_a_problem_and_its_message_is_not_logged(monkeypatch, caplo
     assert "holiday" not in caplog.text
 
 
-def test_metrics_count_requests_in_few_series():
+def test_metrics_count_requests_in_few_series() -> None:
     with served() as client:
         client.post("/v1/read", content=PAGE)
         client.post("/v1/read", content=b"?")
@@ -555,7 +557,7 @@ def test_metrics_count_requests_in_few_series():
 # ---- documentation ----
 
 
-def test_the_documentation_has_examples_and_asks_no_other_host(client):
+def test_the_documentation_has_examples_and_asks_no_other_host(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     read = document["paths"]["/v1/read"]["post"]
     assert read["responses"].keys() == {*map(str, (200, 400, 408, 413, 415, 422, 503))}
@@ -573,18 +575,19 @@ def test_the_documentation_has_examples_and_asks_no_other_host(client):
         assert "//" not in re.sub(r"(?m)\s// .*$|^// .*$", "", text)
 
 
-def test_every_answer_is_as_the_documentation_says():
+def test_every_answer_is_as_the_documentation_says() -> None:
     pictures = st.binary() | st.sampled_from([PAGE, PAGE[:200], BLANK])
     schemathesis.openapi.format("binary", pictures)
     app = create_app(Settings(hosts=("testserver",)))
     schema = schemathesis.openapi.from_asgi("/openapi.json", app)
-    right = [found.ok().as_strategy() for found in schema.get_all_operations()]
+    operations: list[Any] = list(schema.get_all_operations())
+    right = [found.ok().as_strategy() for found in operations]
     wrong = schema["/v1/read"]["post"].as_strategy(generation_mode=GenerationMode.NEGATIVE)
     for cases in (*right, wrong):
 
         @settings(max_examples=20, deadline=None, derandomize=True)
         @given(cases)
-        def check(case):
+        def check(case: Any) -> None:
             # What is right by the document may still be no picture.
             case.call_and_validate(excluded_checks=[positive_data_acceptance])
 
@@ -594,30 +597,8 @@ def test_every_answer_is_as_the_documentation_says():
 # ---- strange pictures ----
 
 
-def uploads(client, count) -> list[httpx2.Response]:
-    """The answers to damaged pictures, each sent raw or in a form."""
-    rng = np.random.default_rng(0)
-    sources = list(encoded(rng))
-    contents = [damaged(sources[i % len(sources)], rng) for i in range(count)]
-    ways = [{"content": content} for content in contents]
-    ways[::2] = [{"files": {"picture": content}} for content in contents[::2]]
-    return [client.post("/v1/read", **way) for way in ways]
-
-
-def test_damaged_pictures_are_read_or_refused(client):
+def test_damaged_pictures_are_read_or_refused(client: TestClient) -> None:
     responses = uploads(client, 100)
     assert {response.status_code for response in responses} <= {200, 413, 415, 422}
     assert all(refused(each, each.status_code) for each in responses if each.status_code > 200)
     assert client.post("/v1/read", content=PAGE).json()["text"] == "31\n4159"
-
-
-# ---- imports ----
-
-
-def test_the_server_does_without_torch():
-    code = (
-        "import sys; from mnist_lit.server.command import main; from mnist_lit.server.app import *;"
-        "from mnist_lit.server.settings import Settings; create_app(Settings());"
-        "assert not {'torch', 'lightning', 'matplotlib', 'scipy'} & sys.modules.keys()"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,6 +1,7 @@
 import math
 import sys
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -14,6 +15,7 @@ from torchvision.datasets import MNIST
 
 from mnist_lit.data import MNISTDataModule
 from mnist_lit.module import DigitClassifier
+from tests.conftest import Command
 
 SVG = "{http://www.w3.org/2000/svg}"
 BLUE, VERMILION = "#0072b2", "#d55e00"
@@ -29,7 +31,8 @@ def no_display(monkeypatch: pytest.MonkeyPatch) -> None:
 def logits_of(checkpoint: Path, images: Tensor) -> Tensor:
     model = DigitClassifier.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
     with torch.no_grad():
-        return model.eval()(images.view(-1, 1, 28, 28) / 255)
+        logits: Tensor = model.eval()(images.view(-1, 1, 28, 28) / 255)
+    return logits
 
 
 def change(checkpoint: Path, **parts: object) -> None:
@@ -47,7 +50,9 @@ def table(out: str, columns: int) -> list[list[str]]:
     ]
 
 
-def test_one_image_is_said_with_label_output_probabilities_and_loss(mnist_lit, run, data_dir):
+def test_of_one_image_label_logits_probabilities_and_loss_are_printed(
+    mnist_lit: Command, run: Path, data_dir: Path
+) -> None:
     mnist = MNIST(data_dir, train=False)
     label = int(mnist.targets[8])
     (logits,) = logits_of(run / "checkpoints" / "best.ckpt", mnist.data[8])
@@ -71,7 +76,9 @@ def test_one_image_is_said_with_label_output_probabilities_and_loss(mnist_lit, r
     assert lines[0] == NO_WINDOW.split()
 
 
-def test_a_range_has_a_line_for_each_image_and_marks_the_wrong_ones(mnist_lit, run, data_dir):
+def test_a_range_has_a_line_for_each_image_and_marks_the_wrong_ones(
+    mnist_lit: Command, run: Path, data_dir: Path
+) -> None:
     mnist = MNIST(data_dir, train=False)
     labels = mnist.targets[10:40]
     logits = logits_of(run / "checkpoints" / "last.ckpt", mnist.data[10:40])
@@ -91,23 +98,27 @@ def test_a_range_has_a_line_for_each_image_and_marks_the_wrong_ones(mnist_lit, r
     assert any(line[5:] for line in lines)
 
 
-def test_without_a_checkpoint_the_first_training_image_and_its_label(mnist_lit, data_dir):
+def test_without_a_checkpoint_the_first_training_image_and_its_label(
+    mnist_lit: Command, data_dir: Path
+) -> None:
     outcome = mnist_lit("show", f"--data_dir={data_dir}")
     assert outcome.status == 0
     assert outcome.out == f"{NO_WINDOW}\ntrain image  label\n          0      5\n"
 
 
-def misread(checkpoint: Path, images: Tensor, labels: Tensor) -> list[int]:
-    """The places of the errors, by falling loss."""
+def misclassified(checkpoint: Path, images: Tensor, labels: Tensor) -> list[int]:
+    """The indices of the errors, highest loss first."""
     logits = logits_of(checkpoint, images)
     losses = cross_entropy(logits, labels, reduction="none")
     wrong = (logits.argmax(dim=1) != labels).nonzero().flatten().tolist()
     return sorted(wrong, key=lambda index: -losses[index])
 
 
-def test_the_worst_errors_are_the_misread_test_images_by_falling_loss(mnist_lit, run, data_dir):
+def test_the_worst_errors_are_the_misclassified_test_images_highest_loss_first(
+    mnist_lit: Command, run: Path, data_dir: Path
+) -> None:
     mnist = MNIST(data_dir, train=False)
-    worst = misread(run / "checkpoints" / "best.ckpt", mnist.data, mnist.targets)
+    worst = misclassified(run / "checkpoints" / "best.ckpt", mnist.data, mnist.targets)
     outcome = mnist_lit("show", "--wrong", "--ckpt_path=best")
     count = f"{len(worst):,} of 10,000 test images are misclassified"
     assert f"\n{count}; showing errors 1 to 16 by loss.\n" in outcome.out
@@ -117,14 +128,15 @@ def test_the_worst_errors_are_the_misread_test_images_by_falling_loss(mnist_lit,
     assert rows[2] in table(again.out, 5)  # its index finds the image
 
 
-def test_index_counts_the_errors(mnist_lit, run, data_dir):
+def test_index_counts_the_errors(mnist_lit: Command, run: Path, data_dir: Path) -> None:
     checkpoint = run / "checkpoints" / "best.ckpt"
-    settings = {"data_dir": str(data_dir), "val_size": 200, "split_seed": 8}
+    settings: dict[str, Any] = {"data_dir": str(data_dir), "val_size": 200, "split_seed": 8}
     change(checkpoint, config={"data": settings})
     data = MNISTDataModule(**settings)
     data.setup("validate")
-    images, labels = (torch.stack(part) for part in zip(*data.val_set, strict=True))
-    worst = misread(checkpoint, images, labels)
+    val_set: Any = data.val_set
+    images, labels = (torch.stack(part) for part in zip(*val_set, strict=True))
+    worst = misclassified(checkpoint, images, labels)
     all_of_them = len(worst)
     assert all_of_them > 10
     for index, shown, words in (
@@ -140,14 +152,17 @@ def test_index_counts_the_errors(mnist_lit, run, data_dir):
         assert [int(row[0]) for row in table(outcome.out, 5)] == shown
 
 
-def test_val_is_the_split_of_the_checkpoints_run(mnist_lit, run, data_dir):
+def test_val_is_the_split_of_the_checkpoints_run(
+    mnist_lit: Command, run: Path, data_dir: Path
+) -> None:
     checkpoint = run / "checkpoints" / "best.ckpt"
-    settings = {"data_dir": str(data_dir), "val_size": 30, "split_seed": 5}
+    settings: dict[str, Any] = {"data_dir": str(data_dir), "val_size": 30, "split_seed": 5}
     state = torch.load(checkpoint, weights_only=True)
     change(checkpoint, config={"data": state["config"]["data"] | settings})
     data = MNISTDataModule(**settings)
     data.setup("fit")
-    labels = [str(int(label)) for _, label in data.val_set]
+    val_set: Any = data.val_set
+    labels = [str(int(label)) for _, label in val_set]
 
     outcome = mnist_lit("show", "--split=val", "--index=0:30", f"--ckpt_path={checkpoint}")
     assert [row[1] for row in table(outcome.out, 5)] == labels
@@ -165,7 +180,9 @@ def test_val_is_the_split_of_the_checkpoints_run(mnist_lit, run, data_dir):
 
 @pytest.mark.parametrize("index", ["0", "0:3"])
 @pytest.mark.parametrize("checkpoint", [[], ["--ckpt_path=best"]])
-def test_png_and_svg_are_written(mnist_lit, run, data_dir, tmp_path, index, checkpoint):
+def test_png_and_svg_are_written(
+    mnist_lit: Command, run: Path, data_dir: Path, tmp_path: Path, index: str, checkpoint: list[str]
+) -> None:
     for name in ("a.PNG", "new/a.svg"):
         options = [f"--index={index}", *checkpoint, f"--data_dir={data_dir}", f"--output={name}"]
         outcome = mnist_lit("show", *options)
@@ -209,10 +226,17 @@ def test_png_and_svg_are_written(mnist_lit, run, data_dir, tmp_path, index, chec
         (["--ckpt_path=no.ckpt"], "There is no checkpoint no.ckpt.", "There are none"),
         (["--ckpt_path=best"], "No run in lightning_logs has a best checkpoint.", "Train one"),
         (["--ckpt_path=file"], "file is not a checkpoint of this program", "Give one that fit"),
-        (["--colour"], "There is no option --colour.", "show --help"),
+        (["--colors"], "There is no option --colors.", "show --help"),
     ],
 )
-def test_mistakes_are_told_in_two_lines(mnist_lit, data_dir, tmp_path, options, what, what_to_do):
+def test_mistakes_are_reported_in_two_lines(
+    mnist_lit: Command,
+    data_dir: Path,
+    tmp_path: Path,
+    options: list[str],
+    what: str,
+    what_to_do: str,
+) -> None:
     (tmp_path / "file").write_text("no checkpoint")
     (tmp_path / "folder.png").mkdir()
     outcome = mnist_lit("show", f"--data_dir={data_dir}", *options)
@@ -224,7 +248,9 @@ def test_mistakes_are_told_in_two_lines(mnist_lit, data_dir, tmp_path, options, 
     assert {path.name for path in tmp_path.iterdir()} == {"file", "folder.png"}
 
 
-def test_a_network_in_a_file_of_the_users_own(mnist_lit, run, tmp_path, monkeypatch):
+def test_a_network_in_the_users_own_file(
+    mnist_lit: Command, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     code = (
         "from torch import nn\nclass Net(nn.Sequential):\n    def __init__(self, width: int = 10):"
     )
@@ -260,8 +286,10 @@ def test_a_network_in_a_file_of_the_users_own(mnist_lit, run, tmp_path, monkeypa
     assert second == "This directory must contain the network's code as it was when trained."
 
 
-def test_where_there_is_a_display_a_window_shows_the_picture(mnist_lit, data_dir, monkeypatch):
-    shown = []
+def test_on_a_display_a_window_shows_the_figure(
+    mnist_lit: Command, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[Any] = []
     monkeypatch.setattr("matplotlib.get_backend", lambda: "tkagg")
     monkeypatch.setattr(FigureCanvasAgg, "required_interactive_framework", "tk")
     monkeypatch.setattr(
@@ -275,7 +303,9 @@ def test_where_there_is_a_display_a_window_shows_the_picture(mnist_lit, data_dir
     assert not pyplot.get_fignums()
 
 
-def test_a_toolkit_that_cannot_start_is_no_display(mnist_lit, data_dir, monkeypatch):
+def test_a_toolkit_that_cannot_start_counts_as_no_display(
+    mnist_lit: Command, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(**_: object) -> None:
         raise RuntimeError("no toolkit")
 
@@ -286,7 +316,9 @@ def test_a_toolkit_that_cannot_start_is_no_display(mnist_lit, data_dir, monkeypa
     assert outcome.out.splitlines()[-1] == NO_WINDOW
 
 
-def test_that_there_is_no_display_is_said_before_the_work_begins(mnist_lit, monkeypatch):
+def test_a_missing_display_is_reported_before_the_work_begins(
+    mnist_lit: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(
         "mnist_lit.show.command.instantiate", lambda *_: pytest.fail("works already")
     )

@@ -1,17 +1,31 @@
 """The page in Chromium, and a hand that writes on it with mouse or finger."""
 
+import math
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
-from playwright.sync_api import Browser, CDPSession, Page, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    CDPSession,
+    ConsoleMessage,
+    Error,
+    FilePayload,
+    FloatRect,
+    Page,
+    Request,
+    expect,
+    sync_playwright,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,7 +34,7 @@ CHROMIUM = next(filter(None, map(shutil.which, NAMES)), "")
 QUIET = "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update"
 QUIET += " --disable-sync --no-first-run"
 
-DEVICES = {
+DEVICES: dict[str, Any] = {
     "desktop": {"viewport": {"width": 1280, "height": 800}},
     "phone": {
         "viewport": {"width": 390, "height": 844},
@@ -33,23 +47,29 @@ DEVICES = {
 expect.set_options(timeout=20_000)  # milliseconds; the machine may be busy
 
 
-def arc(x, y, across, down, start, end):
+Points = Sequence[tuple[float, float]]
+
+
+def arc(
+    x: float, y: float, across: float, down: float, start: float, end: float
+) -> list[tuple[float, float]]:
     """Points on an ellipse, from one angle to another, in degrees clockwise from the right."""
-    angles = np.radians(np.linspace(start, end, 20))
+    angles = np.radians(np.linspace(start, end, 14))
     return [(x + across * np.cos(a), y + down * np.sin(a)) for a in angles]
 
 
-def dense(points):
-    """With points between those farther than a tenth from each other, as a hand leaves them."""
-    points = np.array(points)
-    for start, end in pairwise(points):
-        count = max(1, round(10 * np.hypot(*(end - start))))
-        yield from (start + (end - start) * step / count for step in range(count))
+def dense(points: Points) -> Iterator[tuple[float, float]]:
+    """With points between those farther than a fifth from each other, as a quick hand leaves."""
+    for (left, top), (right, bottom) in pairwise(points):
+        across, down = right - left, bottom - top
+        count = max(1, round(5 * math.hypot(across, down)))
+        for share in np.arange(count) / count:
+            yield left + across * share, top + down * share
     yield points[-1]
 
 
 # The strokes of each digit: points in a box 0.6 wide and 1 high.
-STROKES = {
+STROKES: dict[str, list[Points]] = {
     "0": [arc(0.3, 0.5, 0.28, 0.48, -90, 270)],
     "1": [[(0.15, 0.25), (0.35, 0.02), (0.35, 1)]],
     "2": [[*arc(0.3, 0.27, 0.26, 0.25, -170, 30), (0.03, 0.97), (0.58, 0.97)]],
@@ -77,19 +97,31 @@ class Visit:
     errors: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("pageerror", self._fail)
         self.page.on("console", self._hear)
         self.page.on("request", self._follow)
 
-    def _hear(self, message):
+    def end(self) -> None:
+        """Leave the browser's tab as a new one, for the next visit."""
+        self.page.remove_listener("pageerror", self._fail)
+        self.page.remove_listener("console", self._hear)
+        self.page.remove_listener("request", self._follow)
+        self.page.unroute_all()
+        self.page.context.set_offline(False)
+        self.page.goto("about:blank")
+
+    def _fail(self, error: Error) -> None:
+        self.errors.append(str(error))
+
+    def _hear(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
             self.errors.append(message.text)
 
-    def _follow(self, request):
+    def _follow(self, request: Request) -> None:
         if urlsplit(request.url).netloc != urlsplit(self.origin).netloc:
             self.errors.append(f"asked another host: {request.url}")
 
-    def stroke(self, points):
+    def stroke(self, points: Points) -> None:
         """Draw through points of the page, in pixels."""
         if self.finger:
             for number, (x, y) in enumerate(points):
@@ -102,15 +134,16 @@ class Visit:
             self.page.mouse.move(*point)
         self.page.mouse.up()
 
-    def touch(self, kind, points):
+    def touch(self, kind: str, points: list[dict[str, float]]) -> None:
+        assert self.finger
         self.finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
 
-    def tap(self, x, y):
+    def tap(self, x: float, y: float) -> None:
         (self.page.touchscreen.tap if self.finger else self.page.mouse.click)(x, y)
 
-    def write(self, text, left=20, top=40, size=90):
+    def write(self, text: str, left: float = 20, top: float = 40, size: float = 90) -> None:
         """Write a row of characters; their place on the sheet and their height in pixels."""
-        sheet = self.page.locator("#pad").bounding_box()
+        sheet = self.place("#pad")
         x, y = sheet["x"] + left, sheet["y"] + top
         for character in text:
             for points in STROKES[character]:
@@ -119,52 +152,81 @@ class Visit:
                 )
             x += 0.85 * size
 
-    def show(self, picture):
+    def show(self, picture: Path | FilePayload) -> None:
         """Choose a picture, by its path."""
         self.page.locator("input[type=file]").first.set_input_files(picture)
 
-    def shows(self, *lines):
+    def shows(self, *lines: str) -> None:
         """Wait for lines of digits as the answer, and of boxes, none if there are none."""
         expect(self.page.locator("#digits div")).to_have_text(list(lines))
         expect(self.page.locator("#boxes b")).to_have_text(re.findall(r"\d\??", "".join(lines)))
 
-    def says(self, words):
+    def says(self, words: str) -> None:
         expect(self.page.get_by_role("status")).to_contain_text(words)
 
+    def place(self, selector: str) -> FloatRect:
+        """Where an element is, in pixels."""
+        box = self.page.locator(selector).first.bounding_box()
+        assert box
+        return box
+
     @property
-    def boxes(self):
+    def boxes(self) -> list[FloatRect]:
         script = "all => all.map((each) => each.getBoundingClientRect().toJSON())"
         boxes = self.page.locator("#boxes > div").evaluate_all(script)
-        return [{name: box[name] for name in ("x", "y", "width", "height")} for box in boxes]
+        return [
+            {"x": box["x"], "y": box["y"], "width": box["width"], "height": box["height"]}
+            for box in boxes
+        ]
 
 
 @contextmanager
-def serving(port=0):
+def serving(port: int = 0) -> Iterator[str]:
     """The real server; gives its address."""
     command = [sys.executable, "-m", "mnist_lit", "serve", f"--port={port}"]
-    quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-    with subprocess.Popen(command, cwd=ROOT, **quiet) as process:
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
         try:
-            yield re.search(r"http://\S+", process.stdout.readline())[0]
+            assert process.stdout
+            found = re.search(r"http://\S+", process.stdout.readline())
+            assert found
+            yield found[0]
         finally:
             process.terminate()
 
 
+@dataclass
+class Chromium:
+    """A running browser, with a tab for each device and set of options."""
+
+    browser: Browser
+    tabs: dict[object, tuple[Page, CDPSession | None]] = field(default_factory=dict)
+
+    @contextmanager
+    def visit(
+        self, address: str, device: str = "desktop", script: str = "", **options: Any
+    ) -> Iterator[Visit]:
+        """Visit the page in a tab that an earlier visit may have used: a new one takes a second."""
+        key = (device, script, *map(str, sorted(options.items())))
+        if key not in self.tabs:
+            context = self.browser.new_context(**DEVICES[device], **options)
+            context.add_init_script(script)
+            page = context.new_page()
+            self.tabs[key] = page, context.new_cdp_session(page) if device == "phone" else None
+        page, finger = self.tabs[key]
+        page.set_viewport_size(DEVICES[device]["viewport"])
+        visit = Visit(page, address, finger)
+        page.goto(address)
+        try:
+            yield visit
+        finally:
+            visit.end()
+
+
 @contextmanager
-def browsing():
+def browsing() -> Iterator[Chromium]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET.split())
-        yield browser
+        yield Chromium(browser)
         browser.close()
-
-
-@contextmanager
-def visiting(browser: Browser, address: str, device="desktop", script="", **options):
-    context = browser.new_context(**DEVICES[device], **options)
-    context.add_init_script(script)
-    page = context.new_page()
-    finger = context.new_cdp_session(page) if device == "phone" else None
-    visit = Visit(page, address, finger)
-    page.goto(address)
-    yield visit
-    context.close()

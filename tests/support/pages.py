@@ -13,7 +13,7 @@ from tests.support import paper
 def surest(model: Path) -> list[paper.Picture]:
     """Of each digit the image that the model is surest of, among those it reads right."""
     images, labels = (part[:2000] for part in paper.mnist())
-    _, probabilities = Reader(model).classify(images.astype(np.float32) / 255)
+    _, probabilities = Reader(model).classify((images / 255).astype(np.float32))
     return [
         images[np.where(labels == digit, probabilities[:, digit], 0).argmax()]
         for digit in range(10)

@@ -16,7 +16,7 @@ ASSETS = Path(mnist_lit.__file__).parent / "assets"
 
 Floats = NDArray[np.float32]
 Picture = NDArray[np.uint8]
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 
 WHITE = (0.96, 0.96, 0.94)
 BLACK = (0.1, 0.1, 0.12)
@@ -39,15 +39,20 @@ def digit(image: NDArray[np.uint8], size: float) -> Floats:
     scale = size / 20
     if scale > 1:
         side = round(28 * scale)
-        ink = cv2.resize(image, (side, side), interpolation=cv2.INTER_CUBIC).astype(np.float32)
-        ink = np.clip((ink / 255 - 0.5) * max(scale / 1.5, 1) + 0.5, 0, 1)
+        large = cv2.resize(image, (side, side), interpolation=cv2.INTER_CUBIC) / np.float32(255)
+        ink: Floats = np.clip((large - 0.5) * max(scale / 1.5, 1) + 0.5, 0, 1).astype(np.float32)
     else:
-        ink = image.astype(np.float32) / 255
+        ink = (image / 255).astype(np.float32)
     rows, columns = (np.flatnonzero(ink.max(axis=axis) > 0.1) for axis in (1, 0))
     return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
-def row(digits: list[Floats], gap: float, slope: float = 0.0, jitter: NDArray | None = None):
+def row(
+    digits: list[Floats],
+    gap: float,
+    slope: float = 0.0,
+    jitter: NDArray[np.float64] | None = None,
+) -> Floats:
     """Digits side by side on one line, ``gap`` pixels of paper between their boxes."""
     jitter = np.zeros(len(digits)) if jitter is None else jitter
     lefts = np.cumsum([0] + [each.shape[1] + gap for each in digits])
@@ -78,22 +83,32 @@ def put(ink: Floats, height: int, width: int, left: int, top: int) -> Floats:
     return sheet
 
 
-def ruled(height: int, width: int, spacing: float, thickness: float, slope=0.0, squared=False):
+def ruled(
+    height: int,
+    width: int,
+    spacing: float,
+    thickness: float,
+    slope: float = 0.0,
+    squared: bool = False,
+) -> Floats:
     """Coverage of printed lines, horizontal and, on squared paper, vertical."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
     parts = [y - slope * x] + ([x + slope * y] if squared else [])
     distances = [np.abs((part / spacing - 0.37) % 1 - 0.5) * spacing for part in parts]
-    return np.clip(thickness / 2 + 0.5 - np.min(distances, axis=0), 0, 1).astype(np.float32)
+    coverage: Floats = np.clip(thickness / 2 + 0.5 - np.min(distances, axis=0), 0, 1)
+    return coverage.astype(np.float32)
 
 
-def paint(paper: Floats, coverage: Floats, colour: Colour) -> Floats:
-    """Cover paper ``(h, w, 3)`` in [0, 1] with a colour."""
-    return paper * (1 - coverage[..., None]) + np.float32(colour) * coverage[..., None]
+def paint(paper: Floats, coverage: Floats, color: Color) -> Floats:
+    """Cover paper ``(h, w, 3)`` in [0, 1] with a color."""
+    share = coverage[..., None]
+    covered: Floats = paper * (1 - share) + np.array(color, np.float32) * share
+    return covered
 
 
-def sheet(ink: Floats, colour: Colour = BLACK, paper: Colour = WHITE) -> Floats:
+def sheet(ink: Floats, color: Color = BLACK, paper: Color = WHITE) -> Floats:
     """Ink on even paper, ``(h, w, 3)`` in [0, 1]."""
-    return paint(np.broadcast_to(np.float32(paper), (*ink.shape, 3)), ink, colour)
+    return paint(np.broadcast_to(np.array(paper, np.float32), (*ink.shape, 3)), ink, color)
 
 
 def gradient(height: int, width: int, low: float, angle: float) -> Floats:
@@ -101,24 +116,29 @@ def gradient(height: int, width: int, low: float, angle: float) -> Floats:
     y, x = np.mgrid[:height, :width].astype(np.float32)
     along = np.cos(angle) * x / width + np.sin(angle) * y / height
     along -= along.min()
-    return 1 - (1 - low) * along / along.max()
+    light: Floats = 1 - (1 - low) * along / along.max()
+    return light
 
 
 def shadow(height: int, width: int, depth: float, angle: float, at: float, blur: float) -> Floats:
     """Light with the shadow of a straight edge, ``blur`` pixels soft."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
     along = np.cos(angle) * (x - at * width) + np.sin(angle) * (y - at * height)
-    return (1 - depth / (1 + np.exp(np.clip(-along * 4 / max(blur, 0.5), -50, 50)))).astype(
-        np.float32
-    )
+    dark = depth / (1 + np.exp(np.clip(-along * 4 / max(blur, 0.5), -50, 50)))
+    light: Floats = (1 - dark).astype(np.float32)
+    return light
 
 
 def develop(
-    scene: Floats, rng: np.random.Generator, noise: float = 0.0, blur: float = 0.0, quality=None
+    scene: Floats,
+    rng: np.random.Generator,
+    noise: float = 0.0,
+    blur: float = 0.0,
+    quality: int | None = None,
 ) -> Picture:
     """What a camera makes of a scene ``(h, w, 3)`` in [0, 1]."""
     if blur:
-        scene = cv2.GaussianBlur(scene, (0, 0), blur)
+        scene = cv2.GaussianBlur(scene, (0, 0), blur).astype(np.float32)
     if noise:
         scene = scene + rng.normal(0, noise, scene.shape).astype(np.float32)
     picture = (np.clip(scene, 0, 1) * 255 + 0.5).astype(np.uint8)

@@ -10,7 +10,6 @@ import pytest
 from optuna.trial import Trial
 
 from mnist_lit.sweep.plan import read_plan
-from mnist_lit.sweep.search_space import suggest
 from mnist_lit.sweep.study import Study, quiet
 
 SERVER = os.environ.get("MNIST_LIT_POSTGRES", "")
@@ -46,7 +45,7 @@ if __name__ == "__main__":  # without the objective of the sweep, which imports 
 
     def objective(trial: Trial) -> float:
         """Print the trial's number, and take some seconds."""
-        params = suggest(trial, study.plan.space)
+        params = study.plan.suggest(trial)
         if not study.needs(trial.number):
             raise SkippedError
         print(trial.number, flush=True)

@@ -22,8 +22,8 @@ from optuna.trial import Trial, TrialState
 
 from mnist_lit.__main__ import main
 from mnist_lit.errors import InputError
-from mnist_lit.sweep.objective import DivergedError, train
 from mnist_lit.sweep.settings import settings_of
+from mnist_lit.sweep.worker import DivergedError, train
 from tests.conftest import CONFIGS, Command, Outcome, scalars, start
 from tests.support.studies import POSTGRES, new_database
 from tests.support.waiting import wait_until
@@ -58,18 +58,25 @@ Training = Callable[[Trial, list[str]], float]
 def loss_of(params: dict[str, Any]) -> float:
     """What the stand-in for a training gives: lowest at a learning rate of 0.004 with seed 2."""
     loss = 1 + abs(math.log10(params["model.optimizer.lr"] / 0.004))
-    return loss - 0.01 * params.get("seed_everything", 0)
+    return float(loss - 0.01 * params.get("seed_everything", 0))
 
 
 @pytest.fixture
-def sweep(mnist_lit: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
+def sweep(
+    request: pytest.FixtureRequest,
+    mnist_lit: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Sweep:
     """Sweep over a space with a stand-in for the trainings."""
+    if "pictures" not in request.fixturenames:
+        monkeypatch.setattr("mnist_lit.sweep.report.figures", lambda _: ())
 
     def call(
         space: str, *options: str, training: Training = lambda trial, _: loss_of(trial.params)
     ) -> Outcome:
         Path("space.yaml").write_text(space)
-        monkeypatch.setattr("mnist_lit.sweep.objective.train", training)
+        monkeypatch.setattr("mnist_lit.sweep.worker.train", training)
         return mnist_lit(*SWEEP, *options)
 
     return call
@@ -82,7 +89,7 @@ def finished_study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]
     (path / "space.yaml").write_text(RANGE)
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as out:
         patch.chdir(path)
-        patch.setattr("mnist_lit.sweep.objective.train", lambda trial, _: loss_of(trial.params))
+        patch.setattr("mnist_lit.sweep.worker.train", lambda trial, _: loss_of(trial.params))
         assert main([*SWEEP, "--trials=5", "--trainer.max_epochs=7"]) == 0
     return path, out.getvalue()
 
@@ -100,6 +107,15 @@ def trials(url: str = f"sqlite:///{STUDY / 'study.db'}") -> list[optuna.trial.Fr
     return optuna.load_study(study_name="sweep", storage=url).trials
 
 
+def loss(trial: optuna.trial.FrozenTrial) -> float:
+    assert trial.value is not None
+    return trial.value
+
+
+def best_trial() -> optuna.trial.FrozenTrial:
+    return min(trials(), key=loss)
+
+
 def states() -> str:
     """The first letters of the trials' states: complete, fail, pruned, running, waiting."""
     return "".join(trial.state.name[0] for trial in trials())
@@ -113,7 +129,7 @@ def lines_of(out: str) -> list[list[str]]:
 # ---- the study ----
 
 
-def test_a_sweep_tells_each_trial_and_at_the_end_the_best(told):
+def test_a_sweep_tells_each_trial_and_at_the_end_the_best(told: str) -> None:
     first, *rest = told.splitlines()
     assert first == "Study sweep: 0 of 5 trials, sqlite:///lightning_logs/sweep/study.db"
     lines, table = lines_of(told)[:5], lines_of(told)[5:]
@@ -124,7 +140,7 @@ def test_a_sweep_tells_each_trial_and_at_the_end_the_best(told):
         assert cells == [f"trial {number}", result, *params, "-", f"({number + 1} of 5)"]
     assert table == [["trial", "val_loss", "lr", "batch_size", "name"]]
     assert "5 trials complete, 0 pruned, 0 failed. The best:" in rest
-    best = min(trials(), key=lambda trial: trial.value)
+    best = best_trial()
     first_row = rest[rest.index("trial  val_loss         lr  batch_size  name") + 1]
     assert first_row.split()[0] == str(best.number)
     assert {path.name for path in STUDY.iterdir()} == {
@@ -135,11 +151,13 @@ def test_a_sweep_tells_each_trial_and_at_the_end_the_best(told):
         assert path.read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_first_trial_has_the_settings_given_and_the_end_compares_with_them(told, sweep):
+def test_the_first_trial_has_the_settings_given_and_the_end_compares_with_them(
+    told: str, sweep: Sweep
+) -> None:
     given, *_ = trials()
     assert given.params == {"model.optimizer.lr": 0.001, "data.batch_size": 64}
-    gain = 1 - min(trial.value for trial in trials()) / given.value
-    assert f"(trial 0): val/loss {given.value:.4f}; the best trial is {gain:.0%} lower." in told
+    gain = 1 - loss(best_trial()) / loss(given)
+    assert f"(trial 0): val/loss {loss(given):.4f}; the best trial is {gain:.0%} lower." in told
     best = sweep(RANGE, "--study=best", "--trials=2", "--model.optimizer.lr=0.004")
     assert "No trial is better than your own settings (trial 0)." in best.out
     beyond = sweep(RANGE, "--study=beyond", "--trials=2", "--data.batch_size=100")
@@ -155,8 +173,8 @@ def test_the_first_trial_has_the_settings_given_and_the_end_compares_with_them(t
 
 
 @pytest.mark.usefixtures("told")
-def test_the_best_configuration_is_that_of_the_best_trial():
-    best = min(trials(), key=lambda trial: trial.value)
+def test_the_best_configuration_is_that_of_the_best_trial() -> None:
+    best = best_trial()
     command, _, about, *_ = (STUDY / "best.yaml").read_text().splitlines()
     assert command == f"# python -m mnist_lit fit --config {STUDY / 'best.yaml'}"
     assert f"Trial {best.number} of the study sweep: val/loss {best.value:.4f}" in about
@@ -166,7 +184,9 @@ def test_the_best_configuration_is_that_of_the_best_trial():
     assert (settings["trainer"]["max_epochs"], settings["seed_everything"]) == (7, 0)
 
 
-def test_a_resumed_study_has_so_many_trials_and_draws_what_it_would_have(sweep, finished_study):
+def test_a_resumed_study_has_so_many_trials_and_draws_what_it_would_have(
+    sweep: Sweep, finished_study: tuple[Path, str]
+) -> None:
     path, _ = finished_study
     drawn = [trial.params for trial in trials(f"sqlite:///{path / STUDY / 'study.db'}")]
     assert len({json.dumps(params) for params in drawn}) == 5
@@ -177,11 +197,11 @@ def test_a_resumed_study_has_so_many_trials_and_draws_what_it_would_have(sweep, 
         assert [trial.params for trial in trials()] == drawn[:after]
 
 
-def test_a_grid_tries_each_combination_once_and_sums_up_the_seeds(sweep):
+def test_a_grid_tries_each_combination_once_and_sums_up_the_seeds(sweep: Sweep) -> None:
     outcome = sweep(GRID)
     points = [tuple(trial.params.values()) for trial in trials()]
     assert points == [(lr, seed) for lr in (0.001, 0.01) for seed in (0, 1, 2)]
-    _, table = outcome.out.split("Mean ± sample standard deviation over n seeds:\n")
+    _, table = outcome.out.split("Over 3 seeds, mean ± sample standard deviation:\n")
     rows = [re.split("  +", row.strip()) for row in table.splitlines()[:3]]
     assert rows == [
         ["lr", "n", "val_loss"],
@@ -191,7 +211,7 @@ def test_a_grid_tries_each_combination_once_and_sums_up_the_seeds(sweep):
 
 
 @pytest.mark.usefixtures("told")
-def test_a_study_has_one_space_and_one_set_of_settings(sweep):
+def test_a_study_has_one_space_and_one_set_of_settings(sweep: Sweep) -> None:
     same = ["--trials=5", "--trainer.max_epochs=7"]
     outcome = sweep(RANGE, *same, "--trainer.max_epochs=3")
     assert outcome.status == 2
@@ -211,7 +231,7 @@ def test_a_study_has_one_space_and_one_set_of_settings(sweep):
 # ---- trials that do not end well ----
 
 
-def test_a_trial_that_fails_is_told_in_one_line_and_the_sweep_continues(sweep):
+def test_a_trial_that_fails_is_told_in_one_line_and_the_sweep_continues(sweep: Sweep) -> None:
     def training(trial: Trial, args: list[str]) -> float:
         if trial.number == 1:
             raise DivergedError("diverged: val/loss nan in validation 2")
@@ -225,7 +245,7 @@ def test_a_trial_that_fails_is_told_in_one_line_and_the_sweep_continues(sweep):
     assert (outcome.status, outcome.err) == (0, "")
     assert [cells[1] for cells in lines_of(outcome.out)[:5]] == [
         "val/loss 1.0000",
-        "failed: diverged: val/loss nan in validation 2",
+        "failed: diverged: val/loss nan in validation 2.",
         "failed: OutOfMemoryError: CUDA out of memory.",
         "failed: model.network: there is no argument width.",
         "val/loss 1.0000",
@@ -233,19 +253,21 @@ def test_a_trial_that_fails_is_told_in_one_line_and_the_sweep_continues(sweep):
     assert "2 trials complete, 0 pruned, 3 failed" in outcome.out
 
 
-def test_if_every_trial_fails_the_command_does_with_the_reason(sweep):
+def test_if_every_trial_fails_the_command_does_with_the_reason(sweep: Sweep) -> None:
     def training(trial: Trial, args: list[str]) -> float:
         raise ValueError("Expected more.")
 
     outcome = sweep(RANGE, "--trials=2", training=training)
     assert outcome.status == 2
     assert outcome.err == (
-        "error: No trial of 2 was completed: ValueError: Expected more.\n"
+        "error: 0 of 2 trials completed: ValueError: Expected more.\n"
         "Change the space or the options, and start another study: --study NAME.\n"
     )
 
 
-def test_a_mistake_that_shows_in_the_first_trial_ends_the_sweep_and_can_be_fixed(sweep):
+def test_a_mistake_that_shows_in_the_first_trial_ends_the_sweep_and_can_be_fixed(
+    sweep: Sweep,
+) -> None:
     def training(trial: Trial, args: list[str]) -> float:
         raise InputError("data.val_size is 60001.", "Give less.")
 
@@ -256,7 +278,7 @@ def test_a_mistake_that_shows_in_the_first_trial_ends_the_sweep_and_can_be_fixed
     assert states() == "FCC"
 
 
-def test_a_full_disk_ends_the_sweep_and_is_no_fault_of_the_trial(sweep):
+def test_a_full_disk_ends_the_sweep_and_is_no_fault_of_the_trial(sweep: Sweep) -> None:
     def training(trial: Trial, args: list[str]) -> float:
         if trial.number == 1:
             raise InputError("A log cannot be written.", "Make room.") from OSError()
@@ -271,8 +293,22 @@ def test_a_full_disk_ends_the_sweep_and_is_no_fault_of_the_trial(sweep):
     assert trials()[1].params == trials()[2].params
 
 
+def test_a_package_that_a_sampler_needs_ends_the_sweep_if_it_is_missing(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cmaes", None)
+    space = "space: {model.optimizer.lr: {low: 0.1, high: 1}, data.batch_size: {low: 1, high: 9}}"
+    outcome = sweep(f"{space}\nsampler: {{name: CmaEsSampler}}", "--trials=3")
+    assert outcome.status == 2
+    what, what_to_do = outcome.err.splitlines()
+    assert "cmaes" in what
+    assert what_to_do == "Install the package, or change the sweep file."
+
+
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_sweep_begins_with_the_same_trial_again(sweep, signum, status):
+def test_a_stopped_sweep_begins_with_the_same_trial_again(
+    sweep: Sweep, signum: signal.Signals, status: int
+) -> None:
     def training(trial: Trial, args: list[str]) -> float:
         if trial.number == 1:
             os.kill(os.getpid(), signum)
@@ -289,7 +325,7 @@ def test_a_stopped_sweep_begins_with_the_same_trial_again(sweep, signum, status)
     assert trials()[1].params == trials()[2].params
 
 
-def test_a_trial_that_went_to_another_worker_is_left_to_it(sweep):
+def test_a_trial_that_went_to_another_worker_is_left_to_it(sweep: Sweep) -> None:
     def training(trial: Trial, args: list[str]) -> float:
         if trial.number == 0:
             study = optuna.load_study(study_name="sweep", storage=url)
@@ -310,21 +346,23 @@ def test_a_trial_that_went_to_another_worker_is_left_to_it(sweep):
 @pytest.mark.parametrize(
     ("options", "what", "what_to_do"),
     [
-        (["--trials=0"], "--trials is 0.", "Give 1 or more."),
-        (["--jobs=-1"], "--jobs is -1.", "Give 1 or more."),
+        (["--trials=0"], "Argument --trials: invalid PositiveInt value: '0'.", "--help"),
+        (["--jobs=-1"], "Argument --jobs: invalid PositiveInt value: '-1'.", "--help"),
         (["--study=a/b"], "'a/b' is not a valid run name.", "Use letters"),
         (["--trial=3"], "There is no option trial.", "All options"),
         (["--trainer.max_epoch=3"], "There is no option trainer.max_epoch.", "max_epochs?"),
         (["--ckpt_path=best"], "No run in lightning_logs has a best checkpoint.", ""),
         (["--name=x"], "Runs are named after the study.", "Give --study"),
-        (["--trainer.logger=false"], "The trials would leave no runs.", "trainer.logger"),
-        (["--trainer.fast_dev_run=true"], "The trials would leave no runs.", "trainer.logger"),
+        (["--trainer.barebones=true"], "The trials would leave no runs.", "trainer.barebones"),
+        (["--trainer.fast_dev_run=true"], "The trials would leave no runs.", "trainer.barebones"),
         (["--data.val_size=0"], "There are no validation images", "data.val_size"),
         (["--trainer.devices=2"], "A trial trains on one device.", "--jobs"),
         (["--storage=redis://x"], "The database cannot be opened: Can't load", "--storage takes"),
     ],
 )
-def test_options_that_do_not_go_together_with_a_sweep(sweep, options, what, what_to_do):
+def test_options_that_do_not_go_together_with_a_sweep(
+    sweep: Sweep, options: list[str], what: str, what_to_do: str
+) -> None:
     outcome = sweep(RANGE, *options)
     assert outcome.status == 2
     first, second = outcome.err.splitlines()
@@ -344,8 +382,8 @@ def test_options_that_do_not_go_together_with_a_sweep(sweep, options, what, what
     ],
 )
 def test_a_key_that_fit_does_not_have_is_refused_before_the_first_trial(
-    sweep, key, values, what, what_to_do
-):
+    sweep: Sweep, key: str, values: str, what: str, what_to_do: str
+) -> None:
     outcome = sweep(f"space:\n  {key}: {values}\n")
     assert outcome.status == 2
     first, second = outcome.err.splitlines()
@@ -354,7 +392,7 @@ def test_a_key_that_fit_does_not_have_is_refused_before_the_first_trial(
     assert not STUDY.exists()
 
 
-def test_choices_that_do_not_go_together_are_failed_trials(sweep):
+def test_choices_that_do_not_go_together_are_failed_trials(sweep: Sweep) -> None:
     def training(trial: Trial, args: list[str]) -> float:
         settings_of(args)
         return 1.0
@@ -373,7 +411,9 @@ def test_choices_that_do_not_go_together_are_failed_trials(sweep):
     assert ["val/loss 1.0000", "optimizer SGD"] in told
 
 
-def test_without_optuna_it_says_how_to_get_it(monkeypatch, capsys):
+def test_without_optuna_it_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in list(sys.modules):
         if name.startswith("mnist_lit.sweep"):
             monkeypatch.delitem(sys.modules, name)
@@ -389,8 +429,8 @@ def test_without_optuna_it_says_how_to_get_it(monkeypatch, capsys):
 
 
 def test_a_trial_is_a_run_like_any_other_and_its_configuration_repeats_it(
-    mnist_lit, tmp_path, data_dir
-):
+    mnist_lit: Command, tmp_path: Path, data_dir: Path
+) -> None:
     (tmp_path / "space.yaml").write_text(GRID)
     outcome = mnist_lit(*SWEEP, *TINY, f"--data.data_dir={data_dir}", "--trials=2")
     assert (outcome.status, outcome.err) == (0, "")
@@ -408,7 +448,7 @@ def test_a_trial_is_a_run_like_any_other_and_its_configuration_repeats_it(
     assert not list(tmp_path.rglob("test*"))  # the test images were not touched
     command = (STUDY / "best.yaml").read_text().splitlines()[0]
     assert mnist_lit(*command.removeprefix("# python -m mnist_lit ").split()).status == 0
-    best = min(trials(), key=lambda trial: trial.value).number
+    best = best_trial().number
     assert scalars(tmp_path / "lightning_logs/version_0") == scalars(STUDY / f"version_{best}")
 
 
@@ -420,7 +460,9 @@ def real(tmp_path: Path, pruner: optuna.pruners.BasePruner, *options: str) -> Tr
 
 
 @pytest.mark.usefixtures("mnist_lit")
-def test_a_pruned_run_is_a_stopped_one_with_all_its_files(tmp_path, data_dir, capsys):
+def test_a_pruned_run_is_a_stopped_one_with_all_its_files(
+    tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pruner = optuna.pruners.ThresholdPruner(upper=0.0)
     with pytest.raises(optuna.TrialPruned):
         real(tmp_path, pruner, "--trainer.max_epochs=3", f"--data.data_dir={data_dir}")
@@ -433,7 +475,7 @@ def test_a_pruned_run_is_a_stopped_one_with_all_its_files(tmp_path, data_dir, ca
 
 
 @pytest.mark.usefixtures("mnist_lit")
-def test_a_run_that_diverges_is_ended(tmp_path, data_dir):
+def test_a_run_that_diverges_is_ended(tmp_path: Path, data_dir: Path) -> None:
     options = ["--trainer.max_epochs=3", f"--data.data_dir={data_dir}"]
     options += ["--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=1e30"]
     with pytest.raises(DivergedError, match=r"^diverged: val/loss nan in validation 1$"):
@@ -447,7 +489,8 @@ def test_a_run_that_diverges_is_ended(tmp_path, data_dir):
 
 
 @pytest.mark.parametrize("name", ["best.yaml", "history.png", "slices.png", "importance.png"])
-def test_a_report_replaces_no_file_of_the_users(sweep, name):
+@pytest.mark.usefixtures("pictures")
+def test_a_report_replaces_no_file_of_the_users(sweep: Sweep, name: str) -> None:
     STUDY.mkdir(parents=True)
     (STUDY / name).write_text("mine")
     outcome = sweep(RANGE, "--trials=2")
@@ -476,7 +519,9 @@ def running(process: subprocess.Popen[str], count: int) -> list[int]:
     return pids()
 
 
-def test_a_worker_does_what_one_that_was_killed_has_left(mnist_lit, tmp_path, data_dir):
+def test_a_worker_does_what_one_that_was_killed_has_left(
+    mnist_lit: Command, tmp_path: Path, data_dir: Path
+) -> None:
     (tmp_path / "space.yaml").write_text(SEEDS)
     command = [*SWEEP, *TINY, f"--data.data_dir={data_dir}"]
     process = start(*command, cwd=tmp_path)
@@ -494,8 +539,8 @@ def test_a_worker_does_what_one_that_was_killed_has_left(mnist_lit, tmp_path, da
 
 @pytest.mark.parametrize("kind", [pytest.param("sqlite", marks=pytest.mark.slow), POSTGRES])
 def test_a_killed_worker_loses_nothing_and_another_does_its_trial(
-    mnist_lit, tmp_path, data_dir, kind
-):
+    mnist_lit: Command, tmp_path: Path, data_dir: Path, kind: Any
+) -> None:
     (tmp_path / "space.yaml").write_text(SEEDS)
     url = new_database(kind, tmp_path)
     options = [f"--data.data_dir={data_dir}", f"--storage={url}", "--jobs=2"]
@@ -514,7 +559,9 @@ def test_a_killed_worker_loses_nothing_and_another_does_its_trial(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("mnist_lit")
-def test_stopping_a_sweep_stops_its_workers_and_leaves_no_trial_behind(tmp_path, data_dir):
+def test_stopping_a_sweep_stops_its_workers_and_leaves_no_trial_behind(
+    tmp_path: Path, data_dir: Path
+) -> None:
     (tmp_path / "space.yaml").write_text(GRID)
     long = ["--trainer.max_epochs=10000", f"--data.data_dir={data_dir}"]
     process = start(*SWEEP, *TINY, *long, "--jobs=2", cwd=tmp_path)
@@ -531,7 +578,9 @@ def test_stopping_a_sweep_stops_its_workers_and_leaves_no_trial_behind(tmp_path,
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("mnist_lit")
-def test_workers_end_after_their_trial_when_the_command_is_killed(tmp_path, data_dir):
+def test_workers_end_after_their_trial_when_the_command_is_killed(
+    tmp_path: Path, data_dir: Path
+) -> None:
     (tmp_path / "space.yaml").write_text(GRID)
     longer = ["--trainer.max_epochs=20", f"--data.data_dir={data_dir}"]
     process = start(*SWEEP, *TINY, *longer, "--jobs=2", cwd=tmp_path)

@@ -19,7 +19,7 @@ def study_of(trials: int) -> optuna.Study:
     return study
 
 
-def test_history_slices_and_importance_have_the_names_and_the_best_loss():
+def test_history_slices_and_importance_have_the_names_and_the_best_loss() -> None:
     study = study_of(3)
     drawn = {}
     for name, figure in figures(study):
@@ -33,13 +33,13 @@ def test_history_slices_and_importance_have_the_names_and_the_best_loss():
 
 
 @pytest.mark.parametrize(("trials", "caution"), [(3, ": a rough estimate from 3 trials"), (20, "")])
-def test_importances_of_few_trials_are_marked_as_rough(trials, caution):
+def test_importances_of_few_trials_are_marked_as_rough(trials: int, caution: str) -> None:
     for name, figure in figures(study_of(trials)):
         if name == "importance":
             assert figure.axes[0].get_title("left") == ""
             assert figure.axes[0].get_title() == f"Importance of the parameters{caution}"
 
 
-def test_one_trial_has_no_importances():
+def test_one_trial_has_no_importances() -> None:
     assert [name for name, _ in figures(study_of(1))] == ["history", "slices"]
     assert (count(1), count(2)) == ("1 trial", "2 trials")

@@ -1,13 +1,14 @@
 """The file of a sweep: what it may say, and what is said of what it may not."""
 
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import TPESampler
 
 from mnist_lit.errors import InputError
-from mnist_lit.sweep.plan import read_plan
-from mnist_lit.sweep.search_space import override
+from mnist_lit.sweep.plan import Plan, override, read_plan
 from mnist_lit.sweep.settings import check_space, settings_of
 from tests.conftest import CONFIGS
 
@@ -17,7 +18,7 @@ LR = "space:\n  model.optimizer.lr: "
 GRID = "space:\n  data.batch_size: {choices: [32, 64]}\n  seed_everything: {choices: [0, 1, 2]}\n"
 
 
-def plan_of(text: str, tmp_path: Path):
+def plan_of(text: str, tmp_path: Path) -> Plan:
     path = tmp_path / "space.yaml"
     path.write_text(text)
     return read_plan(path)
@@ -36,19 +37,21 @@ def plan_of(text: str, tmp_path: Path):
         ("{choices: [[0.9, 0.99], {a: 1}]}", CategoricalDistribution(["[0.9, 0.99]", '{"a": 1}'])),
     ],
 )
-def test_a_range_or_choices(tmp_path, text, distribution):
+def test_a_range_or_choices(tmp_path: Path, text: str, distribution: Any) -> None:
     assert plan_of(LR + text, tmp_path).space == {"model.optimizer.lr": distribution}
 
 
-def test_without_a_word_about_them_sampler_and_pruner_are_optunas_default_and_none(tmp_path):
+def test_without_a_word_about_them_sampler_and_pruner_are_optunas_default_and_none(
+    tmp_path: Path,
+) -> None:
     plan = plan_of(GRID, tmp_path)
     assert type(plan.make_sampler(0)).__name__ == "TPESampler"
-    assert type(plan.make_pruner()).__name__ == "NopPruner"
-    assert plan.grid() is None
+    assert type(plan.pruner).__name__ == "NopPruner"
+    assert plan.grid == []
 
 
-def test_a_grid_is_every_combination(tmp_path):
-    points = plan_of(GRID + "sampler: {name: GridSampler}", tmp_path).grid()
+def test_a_grid_is_every_combination(tmp_path: Path) -> None:
+    points = plan_of(GRID + "sampler: {name: GridSampler}", tmp_path).grid
     expected = [(size, seed) for size in (32, 64) for seed in (0, 1, 2)]
     assert [tuple(point.values()) for point in points] == expected
 
@@ -56,15 +59,15 @@ def test_a_grid_is_every_combination(tmp_path):
 @pytest.mark.parametrize(
     ("text", "what", "what_to_do"),
     [
-        ("- 1", "The file must be a mapping with content.", "See configs/sweep.yaml."),
+        ("- 1", "The file must be a non-empty mapping.", "See configs/sweep.yaml."),
         ("space: [", "cannot be read: while parsing", "Give a YAML file."),
         (
             "sampler: {name: TPESampler}",
-            "space must be a mapping with content.",
+            "space must be a non-empty mapping.",
             "configs/sweep.yaml",
         ),
         ("spaces: {}", "There is no section spaces.", "Did you mean space?"),
-        (LR + "0.1", "model.optimizer.lr must be a mapping with content.", "configs/sweep.yaml"),
+        (LR + "0.1", "model.optimizer.lr must be a non-empty mapping.", "configs/sweep.yaml"),
         (LR + "{lo: 1, high: 2}", "There is no field of model.optimizer.lr: lo.", "mean low?"),
         (
             LR + "{low: 1}",
@@ -101,7 +104,7 @@ def test_a_grid_is_every_combination(tmp_path):
         (GRID + "sampler: {name: TPESampl}", "There is no sampler TPESampl.", "mean TPESampler?"),
         (GRID + "sampler: {name: BaseSampler}", "There is no sampler BaseSampler.", "mean"),
         (GRID + "sampler: {sed: 1}", "There is no argument of TPESampler: sed.", "mean seed?"),
-        (GRID + "sampler: {seed: one}", "The sampler's seed is no whole number.", "seed: 0"),
+        (GRID + "sampler: {seed: one}", "The sampler's seed is not an integer.", "seed: 0"),
         (GRID + "sampler: {name: GridSampler, n: 1}", "There is no argument of GridSampler: n", ""),
         (
             LR + "{low: 0, high: 1}\nsampler: {name: GridSampler}",
@@ -118,16 +121,18 @@ def test_a_grid_is_every_combination(tmp_path):
             "There is no pruner Median.",
             "Did you mean MedianPruner",
         ),
-        (GRID + "pruner: {name: PatientPruner}", "PatientPruner cannot be made: ", "another"),
+        (GRID + "pruner: {name: PatientPruner}", "PatientPruner cannot be created: ", "another"),
         (
             GRID + "pruner: {name: MedianPruner, n_startup_trials: -1}",
-            "MedianPruner cannot be made: ",
+            "MedianPruner cannot be created: ",
             "Fix its arguments",
         ),
         (GRID + "heartbeat: 0", "heartbeat is 0.", "whole seconds"),
     ],
 )
-def test_a_mistake_is_one_line_what_and_one_line_what_to_do(tmp_path, text, what, what_to_do):
+def test_a_mistake_is_one_line_what_and_one_line_what_to_do(
+    tmp_path: Path, text: str, what: str, what_to_do: str
+) -> None:
     with pytest.raises(InputError) as error:
         plan_of(text, tmp_path)
     first, second = str(error.value).splitlines()
@@ -136,12 +141,12 @@ def test_a_mistake_is_one_line_what_and_one_line_what_to_do(tmp_path, text, what
     assert what_to_do in second
 
 
-def test_a_file_that_is_not_there(tmp_path):
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read: No such file"):
         read_plan(tmp_path / "gone.yaml")
 
 
-def test_the_users_own_settings_are_found_in_the_space(tmp_path):
+def test_the_users_own_settings_are_found_in_the_space(tmp_path: Path) -> None:
     space = """
     space:
       model.network: {choices: [mnist_lit.networks.StrongCNN, mnist_lit.networks.TutorialCNN]}
@@ -159,17 +164,21 @@ def test_the_users_own_settings_are_found_in_the_space(tmp_path):
         "model.scheduler": None,
         "trainer.max_epochs": 10,
     }
-    step = plan.space["model.scheduler"].choices[1]
+    schedulers: Any = plan.space["model.scheduler"]
+    step = schedulers.choices[1]
     other = [*fit, f"--model.scheduler={step}", "--trainer.max_epochs=20"]
     found = check_space(plan.space, other, settings_of(other))
     assert found == {**{key: given[key] for key in [*given][:2]}, "model.scheduler": step}
 
 
-def test_a_sampler_draws_for_each_trial_anew_and_for_the_same_trial_the_same(tmp_path):
+def test_a_sampler_draws_for_each_trial_anew_and_for_the_same_trial_the_same(
+    tmp_path: Path,
+) -> None:
     plan = plan_of(GRID + "sampler: {name: RandomSampler, seed: 5}", tmp_path)
-    space = FloatDistribution(0, 1)
+    space, nothing = FloatDistribution(0, 1), cast(Any, None)
     one, same, next_one = (
-        plan.make_sampler(number).sample_independent(None, None, "x", space) for number in (3, 3, 4)
+        plan.make_sampler(number).sample_independent(nothing, nothing, "x", space)
+        for number in (3, 3, 4)
     )
     assert one == same != next_one
 
@@ -178,11 +187,11 @@ def test_a_sampler_draws_for_each_trial_anew_and_for_the_same_trial_the_same(tmp
     ("value", "option"),
     [(1e-05, "1e-05"), (64, "64"), (True, "true"), (None, "null"), ("x.Y", "x.Y")],
 )
-def test_a_parameter_is_an_option_of_fit(value, option):
+def test_a_parameter_is_an_option_of_fit(value: float | bool | str | None, option: str) -> None:
     assert override("model.network", value) == f"--model.network={option}"
 
 
-def test_the_configuration_of_the_package_is_sound():
+def test_the_configuration_of_the_package_is_sound() -> None:
     plan = read_plan(CONFIGS / "sweep.yaml")
     assert len(plan.space) > 2
-    assert plan.sampler["name"] == "TPESampler"
+    assert plan.sampler.func is TPESampler

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,12 @@ def start(url: str, space: Path) -> Iterator[Start]:
         worker.communicate()
 
 
+def first_line(worker: subprocess.Popen[str]) -> str:
+    """Wait for what a worker prints first."""
+    assert worker.stdout
+    return worker.stdout.readline()
+
+
 def assert_complete(url: str, plan: Plan, lost: int = 0) -> None:
     """Each point of the grid is complete once, and nothing else counts, waits or runs."""
     with closing(Study(url, "study", plan, None)) as study:
@@ -83,15 +90,21 @@ def assert_complete(url: str, plan: Plan, lost: int = 0) -> None:
         assert len(left) >= lost  # on a busy machine a worker may not be heard of in time
 
 
+def has_done(study: Study, count: int) -> bool:
+    return len(study.counted(*DONE)) >= count
+
+
 def values(trial: Any) -> tuple[Any, ...]:
     return tuple(trial.params[key] for key in ("data.batch_size", "seed_everything"))
 
 
-def test_a_killed_worker_loses_only_its_trial_which_another_does(url, space, start):
+def test_a_killed_worker_loses_only_its_trial_which_another_does(
+    url: str, space: Path, start: Start
+) -> None:
     victim = start(1000)
-    assert victim.stdout.readline() == "0\n"
+    assert first_line(victim) == "0\n"
     others = [start() for _ in range(3)]  # test_sweep.py has one
-    assert others[0].stdout.readline()
+    assert first_line(others[0])
     victim.kill()
     for worker in others:
         _, err = worker.communicate(timeout=100)
@@ -100,9 +113,11 @@ def test_a_killed_worker_loses_only_its_trial_which_another_does(url, space, sta
 
 
 @pytest.mark.slow
-def test_a_worker_whose_heartbeats_stopped_leaves_its_trial_to_another(url, space, start):
+def test_a_worker_whose_heartbeats_stopped_leaves_its_trial_to_another(
+    url: str, space: Path, start: Start
+) -> None:
     paused = start(1)
-    assert paused.stdout.readline()
+    assert first_line(paused)
     paused.send_signal(signal.SIGSTOP)
     other = start()
     assert other.communicate(timeout=100)[1] == ""
@@ -113,14 +128,16 @@ def test_a_worker_whose_heartbeats_stopped_leaves_its_trial_to_another(url, spac
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_eight_kills_at_random_moments_lose_nothing(url, space, start, seed):
+def test_eight_kills_at_random_moments_lose_nothing(
+    url: str, space: Path, start: Start, seed: int
+) -> None:
     moments = random.Random(seed)
     workers = [start(0.3) for _ in range(4)]
     with closing(Study(url, "study", read_plan(space), None)) as study:
         for kills in range(8):
-            wait_until(lambda kills=kills: len(study.counted(*DONE)) >= kills)
+            wait_until(partial(has_done, study, kills))
             victim = workers.pop(moments.randrange(4))
-            victim.stdout.readline()
+            first_line(victim)
             time.sleep(moments.uniform(0, 1))
             victim.kill()
             workers.append(start(0.3))
@@ -131,7 +148,7 @@ def test_eight_kills_at_random_moments_lose_nothing(url, space, start, seed):
 
 
 @pytest.mark.parametrize("url", [POSTGRES], indirect=True)  # on SQLite a lock goes before all
-def test_workers_that_begin_an_empty_database_at_once(url, space, start):
+def test_workers_that_begin_an_empty_database_at_once(url: Any, space: Path, start: Start) -> None:
     workers = [start() for _ in range(4)]
     for worker in workers:
         _, err = worker.communicate(timeout=100)
@@ -140,20 +157,24 @@ def test_workers_that_begin_an_empty_database_at_once(url, space, start):
 
 
 @AS_IF
-def test_a_trial_whose_workers_were_killed_four_times_counts_as_failed(url, space):
+def test_a_trial_whose_workers_were_killed_four_times_counts_as_failed(
+    url: str, space: Path
+) -> None:
     with closing(Study(url, "study", read_plan(space), 1)) as study:
         for _ in range(RETRIES + 1):
             assert study.has_work()
             trial = study.study.ask(study.plan.space)
             failed = study.study.tell(trial, state=TrialState.FAIL)  # as if its heartbeats stopped
-            study.storage.heartbeat_stale_trial_callback(study.study, failed)
+            retry = study.storage.heartbeat_stale_trial_callback
+            assert retry
+            retry(study.study, failed)
         [failed] = study.counted()
         assert failure(failed) == "its worker was killed 4 times"
         assert not study.has_work()
 
 
 @AS_IF
-def test_trials_that_two_workers_queue_at_once_count_once(url, space):
+def test_trials_that_two_workers_queue_at_once_count_once(url: str, space: Path) -> None:
     with closing(Study(url, "study", read_plan(space), 3)) as study:
         assert study.has_work()
         for params in [*study.grid.values()][:3]:  # as another worker does at the same time
@@ -176,7 +197,7 @@ def test_trials_that_two_workers_queue_at_once_count_once(url, space):
         ("postgresql+psycopg://user:secret@127.0.0.1:1/study", "Connection refused"),
     ],
 )
-def test_a_database_that_cannot_be_opened(space, url, what):
+def test_a_database_that_cannot_be_opened(space: Path, url: str, what: str) -> None:
     with pytest.raises(InputError, match=r"^The database cannot be opened: ") as error:
         Study(url, "study", read_plan(space), 1)
     assert what in str(error.value)

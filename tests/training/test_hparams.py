@@ -15,7 +15,7 @@ from tensorboard.plugins.hparams.backend_context import Context
 from tensorboard.plugins.hparams.list_session_groups import Handler
 
 from mnist_lit.training.hparams import hyperparameters
-from tests.conftest import SMALL, start
+from tests.conftest import FEW, SMALL, Command, start
 from tests.support.waiting import wait_until
 
 
@@ -52,7 +52,7 @@ def hparams_table(log_dir: Path) -> tuple[set[str], dict[str, dict[str, Any]]]:
 VALUES = ("number_value", "string_value", "bool_value")
 
 
-def best_epoch(run: Path) -> dict[str, float]:
+def best_epoch(run: Path) -> dict[str, Any]:
     with (run / "metrics.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["val/loss"]]
     best = min(rows, key=lambda row: float(row["val/loss"]))
@@ -61,7 +61,7 @@ def best_epoch(run: Path) -> dict[str, float]:
 
 
 @pytest.fixture
-def overtrained(mnist_lit, tmp_path, data_dir) -> Path:
+def overtrained(mnist_lit: Command, tmp_path: Path, data_dir: Path) -> Path:
     """A run whose second epoch is worse than its first."""
     worse = ["--model.scheduler=StepLR", "--model.scheduler.step_size=1"]
     worse += [
@@ -73,7 +73,7 @@ def overtrained(mnist_lit, tmp_path, data_dir) -> Path:
     return tmp_path / "lightning_logs" / "version_0"
 
 
-def test_hparams_has_the_best_epoch_and_every_setting_that_is_no_default(overtrained):
+def test_hparams_has_the_best_epoch_and_every_setting_that_is_no_default(overtrained: Path) -> None:
     columns, rows = hparams_table(overtrained.parent)
     expected = {
         "seed_everything": 3,
@@ -96,9 +96,9 @@ def test_hparams_has_the_best_epoch_and_every_setting_that_is_no_default(overtra
     assert columns == expected.keys()
 
 
-def test_hparams_has_the_columns_of_all_runs(mnist_lit, run, data_dir):
+def test_hparams_has_the_columns_of_all_runs(mnist_lit: Command, run: Path, data_dir: Path) -> None:
     """Also of settings that only later runs have changed."""
-    mnist_lit("fit", f"--config={run / 'config.yaml'}", "--data.split_seed=3")
+    mnist_lit("fit", f"--config={run / 'config.yaml'}", "--data.split_seed=3", *FEW)
     columns, rows = hparams_table(run.parent)
     assert "data.split_seed" in columns
     assert {name: row.get("data.split_seed") for name, row in rows.items()} == {
@@ -107,7 +107,9 @@ def test_hparams_has_the_columns_of_all_runs(mnist_lit, run, data_dir):
     }
 
 
-def test_a_resumed_run_still_shows_its_best_epoch_in_hparams(mnist_lit, overtrained):
+def test_a_resumed_run_still_shows_its_best_epoch_in_hparams(
+    mnist_lit: Command, overtrained: Path
+) -> None:
     best = best_epoch(overtrained)
     assert mnist_lit("fit", "--ckpt_path=last", "--trainer.max_epochs=3").status == 0
     _, rows = hparams_table(overtrained.parent)
@@ -116,7 +118,9 @@ def test_a_resumed_run_still_shows_its_best_epoch_in_hparams(mnist_lit, overtrai
     assert {name: row[name] for name in best} == best
 
 
-def test_a_killed_run_shows_settings_and_best_epoch_in_hparams(tmp_path, data_dir):
+def test_a_killed_run_shows_settings_and_best_epoch_in_hparams(
+    tmp_path: Path, data_dir: Path
+) -> None:
     arguments = [*SMALL, f"--data.data_dir={data_dir}", "--trainer.max_epochs=1000"]
     process = start("fit", *arguments, cwd=tmp_path)
     last = tmp_path / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt"
@@ -129,16 +133,17 @@ def test_a_killed_run_shows_settings_and_best_epoch_in_hparams(tmp_path, data_di
     assert 0 < row["val/loss"] < 3
 
 
-def test_a_test_is_shown_beside_the_settings(mnist_lit, run, data_dir):
-    mnist_lit("test", "--ckpt_path=best")
+@pytest.mark.usefixtures("pictures")
+def test_a_test_is_shown_beside_the_settings(mnist_lit: Command, run: Path, data_dir: Path) -> None:
+    mnist_lit("test", "--ckpt_path=best", "--trainer.limit_test_batches=1")
     results = json.loads((run / "test.json").read_text())
     _, rows = hparams_table(run.parent)
     assert rows["version_0/hparams"]["test/loss"] == pytest.approx(results["loss"])
     assert rows["version_0/hparams"]["test/accuracy"] == pytest.approx(results["accuracy"])
 
 
-def test_hyperparameters_are_flat_primitives_without_paths():
-    config = {
+def test_hyperparameters_are_flat_primitives_without_paths() -> None:
+    config: dict[str, Any] = {
         "seed_everything": 3,
         "name": "mine",
         "trainer": {"max_epochs": 2, "logger": [], "callbacks": None, "default_root_dir": "/tmp"},

@@ -11,43 +11,23 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 import yaml
+from lightning.pytorch import LightningModule
 
 from mnist_lit.errors import InputError
 from mnist_lit.files import sha256
-from mnist_lit.training.processes import ProcessSync, broken_connection
-from tests.conftest import CONFIGS, SMALL, finish, start
+from mnist_lit.training.environment import broken_connection
+from mnist_lit.training.processes import ProcessSync
+from tests.conftest import CONFIGS, SMALL, Command, finish, start
+from tests.support.faults import fault
 
 LAST = Path("lightning_logs/version_0/checkpoints/last.ckpt")
 TOGETHER = [*SMALL, f"--config={CONFIGS / 'ddp.yaml'}"]
 BROKEN = "error: The connection between the processes broke: "
-
-# In the middle of the second epoch a process sends the signal that its file names.
-FAULT = """
-import os
-import time
-from pathlib import Path
-from lightning.pytorch import Callback
-
-class Fault(Callback):
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        signum = Path(f"signal_of_{trainer.global_rank}")
-        if (trainer.current_epoch, batch_idx) == (1, 5) and signum.exists():
-            number, pid = map(int, signum.read_text().split())
-            signum.unlink()
-            os.kill(pid or os.getpid(), number)
-            time.sleep(600)
-"""
-
-
-def fault(directory: Path, rank: int, signum: signal.Signals, pid: int = 0) -> str:
-    """Have the process of this rank send a signal to itself, or to ``pid``; give fit's option."""
-    (directory / "fault.py").write_text(FAULT)
-    (directory / f"signal_of_{rank}").write_text(f"{signum.value} {pid}")
-    return "--trainer.callbacks+=fault.Fault"
 
 
 def losses(run: Path) -> list[float]:
@@ -59,7 +39,9 @@ def losses(run: Path) -> list[float]:
 
 
 @pytest.mark.slow
-def test_two_processes_train_one_run_as_one_process_does(tmp_path, data_dir, mnist_lit):
+def test_two_processes_train_one_run_as_one_process_does(
+    tmp_path: Path, data_dir: Path, mnist_lit: Command
+) -> None:
     options = [f"--data.data_dir={data_dir}", "--data.val_size=1001", "--seed_everything=3"]
     options += ["--trainer.limit_val_batches=1.0", "--trainer.log_every_n_steps=1"]
     code, out, err = finish(start("fit", *TOGETHER, *options, cwd=tmp_path))
@@ -78,7 +60,7 @@ def test_two_processes_train_one_run_as_one_process_does(tmp_path, data_dir, mni
 
 
 @pytest.mark.slow
-def test_each_image_is_judged_once_on_any_number_of_devices(run, tmp_path):
+def test_each_image_is_judged_once_on_any_number_of_devices(run: Path, tmp_path: Path) -> None:
     results = []
     for devices in (3, 1):
         options = ["--ckpt_path=last", f"--trainer.devices={devices}"]
@@ -104,8 +86,15 @@ def test_each_image_is_judged_once_on_any_number_of_devices(run, tmp_path):
     ids=["killed", "hung", "stopped"],
 )
 def test_a_process_that_ends_or_hangs_ends_the_others_and_the_run_goes_on(
-    tmp_path, data_dir, mnist_lit, rank, signum, minutes, status, messages
-):
+    tmp_path: Path,
+    data_dir: Path,
+    mnist_lit: Command,
+    rank: int,
+    signum: signal.Signals,
+    minutes: int,
+    status: int,
+    messages: list[str],
+) -> None:
     arguments = [
         *TOGETHER,
         f"--data.data_dir={data_dir}",
@@ -141,7 +130,9 @@ def free_port() -> int:
 
 
 @pytest.mark.slow
-def test_two_machines_train_one_run_survive_a_kill_and_equal_one_process(tmp_path, mnist_lit):
+def test_two_machines_train_one_run_survive_a_kill_and_equal_one_process(
+    tmp_path: Path, mnist_lit: Command
+) -> None:
     run = tmp_path / LAST.parent.parent
     options = ["--trainer.devices=1", "--trainer.num_nodes=2", "--trainer.log_every_n_steps=1"]
     options += ["--data.val_size=1000", "--trainer.limit_val_batches=1.0"]
@@ -179,8 +170,12 @@ def test_two_machines_train_one_run_survive_a_kill_and_equal_one_process(tmp_pat
     ids=["torchrun", "SLURM"],
 )
 def test_another_number_of_processes_than_was_started_is_refused(
-    mnist_lit, tmp_path, monkeypatch, started, what
-):
+    mnist_lit: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    started: dict[str, str],
+    what: str,
+) -> None:
     slurm = {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0", "LOCAL_RANK": "0"}
     for name, value in (slurm | started).items():
         monkeypatch.setenv(name, value)
@@ -194,13 +189,13 @@ def test_another_number_of_processes_than_was_started_is_refused(
     assert not (tmp_path / "lightning_logs").exists()
 
 
-def test_another_checkpoint_than_the_first_machines_is_refused(run):
+def test_another_checkpoint_than_the_first_machines_is_refused(run: Path) -> None:
     last = run / "checkpoints" / "last.ckpt"
     for first in (sha256(last), "0" * 64):
         strategy = SimpleNamespace(broadcast=lambda own, first=first: first)
-        trainer = SimpleNamespace(ckpt_path=last, strategy=strategy)
+        trainer: Any = SimpleNamespace(ckpt_path=last, strategy=strategy)
         with nullcontext() if first == sha256(last) else pytest.raises(InputError, match="Copy"):
-            ProcessSync().on_load_checkpoint(trainer, None, {})
+            ProcessSync().on_load_checkpoint(trainer, LightningModule(), {})
 
 
 @pytest.mark.parametrize(
@@ -211,7 +206,8 @@ def test_another_checkpoint_than_the_first_machines_is_refused(run):
                 "[/torch/third_party/gloo/gloo/transport/tcp/pair.cc:545] Read error "
                 "[127.0.0.1]:1: Connection reset by peer. This is typically caused by a remote one."
             ),
-            "Read error [127.0.0.1]:1: Connection reset by peer",
+            "Read error [127.0.0.1]:1: Connection reset by peer. This is typically caused by a "
+            "remote one",
         ),
         (
             torch.distributed.DistStoreError("Timed out after 61 seconds. 1/2 clients joined."),
@@ -221,7 +217,7 @@ def test_another_checkpoint_than_the_first_machines_is_refused(run):
         (ValueError("gloo"), None),
     ],
 )
-def test_a_broken_connection_is_said_in_one_line(error, why):
+def test_a_broken_connection_is_said_in_one_line(error: Any, why: str | None) -> None:
     said = why and f"The connection between the processes broke: {why}."
     assert broken_connection(error) == said
 
@@ -243,7 +239,9 @@ SCONTROL = """#!/bin/bash
 
 
 @pytest.mark.slow
-def test_the_script_for_slurm_trains_is_requeued_and_goes_on(tmp_path, data_dir):
+def test_the_script_for_slurm_trains_is_requeued_and_goes_on(
+    tmp_path: Path, data_dir: Path
+) -> None:
     document = (CONFIGS.parent / "docs" / "devices.md").read_text("utf-8")
     [script] = re.findall(r"^```bash\n(#!/bin/bash\n.*?)^```", document, re.M | re.S)
     (tmp_path / "digits.sbatch").write_text(script)

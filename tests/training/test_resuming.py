@@ -6,6 +6,7 @@ import re
 import resource
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,13 +17,14 @@ from tests.conftest import (
     CONFIGS,
     OWN_NETWORK,
     SMALL,
+    Command,
     scalars,
     start,
 )
 from tests.support.waiting import wait_until
 
-# Dropout, an augmentation that draws from torch, NumPy and Python, averaged weights, and a schedule
-# by the step.
+# Dropout, an augmentation that draws from torch, NumPy and Python, averaged weights, a schedule by
+# the step, and a limit of steps.
 EVERYTHING = [
     "--model.network=own_network.OwnNetwork",
     "--model.augmentation=own_network.Noise",
@@ -32,8 +34,15 @@ EVERYTHING = [
     "--model.scheduler.max_lr=0.01",
     "--model.scheduler.total_steps=60",
     "--model.scheduler_interval=step",
+    "--trainer.max_steps=60",
 ]
+WORKER = "--data.num_workers=1"  # no setting that a checkpoint decides
 BY_EPOCH = ["--model.scheduler=StepLR", "--model.scheduler.step_size=1"]
+ON_PLATEAU = [
+    "--model.scheduler=torch.optim.lr_scheduler.ReduceLROnPlateau",
+    "--model.scheduler.patience=0",
+    "--model.scheduler.threshold=10",  # so that no loss is low enough
+]
 
 
 # With seed 0; processors and versions of torch differ in the fifth digit.
@@ -44,7 +53,7 @@ FIRST_LOSSES = [
 
 
 def assert_equal_states(one: Path, other: Path) -> None:
-    """Weights, averages, optimiser and schedule of two checkpoints are equal bit for bit."""
+    """Weights, averages, optimizer and schedule of two checkpoints are equal bit for bit."""
     states = [torch.load(path, weights_only=True) for path in (one, other)]
     for part in ("state_dict", "current_model_state", "optimizer_states", "lr_schedulers"):
         values = [state.get(part) for state in states]
@@ -65,18 +74,20 @@ def event_scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
 
 @pytest.mark.parametrize(
     "options",
-    [pytest.param(BY_EPOCH, marks=pytest.mark.slow), EVERYTHING],
-    ids=["by epoch", "everything"],
+    [pytest.param(BY_EPOCH, marks=pytest.mark.slow), ON_PLATEAU, EVERYTHING],
+    ids=["by epoch", "on plateau", "everything"],
 )
-def test_a_resumed_run_equals_an_uninterrupted_one(mnist_lit, tmp_path, data_dir, options):
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    mnist_lit: Command, tmp_path: Path, data_dir: Path, options: Any
+) -> None:
     (tmp_path / "own_network.py").write_text(OWN_NETWORK)
-    arguments = [*SMALL, f"--data.data_dir={data_dir}", "--seed_everything=5", *options]
+    arguments = [*SMALL, f"--data.data_dir={data_dir}", "--seed_everything=5", *options, WORKER]
     mnist_lit("fit", *arguments, "--trainer.max_epochs=3", "-n", "straight")
     mnist_lit("fit", *arguments, "--trainer.max_epochs=1", "-n", "resumed")
     logs = tmp_path / "lightning_logs"
     straight, resumed = logs / "straight/version_0", logs / "resumed/version_0"
     last = resumed / "checkpoints" / "last.ckpt"
-    outcome = mnist_lit("fit", "--ckpt_path", last, "--trainer.max_epochs=3")
+    outcome = mnist_lit("fit", "--ckpt_path", last, "--trainer.max_epochs=3", WORKER)
     assert (outcome.status, outcome.err) == (0, "")
     assert "Resuming at the start of epoch 2\n" in outcome.out
     for name in ("best.ckpt", "last.ckpt"):
@@ -87,12 +98,14 @@ def test_a_resumed_run_equals_an_uninterrupted_one(mnist_lit, tmp_path, data_dir
     assert event_scalars(straight) == event_scalars(resumed)
 
 
-def test_a_run_ended_in_the_middle_of_an_epoch_begins_this_epoch_again(mnist_lit, run, data_dir):
+def test_a_run_ended_in_the_middle_of_an_epoch_begins_this_epoch_again(
+    mnist_lit: Command, run: Path, data_dir: Path
+) -> None:
     steps = ["--trainer.max_epochs=9", "--trainer.max_steps=30"]
     first = mnist_lit("fit", f"--config={run / 'config.yaml'}", *steps, "-n", "cut")
     assert "Stopped by max_steps 30\n" in first.out
     assert "epoch 2/9  train/loss" in first.out
-    assert first.out.count("val/loss") == 1  # epoch 2 was not validated
+    assert first.out.count("  val/loss") == 1  # epoch 2 was not validated
     outcome = mnist_lit("fit", "--ckpt_path=last", "--trainer.max_steps=70")
     assert (outcome.status, outcome.err) == (0, "")
     again = "Resuming at the start of epoch 2, which the checkpoint had not completed\n"
@@ -102,7 +115,7 @@ def test_a_run_ended_in_the_middle_of_an_epoch_begins_this_epoch_again(mnist_lit
     assert last["global_step"] == 70
 
 
-def test_a_run_stopped_early_says_why(mnist_lit, run, data_dir):
+def test_a_run_stopped_early_says_why(mnist_lit: Command, run: Path, data_dir: Path) -> None:
     stopping = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/accuracy"]
     stopping += ["--trainer.callbacks.mode=max", "--trainer.callbacks.stopping_threshold=0.1"]
     config = ["fit", f"--config={run / 'config.yaml'}"]
@@ -116,7 +129,7 @@ def test_a_run_stopped_early_says_why(mnist_lit, run, data_dir):
     assert "Traceback" not in outcome.err
 
 
-def test_the_saved_config_repeats_the_run_exactly(mnist_lit, run):
+def test_the_saved_config_repeats_the_run_exactly(mnist_lit: Command, run: Path) -> None:
     assert mnist_lit("fit", f"--config={run / 'config.yaml'}").status == 0
     again = run.parent / "version_1"
     assert_equal_states(run / "checkpoints/last.ckpt", again / "checkpoints/last.ckpt")
@@ -137,7 +150,9 @@ def killed(run: Path, arguments: list[str], cwd: Path, seconds: float) -> None:
     process.communicate()
 
 
-def test_a_run_that_is_still_in_training_is_not_resumed_beside(tmp_path, data_dir, mnist_lit):
+def test_a_run_that_is_still_in_training_is_not_resumed_beside(
+    tmp_path: Path, data_dir: Path, mnist_lit: Command
+) -> None:
     arguments = [*SMALL, f"--data.data_dir={data_dir}", "--trainer.max_epochs=1000"]
     process = start("fit", *arguments, cwd=tmp_path)
     last = tmp_path / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt"
@@ -150,7 +165,9 @@ def test_a_run_that_is_still_in_training_is_not_resumed_beside(tmp_path, data_di
 
 
 @pytest.mark.slow
-def test_twenty_kills_at_random_moments_change_nothing(tmp_path, data_dir, mnist_lit):
+def test_twenty_kills_at_random_moments_change_nothing(
+    tmp_path: Path, data_dir: Path, mnist_lit: Command
+) -> None:
     (tmp_path / "own_network.py").write_text(OWN_NETWORK)
     large = ["--model.network.width=1000"]  # so that the checkpoints take time to write
     arguments = [*SMALL, f"--data.data_dir={data_dir}", "--seed_everything=6", *EVERYTHING[:4]]
@@ -176,7 +193,9 @@ def test_twenty_kills_at_random_moments_change_nothing(tmp_path, data_dir, mnist
     [pytest.param(100_000, marks=pytest.mark.slow), 300_000],
     ids=["log", "checkpoint"],
 )
-def test_a_full_disk_is_a_clear_error_and_the_earlier_checkpoint_stays(run, tmp_path, limit):
+def test_a_full_disk_is_a_clear_error_and_the_earlier_checkpoint_stays(
+    run: Path, tmp_path: Path, limit: int
+) -> None:
     last = run / "checkpoints" / "last.ckpt"
     before = last.read_bytes()
     process = start("fit", "--ckpt_path=last", "--trainer.max_epochs=3", cwd=tmp_path)
@@ -193,8 +212,8 @@ def test_a_full_disk_is_a_clear_error_and_the_earlier_checkpoint_stays(run, tmp_
 
 
 def test_the_first_losses_of_the_default_configuration_are_the_known_ones(
-    mnist_lit, tmp_path, data_dir
-):
+    mnist_lit: Command, tmp_path: Path, data_dir: Path
+) -> None:
     arguments = ["--seed_everything=0", "--trainer.max_epochs=1", f"--data.data_dir={data_dir}"]
     arguments += ["--trainer.limit_train_batches=20", "--trainer.log_every_n_steps=1"]
     mnist_lit("fit", f"--config={CONFIGS / 'default.yaml'}", *arguments)

@@ -1,4 +1,4 @@
-"""What TensorBoard gets of a run, read back."""
+"""What a run writes for TensorBoard, read back."""
 
 import json
 from collections import Counter
@@ -12,7 +12,9 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from mnist_lit.metrics import SCALARS
-from tests.conftest import SMALL
+from tests.conftest import SMALL, Command
+
+pytestmark = pytest.mark.usefixtures("pictures")
 
 PICTURES = (
     *("digits", "confusion_matrix", "accuracy_by_digit", "worst_errors", "reliability"),
@@ -52,22 +54,24 @@ TEST = {
 }
 
 
-def test_a_fit_has_these_tags_so_often(finished):
+def test_a_fit_writes_these_tags_this_often(finished: Path) -> None:
     found = counts(finished / "lightning_logs" / "version_0")
     assert found.pop("epoch") > 2  # beside each step that is logged
     assert found == FIT
 
 
-def test_pictures_of_validation_lie_at_the_ends_of_epochs(finished):
+def test_validation_figures_are_logged_at_the_ends_of_epochs(finished: Path) -> None:
     values = summaries(finished / "lightning_logs" / "version_0")
     for tag in ("val/confusion_matrix", "val/digits", "val/precision_recall/3", "val/loss"):
         assert [step for step, value in values if value.tag == tag] == [19, 39]
 
 
-def test_a_test_adds_its_own_to_the_run_and_leaves_png_files(mnist_lit, run, data_dir):
+def test_a_test_adds_its_figures_to_the_run_and_writes_png_files(
+    mnist_lit: Command, run: Path, data_dir: Path
+) -> None:
     before = counts(run)
-    for _ in range(2):  # the second takes the place of the first
-        outcome = mnist_lit("test", "--ckpt_path=last")
+    for _ in range(2):  # the second replaces the first
+        outcome = mnist_lit("test", "--ckpt_path=last", "--trainer.limit_test_batches=4")
         assert f"Figures: {run.relative_to(Path.cwd())}/test_*.png\n" in outcome.out
     assert counts(run) == {**before, **TEST}
     assert {step for step, value in summaries(run) if value.tag in TEST} == {39}
@@ -75,14 +79,16 @@ def test_a_test_adds_its_own_to_the_run_and_leaves_png_files(mnist_lit, run, dat
     for path in run.glob("*.png"):
         with Image.open(path) as image:
             image.load()
-            assert min(image.size) >= 400
+            assert image.width == 700
     [loss] = [value for _, value in summaries(run) if value.tag == "test/loss"]
     expected = json.loads((run / "test.json").read_text())["loss"]
     assert loss.tensor.float_val[0] == pytest.approx(expected)
 
 
-def test_the_projector_gets_a_thousand_digits_with_their_pictures(mnist_lit, run, data_dir):
-    mnist_lit("test", "--ckpt_path=best")
+def test_the_projector_gets_a_thousand_digits_with_their_images(
+    mnist_lit: Command, run: Path, data_dir: Path
+) -> None:
+    mnist_lit("test", "--ckpt_path=best", "--trainer.limit_test_batches=4")
     assert 'tensor_path: "00000/test/tensors.tsv"' in (run / "projector_config.pbtxt").read_text()
     table = (run / "00000/test/metadata.tsv").read_text().splitlines()
     assert table[0] == "digit\tprediction\twrong"
@@ -96,7 +102,7 @@ def test_the_projector_gets_a_thousand_digits_with_their_pictures(mnist_lit, run
         assert sprite.size == (32 * 28, 32 * 28)
 
 
-def test_the_text_holds_configuration_and_environment(finished):
+def test_the_text_holds_configuration_and_environment(finished: Path) -> None:
     run = finished / "lightning_logs" / "version_0"
     texts = {
         value.tag: value.tensor.string_val[0].decode()
@@ -112,7 +118,9 @@ def test_the_text_holds_configuration_and_environment(finished):
         assert f"| {name} | " in environment
 
 
-def test_the_pictures_change_nothing_of_the_training(mnist_lit, run, tmp_path, data_dir):
+def test_drawing_figures_does_not_change_the_training(
+    mnist_lit: Command, run: Path, tmp_path: Path, data_dir: Path
+) -> None:
     config = ["fit", f"--config={run / 'config.yaml'}", "--trainer.logger=false"]
     mnist_lit(*config, f"--trainer.default_root_dir={tmp_path / 'plain'}")
     [plain] = (tmp_path / "plain").rglob("last.ckpt")
@@ -120,9 +128,9 @@ def test_the_pictures_change_nothing_of_the_training(mnist_lit, run, tmp_path, d
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-def test_a_network_that_cannot_be_traced_has_no_graph_but_trains(
-    mnist_lit, tmp_path, data_dir, caplog
-):
+def test_a_network_that_cannot_be_traced_trains_without_a_graph(
+    mnist_lit: Command, tmp_path: Path, data_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("WARNING", "mnist_lit")  # a server in the same process raises the root's
     (tmp_path / "odd.py").write_text(
         "from torch import nn\n"
@@ -140,7 +148,9 @@ def test_a_network_that_cannot_be_traced_has_no_graph_but_trains(
     assert caplog.messages == ["Cannot add the graph of Odd to TensorBoard: odd"]
 
 
-def test_a_faultless_model_has_no_picture_of_errors(mnist_lit, run, data_dir):
+def test_a_model_without_errors_has_no_figure_of_errors(
+    mnist_lit: Command, run: Path, data_dir: Path
+) -> None:
     (run / "test_worst_errors.png").write_text("of an earlier test")
     one = ["--data.eval_batch_size=1", "--trainer.limit_test_batches=1"]
     outcome = mnist_lit("test", "--ckpt_path=best", *one)
@@ -149,10 +159,12 @@ def test_a_faultless_model_has_no_picture_of_errors(mnist_lit, run, data_dir):
     assert not (run / "test_worst_errors.png").exists()
 
 
-def test_a_run_that_diverged_can_be_tested(mnist_lit, tmp_path, data_dir):
+def test_a_run_that_diverged_can_be_tested(
+    mnist_lit: Command, tmp_path: Path, data_dir: Path
+) -> None:
     diverging = ["--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=1e30"]
     fit = mnist_lit("fit", *SMALL, f"--data.data_dir={data_dir}", *diverging)
-    outcome = mnist_lit("test", "--ckpt_path=last")
+    outcome = mnist_lit("test", "--ckpt_path=last", "--trainer.limit_test_batches=2")
     assert (fit.status, outcome.status, outcome.err) == (0, 0, "")
     run = tmp_path / "lightning_logs" / "version_0"
     results = json.loads((run / "test.json").read_text())

@@ -74,8 +74,8 @@ function show() {
   draw(brush, shown, getComputedStyle(canvas).color);
 }
 
-function draw(brush, strokes, colour) {
-  [brush.strokeStyle, brush.lineWidth] = [colour, PEN];
+function draw(brush, strokes, color) {
+  [brush.strokeStyle, brush.lineWidth] = [color, PEN];
   brush.lineCap = brush.lineJoin = "round";
   brush.beginPath();
   for (const points of strokes) {
