@@ -1,32 +1,31 @@
-"""Train and evaluate the detector (fit, validate, test), export it, or draw pages."""
+"""The commands of the detector, run as those of the classifier are."""
 
-import os
 import sys
-from importlib import import_module
 
-from mnist_lit.errors import exit_status, open_standard_streams
+from mnist_lit import __main__ as program
 
-COMMANDS = {"export": "mnist_lit.detection.export", "pages": "mnist_lit.detection.pages.command"}
+COMMANDS = {
+    "fit": ("mnist_lit.detection.cli", "train a detector"),
+    "validate": ("mnist_lit.detection.cli", "evaluate a checkpoint on the validation pages"),
+    "test": ("mnist_lit.detection.cli", "evaluate a checkpoint on the test pages"),
+    "export": ("mnist_lit.detection.export", "export a checkpoint to a single ONNX file"),
+    "pages": ("mnist_lit.detection.pages.command", "draw some of the pages that it trains on"),
+}
+
+HELP = """\
+mnist_lit.detection {version}: train a network that finds handwritten digits on pages.
+
+usage: python -m mnist_lit.detection COMMAND [options]     (COMMAND --help lists its options)
+
+{commands}
+
+example:
+  python -m mnist_lit.detection fit --config configs/detector.yaml"""
 
 
 def main(args: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    args = sys.argv[1:] if args is None else args
-    open_standard_streams()
-    return exit_status(lambda: _run(args))
-
-
-def _run(args: list[str]) -> int | None:
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as in mnist_lit.__main__
-    if args and args[0] in COMMANDS:
-        status: int | None = import_module(COMMANDS[args[0]]).main(args)
-        return status
-    from mnist_lit.detection.cli import DetectorCLI
-    from mnist_lit.training.environment import prepare
-
-    prepare()
-    DetectorCLI(args)
-    return None
+    return program.main(args, COMMANDS, HELP)
 
 
 if __name__ == "__main__":

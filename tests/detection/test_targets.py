@@ -41,7 +41,7 @@ def in_order(boxes: Tensor) -> Tensor:
     return boxes[boxes[:, 0].argsort()]
 
 
-def test_targets_peak_at_the_centers(targets):
+def test_targets_peak_at_the_centers(targets: Targets) -> None:
     peaks = (targets.center[0, 0] == 1).nonzero() * 4 + 2  # y, x of the middle of the place
     centers = (BOXES[:, :2] + BOXES[:, 2:]) / 2
     assert len(peaks) == len(BOXES)
@@ -49,12 +49,12 @@ def test_targets_peak_at_the_centers(targets):
         assert (peaks - torch.tensor([y, x])).abs().amax(1).min() <= 2
 
 
-def test_every_digit_counts_as_much_as_any_other(targets):
+def test_every_digit_counts_as_much_as_any_other(targets: Targets) -> None:
     for digit in LABELS:
         assert targets.weight[0, 0][targets.label[0] == digit].sum() == pytest.approx(1)
 
 
-def test_decoding_the_targets_returns_the_boxes(targets):
+def test_decoding_the_targets_returns_the_boxes(targets: Targets) -> None:
     (found,) = detect(perfect(targets))
     assert torch.allclose(in_order(found.boxes), in_order(BOXES), atol=1e-3)
     by_place = found.labels[found.boxes[:, 0].argsort()]
@@ -62,13 +62,13 @@ def test_decoding_the_targets_returns_the_boxes(targets):
     assert found.scores.min() > 0.99
 
 
-def test_every_place_of_a_core_suggests_its_digits_box(targets):
+def test_every_place_of_a_core_suggests_its_digits_box(targets: Targets) -> None:
     boxes = box_maps(perfect(targets))
     core = boxes[0, :, targets.weight[0, 0] > 0].T
     assert all((BOXES - box).abs().amax(1).min() < 1e-3 for box in core)
 
 
-def test_the_perfect_prediction_has_the_least_loss(targets):
+def test_the_perfect_prediction_has_the_least_loss(targets: Targets) -> None:
     maps = perfect(targets)
     least = detection_loss(maps, targets)
     assert least["loss"] < 0.01
@@ -80,7 +80,7 @@ def test_the_perfect_prediction_has_the_least_loss(targets):
     assert detection_loss(flat, targets)["center"] > least["center"]
 
 
-def test_what_is_ignored_costs_nothing(targets):
+def test_what_is_ignored_costs_nothing(targets: Targets) -> None:
     maps = perfect(targets)
     maps.center[0, 0, 5, 55] = 9.0  # in the ignored box
     assert detection_loss(maps, targets)["loss"] < 0.01
@@ -88,7 +88,7 @@ def test_what_is_ignored_costs_nothing(targets):
     assert detection_loss(maps, targets)["loss"] > 1
 
 
-def test_an_empty_page_only_has_mistakes(targets):
+def test_an_empty_page_only_has_mistakes(targets: Targets) -> None:
     nothing = page_targets(BOXES[:0], LABELS[:0], IGNORED[:0], 256, 256)
     assert nothing.center.sum() == nothing.weight.sum() == 0
     assert [each.shape for each in batch(nothing)] == [each.shape for each in targets]
@@ -96,7 +96,7 @@ def test_an_empty_page_only_has_mistakes(targets):
     assert loss["loss"] == loss["center"] > 1
 
 
-def test_overlapping_boxes_are_suppressed(targets):
+def test_overlapping_boxes_are_suppressed(targets: Targets) -> None:
     maps = perfect(targets)
     for each in maps[1:3]:  # the second peak of the 3, with the same box
         each[0, :, 10, 7] = each[0, :, 10, 5]
