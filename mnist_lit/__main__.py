@@ -77,9 +77,7 @@ def main(
             signal.signal(signum, handler)
 
 
-def _run(
-    args: list[str], commands: Mapping[str, tuple[str, str]], help_text: str
-) -> int | None:
+def _run(args: list[str], commands: Mapping[str, tuple[str, str]], help_text: str) -> int | None:
     command = args[0] if args else "--help"
     if command in ("-h", "--help"):
         lines = (f"  {name:10}{purpose}" for name, (_, purpose) in commands.items())

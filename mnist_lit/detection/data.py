@@ -128,6 +128,8 @@ class PageDataModule(LightningDataModule):
     def _loader(
         self, digits: Subset[Batch], seed: tuple[int, ...], *, keep_worker: bool = False
     ) -> DataLoader[PageSample]:
+        # A worker has one core, and if OpenCV has started threads here, it waits for them forever.
+        cv2.setNumThreads(1)
         dataset = PageDataset(digit_images(digits), seed, self.pages[seed[0]])
         world, rank = (
             (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
@@ -140,7 +142,6 @@ class PageDataModule(LightningDataModule):
             persistent_workers=keep_worker and self.num_workers > 0,
             prefetch_factor=8 if self.num_workers else None,
             collate_fn=collated,
-            worker_init_fn=one_thread,
             generator=torch.Generator(),  # or iterators would draw from the global one
         )
 
@@ -158,8 +159,3 @@ def collated(samples: list[PageSample]) -> PageBatch:
     images, targets, *rest = zip(*samples, strict=True)
     stacked = Targets(*(torch.stack(maps) for maps in zip(*targets, strict=True)))
     return PageBatch(torch.stack(images), stacked, *(list(each) for each in rest))
-
-
-def one_thread(worker: int) -> None:
-    """Keep OpenCV from starting threads in a worker, which has a core of its own."""
-    cv2.setNumThreads(1)

@@ -15,8 +15,8 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 
 from mnist_lit import __version__
-from mnist_lit.checkpoints import load_checkpoint
 from mnist_lit.detection.boxes import box_maps
+from mnist_lit.detection.checkpoints import verified_checkpoint
 from mnist_lit.detection.module import DigitDetector
 from mnist_lit.detection.network import DetectionNetwork
 from mnist_lit.errors import InputError
@@ -89,15 +89,9 @@ def trained_network(path: Path) -> DetectionNetwork:
     Raises:
         InputError: If the file is damaged or not a detector's.
     """
-    weights = load_checkpoint(path)["state_dict"]
-    detector = DigitDetector()
-    try:
-        detector.load_state_dict(weights)
-    except RuntimeError as error:
-        raise InputError(
-            f"{path} is not a checkpoint of this version's detector.",
-            "Train one: python -m mnist_lit.detection fit --config configs/detector.yaml",
-        ) from error
+    checkpoint, settings = verified_checkpoint(path)
+    detector = DigitDetector(**settings)
+    detector.load_state_dict(checkpoint["state_dict"])
     return detector.network.eval()
 
 

@@ -1,11 +1,11 @@
 """DigitDetector: the network with its loss, metric and optimizer, as a LightningModule."""
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
 
+from mnist_lit.checkpoints import CheckpointModule
 from mnist_lit.detection.average_precision import AveragePrecision
 from mnist_lit.detection.boxes import Detections, detect
 from mnist_lit.detection.data import PageBatch
@@ -13,7 +13,7 @@ from mnist_lit.detection.loss import detection_loss
 from mnist_lit.detection.network import DetectionNetwork, Maps
 
 
-class DigitDetector(LightningModule):
+class DigitDetector(CheckpointModule):
     """Trains and evaluates a network that finds digits on pages.
 
     AdamW with one cycle of the learning rate (Smith and Topin, "Super-convergence", 2018).
@@ -28,7 +28,7 @@ class DigitDetector(LightningModule):
         self, max_lr: float = 0.002, weight_decay: float = 0.02, warmup: float = 0.1
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
+        self.record_hyperparameters(**locals())
         self.network = DetectionNetwork().to(memory_format=torch.channels_last)
         self.average_precision = AveragePrecision()
 

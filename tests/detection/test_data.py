@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -47,7 +48,10 @@ def test_validation_and_test_pages_stay_the_same_and_differ(module: PageDataModu
     assert not any(map(torch.equal, before, test))
 
 
+@pytest.mark.timeout(60)
 def test_a_worker_draws_the_same_pages(module: PageDataModule, data_dir: Path) -> None:
+    cv2.setNumThreads(2)
+    cv2.resize(np.zeros((2048, 2048), np.uint8), (999, 999))  # starts OpenCV's threads
     with_worker = PageDataModule(str(data_dir), pages=6, batch_size=3, num_workers=1)
     with_worker.setup("fit")
     assert torch.equal(epoch(module, 2), epoch(with_worker, 2))
