@@ -63,6 +63,7 @@ class DetectorCLI(LightningCLI):
                 self.command: {"usage": usage, **strict},
             },
             trainer_defaults={"callbacks": _callbacks(), **DEFAULTS},
+            seed_everything_default=0,
             auto_configure_optimizers=False,  # DigitDetector does it
             load_from_checkpoint_support=False,  # so does DigitDetector
         )
@@ -125,7 +126,7 @@ class DetectorCLI(LightningCLI):
         except BaseException as error:
             if self.checkpoint and (why := damage(error)):
                 raise cannot_be_resumed(self.checkpoint, why) from error
-            if saved := self._saved():
+            if not isinstance(error, InputError) and (saved := self._saved()):
                 print(f"To resume: {PROGRAM} fit [options] --ckpt_path {saved}", file=sys.stderr)
             raise
         if saved := self._saved():

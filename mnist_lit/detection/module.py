@@ -11,6 +11,7 @@ from mnist_lit.detection.boxes import Detections, detect
 from mnist_lit.detection.data import PageBatch
 from mnist_lit.detection.loss import detection_loss
 from mnist_lit.detection.network import DetectionNetwork, Maps
+from mnist_lit.errors import InputError
 
 
 class DigitDetector(CheckpointModule):
@@ -36,6 +37,19 @@ class DigitDetector(CheckpointModule):
         """Compute the maps of ``float32 (n, 1, h, w)`` pictures in [0, 1]."""
         maps: Maps = self.network(images)
         return maps
+
+    def on_train_start(self) -> None:
+        """Refuse to resume a training of another length, for which the schedule has no steps.
+
+        Raises:
+            InputError: If its number of steps differs from the checkpoint's.
+        """
+        then = self.lr_schedulers().state_dict()["total_steps"]  # type: ignore[union-attr]
+        if then != (now := int(self.trainer.estimated_stepping_batches)):
+            raise InputError(
+                f"The training has {then} steps in the checkpoint and {now} by your options.",
+                "Give the options that its training has begun with.",
+            )
 
     def training_step(self, batch: PageBatch, batch_idx: int) -> Tensor:
         parts = detection_loss(self(scaled(batch.images)), batch.targets)

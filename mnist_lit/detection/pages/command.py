@@ -4,6 +4,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 from PIL import Image
 
 from mnist_lit.data import MNISTDataModule
@@ -20,10 +21,22 @@ def main(args: list[str]) -> None:
     parser.prog = "python -m mnist_lit.detection pages"
     add = parser.add_argument
     add("--output", required=True, type=Path, metavar="FILE", help="PNG file to write.")
-    add("--count", type=int, default=24, metavar="N", help="Number of pages.")
-    add("--columns", type=int, default=6, metavar="N", help="Number of pages in a row.")
-    add("--width", type=int, default=256, metavar="PIXELS", help="Width of a page in the picture.")
-    add("--seed", type=int, default=0, metavar="N", help="Pages of this seed's first epoch.")
+    add("--count", type=PositiveInt, default=24, metavar="N", help="Number of pages.")
+    add("--columns", type=PositiveInt, default=6, metavar="N", help="Number of pages in a row.")
+    add(
+        "--width",
+        type=PositiveInt,
+        default=256,
+        metavar="PIXELS",
+        help="Width of a page in the picture.",
+    )
+    add(
+        "--seed",
+        type=NonNegativeInt,
+        default=0,
+        metavar="N",
+        help="Pages of this seed's first epoch.",
+    )
     add("--boxes", action="store_true", help="Draw the digits' boxes.")
     add("--data.data_dir", dest="data_dir", default="data", metavar="DIR")
     options = parser.parse_args(args[1:])
