@@ -23,20 +23,8 @@ def main(args: list[str]) -> None:
     add("--output", required=True, type=Path, metavar="FILE", help="PNG file to write.")
     add("--count", type=PositiveInt, default=24, metavar="N", help="Number of pages.")
     add("--columns", type=PositiveInt, default=6, metavar="N", help="Number of pages in a row.")
-    add(
-        "--width",
-        type=PositiveInt,
-        default=256,
-        metavar="PIXELS",
-        help="Width of a page in the picture.",
-    )
-    add(
-        "--seed",
-        type=NonNegativeInt,
-        default=0,
-        metavar="N",
-        help="Pages of this seed's first epoch.",
-    )
+    add("--width", type=PositiveInt, default=256, metavar="PIXELS", help="Of a page, as drawn.")
+    add("--seed", type=NonNegativeInt, default=0, metavar="N", help="Of the training.")
     add("--boxes", action="store_true", help="Draw the digits' boxes.")
     add("--data.data_dir", dest="data_dir", default="data", metavar="DIR")
     options = parser.parse_args(args[1:])
