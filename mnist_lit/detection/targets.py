@@ -56,8 +56,7 @@ def page_targets(
         counted[:, int(top) : int(bottom) + 1, int(left) : int(right) + 1] = 0
     if not len(boxes):
         nothing = torch.zeros(2, rows, columns)
-        label = torch.zeros(rows, columns, dtype=torch.int64)
-        return Targets(nothing[:1], nothing, nothing, label, nothing[:1], counted)
+        return Targets(nothing[:1], nothing, nothing, nothing[0].long(), nothing[:1], counted)
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2 / STRIDE  # (k, 2)
     extents = ((boxes[:, 2:] - boxes[:, :2]) / STRIDE).clamp(min=0.25)
     x, y = (torch.arange(n) + 0.5 for n in (columns, rows))
