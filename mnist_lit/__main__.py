@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from types import FrameType
 
@@ -46,11 +47,17 @@ class Stopped(BaseException):
         self.status = 128 + signum
 
 
-def main(args: list[str] | None = None) -> int:
+def main(
+    args: list[str] | None = None,
+    commands: Mapping[str, tuple[str, str]] = COMMANDS,
+    help_text: str = HELP,
+) -> int:
     """Run one command.
 
     Args:
         args: The command and its options; those of the process if None.
+        commands: Module and purpose of each.
+        help_text: With places for ``version`` and ``commands``.
 
     Returns:
         The exit status: that of the command, or 0; 2 for a mistake in the input, 130 after SIGINT,
@@ -60,7 +67,7 @@ def main(args: list[str] | None = None) -> int:
     open_standard_streams()
     handlers = {signum: signal.signal(signum, _stop) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:
-        return exit_status(lambda: _run(args))
+        return exit_status(lambda: _run(args, commands, help_text))
     except Stopped as stopped:
         if os.environ.get("LOCAL_RANK", "0") == "0":  # one process reports
             print(f"Stopped by {stopped}.", file=sys.stderr)
@@ -70,19 +77,19 @@ def main(args: list[str] | None = None) -> int:
             signal.signal(signum, handler)
 
 
-def _run(args: list[str]) -> int | None:
+def _run(args: list[str], commands: Mapping[str, tuple[str, str]], help_text: str) -> int | None:
     command = args[0] if args else "--help"
     if command in ("-h", "--help"):
-        lines = (f"  {name:10}{purpose}" for name, (_, purpose) in COMMANDS.items())
-        print(HELP.format(version=__version__, commands="\n".join(lines)))
+        lines = (f"  {name:10}{purpose}" for name, (_, purpose) in commands.items())
+        print(help_text.format(version=__version__, commands="\n".join(lines)))
         return 0
     if command == "--version":
         print(f"mnist_lit {__version__}")
         return 0
-    if command not in COMMANDS:
+    if command not in commands:
         raise InputError(
             f"Unknown command {command!r}.",
-            f"The first argument is one of {', '.join(COMMANDS)}.",
+            f"The first argument is one of {', '.join(commands)}.",
         )
     # Torch's threads wait for each other by spinning. If another program keeps one of the cores
     # busy, every wait lasts a time slice of the scheduler: with one busy process on two cores, a
@@ -93,7 +100,7 @@ def _run(args: list[str]) -> int | None:
     try:
         # An import creates no garbage. Looking for it takes 0.8 of 4.4 s, and later 0.6 s again.
         gc.disable()
-        module = import_module(COMMANDS[command][0])
+        module = import_module(commands[command][0])
         if not gc.get_freeze_count():  # a later call would freeze the garbage of this one
             gc.freeze()
         gc.enable()

@@ -1,13 +1,13 @@
 """Option parsing with errors of two lines: what is wrong, and what to do."""
 
 import re
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentError, ArgumentParser, Namespace
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from textwrap import shorten
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from mnist_lit.errors import InputError
+from mnist_lit.errors import InputError, first_line
 
 # Lines of jsonargparse's messages that do not help a user.
 NOISE = (
@@ -53,6 +53,38 @@ class CommandParser(ArgumentParser):
 
     def _see_help(self) -> str:
         return f"All options: {self.prog} --help"
+
+
+def parse(
+    parser: Any, args: Sequence[str], keys: Iterable[str], command: str, source: str = ""
+) -> Any:
+    """Parse the options of a command with a parser of Lightning's.
+
+    Args:
+        parser: Of jsonargparse, with a subcommand.
+        args: The subcommand and its options.
+        keys: All settings of the subcommand, dotted.
+        command: As typed, for the reference to its help.
+        source: Put before a message: what is given besides the options.
+
+    Raises:
+        InputError: If one is unknown or invalid.
+    """
+    try:
+        config = parser.parse_args(args)
+    except (UnicodeError, RecursionError) as error:
+        raise InputError(
+            f"A configuration cannot be read: {first_line(error)}",
+            "Give --config YAML files in UTF-8 without recursive aliases.",
+        ) from error
+    except ArgumentError as error:
+        what, hint = explain(str(error), keys, command)
+        raise InputError(source + what, hint) from error
+    for key, value in config.items():
+        if isinstance(value, str) and "\0" in value:
+            name = key.removeprefix(f"{args[0]}.")
+            raise InputError(f"{name} contains a null character.", "Remove it.")
+    return config
 
 
 def explain(message: str, keys: Iterable[str], command: str) -> tuple[str, str]:

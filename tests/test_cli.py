@@ -222,7 +222,8 @@ def test_every_config_fits(mnist_lit: Command, data_dir: Path, overlay: str) -> 
 def test_a_config_begins_with_the_command_that_uses_it() -> None:
     for path in CONFIGS.glob("*.yaml"):
         command = path.read_text().splitlines()[0]
-        assert re.match("# python -m mnist_lit (fit|sweep) --config configs/", command)
+        program = r"# python -m mnist_lit (fit|sweep)|# python -m mnist_lit\.detection fit"
+        assert re.match(rf"({program}) --config configs/", command)
         assert f"configs/{path.name}" in command.split()
 
 

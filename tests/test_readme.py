@@ -12,6 +12,7 @@ import lightning.pytorch
 import pytest
 
 from mnist_lit.__main__ import COMMANDS
+from mnist_lit.detection import __main__ as detection
 from tests.conftest import Command
 
 ROOT = Path(__file__).parent.parent
@@ -71,6 +72,19 @@ def test_every_command_works(mnist_lit: Command, directory: Path, text: str) -> 
     for command in commands(text):
         outcome = mnist_lit(*command, *SHORT.get(command[0], []))
         assert outcome.status == 0, (command, outcome.err)
+
+
+@pytest.mark.slow
+def test_every_command_of_the_detector_works(directory: Path) -> None:
+    few = ["--data.num_workers=0", "--data.batch_size=4"]
+    short = {"fit": [*TRAINED[:3], *few], "test": ["--trainer.limit_test_batches=1", *few]}
+    text = (ROOT / "docs" / "detection.md").read_text("utf-8")
+    calls = re.findall(r"^python -m mnist_lit\.detection (.*)$", text, re.MULTILINE)
+    assert [call.split()[0] for call in calls] == ["fit", "test", "export", "pages"]
+    for call in calls:
+        command = call.split()
+        assert detection.main([*command, *short.get(command[0], [])]) == 0, call
+    assert (directory / "detector.onnx").exists()
 
 
 @pytest.mark.filterwarnings("ignore")  # Lightning's advice, such as on a training this short

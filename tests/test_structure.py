@@ -50,6 +50,18 @@ def test_the_heart_imports_no_wing_but_augment(name: Any) -> None:
     assert imports(f"mnist_lit.{name}") <= allowed
 
 
+def test_the_detector_is_an_experiment_of_its_own() -> None:
+    detection = {name for name in MODULES if name.startswith("mnist_lit.detection")}
+    parts = (*HEART, *SHARED, "training", "reading.reader", "__main__")
+    allowed = tuple(f"mnist_lit.{part}" for part in parts)
+    for name in MODULES:
+        others = imports(name) - {"mnist_lit"} - detection
+        if name in detection:
+            assert all(other.startswith(allowed) for other in others), name
+        else:
+            assert not imports(name) & detection, name
+
+
 def test_no_module_imports_itself_through_others() -> None:
     def visit(name: str, path: tuple[str, ...]) -> None:
         assert name not in path, " -> ".join([*path[path.index(name) :], name])

@@ -99,7 +99,7 @@ class CheckpointModule(LightningModule):
         Raises:
             InputError: If the arguments of the network cannot be recorded.
         """
-        network = self.hparams["network"]
+        network = self.hparams.get("network")
         if not self.trainer.checkpoint_callbacks:
             return
         if isinstance(network, str):

@@ -5,10 +5,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import cache, partial
 from pathlib import Path
-from traceback import walk_tb
 from typing import Any
 
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import (
     BatchSizeFinder,
@@ -23,13 +21,14 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from mnist_lit.data import MNISTDataModule
-from mnist_lit.errors import InputError, first_line
+from mnist_lit.errors import InputError
 from mnist_lit.metrics import Evaluation
 from mnist_lit.module import DigitClassifier
 from mnist_lit.runs import directories as runs
 from mnist_lit.runs.files import is_run
-from mnist_lit.training.environment import broken_connection, prepare
+from mnist_lit.training.environment import prepare
 from mnist_lit.training.evaluation import joined, load_members
+from mnist_lit.training.failures import reported
 from mnist_lit.training.fitting import Fit
 from mnist_lit.training.hparams import HParams, hyperparameters
 from mnist_lit.training.loggers import AtomicCheckpointIO, cannot_be_created, start_loggers
@@ -41,16 +40,6 @@ from mnist_lit.training.results import Results, finite, identity, members_table
 from mnist_lit.training.resuming import EpochSeed, ResumeAtEpochStart
 from mnist_lit.training.run_record import RunRecord, recorded_run_ids
 from mnist_lit.training.tensorboard import FitPictures, TestPictures, draw_validation
-
-# What Lightning raises for invalid options.
-OPTION_ERRORS = (
-    MisconfigurationException,
-    AttributeError,
-    ImportError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 # Callbacks that would fail, or have no effect on what is saved: the reason, and what to do.
 UNSUITABLE_CALLBACKS = (
@@ -81,33 +70,9 @@ def main(args: list[str], callbacks: Sequence[Callback] = ()) -> int:
         InputError: If an option or a file it names is invalid.
     """
     prepare()
-    try:
+    with reported(f"{PROGRAM} {args[0]}"):
         cli = RunCLI(args, callbacks)
         return 2 if getattr(cli.datamodule, "skipped", 0) and cli.trainer.is_global_zero else 0
-    except InputError:
-        raise
-    except OSError as error:
-        if error.filename or not error.errno:
-            raise
-        raise InputError(
-            f"A log cannot be written: {error.strerror}.",
-            "Check the free space and the permissions; the checkpoints are intact.",
-        ) from error
-    except Exception as error:
-        if lost := broken_connection(error):
-            raise InputError(lost, "See above for the reason, and start them again.") from error
-        if not _is_option_error(error):
-            raise
-        raise InputError(first_line(error), f"All options: {PROGRAM} {args[0]} --help") from error
-
-
-def _is_option_error(error: BaseException) -> bool:
-    """Whether ``error`` was raised by Lightning or a torch optimizer, not by code they call."""
-    if not isinstance(error, OPTION_ERRORS):
-        return False
-    *_, (frame, _) = walk_tb(error.__traceback__)
-    module: str = frame.f_globals.get("__name__", "")
-    return module.startswith(("lightning.", "torch.optim."))
 
 
 class RunCLI(OptionsCLI):

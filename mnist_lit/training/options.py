@@ -3,7 +3,6 @@
 import json
 import os
 import secrets
-from argparse import ArgumentError
 from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
@@ -16,9 +15,9 @@ from lightning.pytorch.utilities import rank_zero_only
 from mnist_lit.checkpoints import TRAINING_ONLY, load_checkpoint, recorded_settings, verify_weights
 from mnist_lit.cli import DigitsCLI
 from mnist_lit.data import MNISTDataModule
-from mnist_lit.errors import InputError, first_line
+from mnist_lit.errors import InputError
 from mnist_lit.module import DigitClassifier
-from mnist_lit.options import explain
+from mnist_lit.options import parse
 from mnist_lit.runs import directories as runs
 from mnist_lit.runs.files import flat, read_run
 from mnist_lit.training.predictions import PredictDataModule
@@ -122,22 +121,8 @@ class OptionsCLI(DigitsCLI):
             runs.check_name(settings.name)
 
     def _parse(self, parser: LightningArgumentParser, args: list[str], source: str = "") -> Any:
-        try:
-            config = parser.parse_args(args)
-        except (UnicodeError, RecursionError) as error:
-            raise InputError(
-                f"A configuration cannot be read: {first_line(error)}",
-                "Give --config YAML files in UTF-8 without recursive aliases.",
-            ) from error
-        except ArgumentError as error:
-            keys = self.command_parser.get_defaults().keys()
-            what, hint = explain(str(error), keys, f"{PROGRAM} {self.command}")
-            raise InputError(source + what, hint) from error
-        for key, value in config.items():
-            if isinstance(value, str) and "\0" in value:
-                name = key.removeprefix(f"{self.command}.")
-                raise InputError(f"{name} contains a null character.", "Remove it.")
-        return config
+        keys = self.command_parser.get_defaults().keys()
+        return parse(parser, args, keys, f"{PROGRAM} {self.command}", source)
 
     def _parse_over_recorded(
         self, parser: LightningArgumentParser, args: list[str], checkpoint: Path

@@ -1,0 +1,1 @@
+"""DigitDetector: finds digits on pages; trained on pages drawn while it trains."""

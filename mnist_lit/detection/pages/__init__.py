@@ -1,0 +1,1 @@
+"""Synthetic pages: handwritten numbers among everything else that is found on paper."""
