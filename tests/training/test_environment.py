@@ -17,7 +17,6 @@ import torch.distributed as dist
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import model_checkpoint
-from lightning.pytorch.utilities.rank_zero import WarningCache
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from torch import zeros
@@ -39,7 +38,7 @@ def test_lightning_still_raises_the_warnings_that_are_ignored(
 ) -> None:
     monkeypatch.setattr(environment, "IGNORED_WARNINGS", ())
     monkeypatch.setattr(environment, "disable_possible_user_warnings", lambda: None)
-    monkeypatch.setattr(model_checkpoint, "warning_cache", WarningCache())  # warns once a process
+    model_checkpoint.warning_cache.clear()  # or an earlier warning would not come again
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         moved = f"--ckpt_path={run / 'checkpoints/last.ckpt'}"
