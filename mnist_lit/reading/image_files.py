@@ -81,7 +81,7 @@ def opened(source: str | Path | bytes | BinaryIO) -> Iterator[BinaryIO]:
         yield io.BytesIO(source)
     elif not hasattr(source, "read"):
         raise InputError(
-            f"The picture is a {type(source).__name__}.",
+            f"The picture is of type {type(source).__name__}.",
             "Give a path, a file or its contents, a PIL image or a NumPy array.",
         )
     elif hasattr(source, "seekable") and source.seekable():
