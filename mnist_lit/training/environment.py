@@ -67,8 +67,9 @@ def prepare() -> None:
 def keep_freed_memory() -> None:
     """Let glibc reuse the memory of freed tensors instead of returning it to the system.
 
-    By default it maps each tensor of a few megabytes anew, and the page faults of that take about
-    a third of a training step (M_MMAP_THRESHOLD and M_TRIM_THRESHOLD in mallopt(3)).
+    By default it may map each tensor of a few megabytes anew: 2,000 to 3,000 page faults a step,
+    and 12.6 to 14.2 ms instead of 8.0 to 8.9 in a bare loop (M_MMAP_THRESHOLD and M_TRIM_THRESHOLD
+    in mallopt(3)). It adapts to large blocks that were freed before, as when fit loads its data.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)

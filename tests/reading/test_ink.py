@@ -132,7 +132,8 @@ def test_values_out_of_range_are_an_input_error(array: Any) -> None:
 def test_a_source_of_another_type_is_named(
     source: Any,
 ) -> None:
-    with pytest.raises(InputError, match=f"The picture is of type {type(source).__name__}.") as error:
+    what = f"The picture is of type {type(source).__name__}."
+    with pytest.raises(InputError, match=what) as error:
         open_picture(source)
     assert len(str(error.value).splitlines()) == 2
 
