@@ -40,7 +40,7 @@ class AveragePrecision(Metric):
             ignored: ``float32 (m, 4)``: what may be found in it, or not.
         """
         hits = matches(found.boxes, boxes)
-        counts = hits | ~_within(found.boxes, ignored)
+        counts = hits | ~within(found.boxes, ignored)
         self.scores.append(found.scores[counts])
         self.hits.append(hits[counts])
         self.total += len(boxes)
@@ -68,7 +68,7 @@ def matches(found: Tensor, boxes: Tensor) -> Tensor:
     return hits
 
 
-def _within(found: Tensor, ignored: Tensor) -> Tensor:
+def within(found: Tensor, ignored: Tensor) -> Tensor:
     """Say of each box whether at least half of it is inside one that is ignored."""
     if not len(ignored) or not len(found):
         return torch.zeros(len(found), dtype=torch.bool, device=found.device)

@@ -16,13 +16,16 @@ from torch import Tensor, nn
 
 from mnist_lit import __version__
 from mnist_lit.detection.boxes import box_maps
+from mnist_lit.detection.calibration import calibrated
 from mnist_lit.detection.checkpoints import verified_checkpoint
+from mnist_lit.detection.data import PageDataModule, digit_images
 from mnist_lit.detection.module import DigitDetector
 from mnist_lit.detection.network import DetectionNetwork
 from mnist_lit.errors import InputError
 from mnist_lit.files import atomic_write, sha256
 from mnist_lit.options import CommandParser
-from mnist_lit.reading.reader import open_session
+from mnist_lit.reading.detector import Detector
+from mnist_lit.reading.models import open_session
 
 OUTPUTS = ("centers", "boxes", "labels")
 SIZES = ((256, 256), (96, 96), (75, 163), (200, 40))  # verified: height and width
@@ -65,6 +68,8 @@ def main(args: list[str]) -> None:
     parser.prog = "python -m mnist_lit.detection export"
     parser.add_argument("--ckpt_path", required=True, type=Path, metavar="FILE")
     parser.add_argument("--output", default=Path("detector.onnx"), type=Path, metavar="FILE")
+    data_help = "Directory of the unpacked MNIST, for the pages that calibrate probabilities."
+    parser.add_argument("--data.data_dir", default="data", metavar="DIR", help=data_help)
     options = parser.parse_args(args[1:])
     network = trained_network(options.ckpt_path)
     parameters = sum(each.numel() for each in network.parameters())
@@ -74,6 +79,11 @@ def main(args: list[str]) -> None:
         "parameters": parameters,
         "checkpoint_sha256": sha256(options.ckpt_path),
     }
+    data = PageDataModule(vars(options)["data.data_dir"])
+    data.prepare_data()
+    data.setup("validate")
+    detector = Detector(onnx_model(network, {}))
+    metadata["calibration"] = calibrated(detector, digit_images(data.mnist.val_set))
     content = onnx_model(network, metadata)
     with atomic_write(options.output) as partial:
         difference = verified(network, content)

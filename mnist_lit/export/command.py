@@ -33,7 +33,8 @@ from mnist_lit.export.calibration import (
 from mnist_lit.files import atomic_write, sha256
 from mnist_lit.module import DigitClassifier
 from mnist_lit.options import CommandParser
-from mnist_lit.reading.reader import Reader, open_session, refusal
+from mnist_lit.reading.models import open_session, refusal
+from mnist_lit.reading.reader import Reader
 from mnist_lit.training.evaluation import TrainedModel, joined, load_members, outputs
 
 # Largest allowed differences between the checkpoint and the exported model.

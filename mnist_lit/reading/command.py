@@ -16,7 +16,7 @@ from mnist_lit.files import atomic_write, write_errors
 from mnist_lit.options import CommandParser
 from mnist_lit.reading.drawing import draw
 from mnist_lit.reading.image_files import FORMATS, opened, pictures_in
-from mnist_lit.reading.ink import open_picture
+from mnist_lit.reading.pictures import open_picture
 from mnist_lit.reading.reader import Digit, Reader, Reading, as_json, percent
 
 NO_DIGIT, UNREADABLE = 1, 2  # exit statuses

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from mnist_lit.errors import InputError
 from mnist_lit.reading.image_files import pictures_in
-from mnist_lit.reading.ink import find_lines, open_picture
+from mnist_lit.reading.glyphs import find_glyphs, to_gray
+from mnist_lit.reading.pictures import open_picture
 
 Place = tuple[str, int, int, int, int, int]
 
@@ -31,7 +32,7 @@ class FolderGlyphs:
     messages: list[str]
 
 
-def find_glyphs(folder: Path) -> FolderGlyphs:
+def folder_glyphs(folder: Path) -> FolderGlyphs:
     """Find the glyphs in a folder's pictures; pictures that cannot be read are skipped.
 
     Raises:
@@ -42,7 +43,7 @@ def find_glyphs(folder: Path) -> FolderGlyphs:
     messages = [f"{folder}: ignored {others} other files"] if others else []
     for path in pictures:
         try:
-            lines = find_lines(open_picture(path))
+            lines = find_glyphs(to_gray(open_picture(path)))
         except InputError as error:
             messages.append(f"Skipped: {' '.join(str(error).splitlines())}")
             skipped += 1

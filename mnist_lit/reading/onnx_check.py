@@ -25,7 +25,7 @@ from mnist_lit.reading.onnx_cost import (
     tensor_bytes,
     type_of,
 )
-from mnist_lit.reading.reader import MAX_BATCH, infer, metadata_value, open_session
+from mnist_lit.reading.models import MAX_BATCH, infer, metadata_value, open_session
 
 MAX_PROCESS_BYTES = 4 * 2**30  # address space of this process
 MAX_NODES = 2000

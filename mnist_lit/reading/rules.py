@@ -1,105 +1,60 @@
-"""The lines of ruled and squared paper, and how they are taken away from what is written."""
+"""Rules: takes straight lines that cross a crop out of it, be they ruled, squared or a table's."""
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_lit.reading.paper import Mask
+Mask = NDArray[np.uint8]
+Box = tuple[int, int, int, int]
 
-RULES = 3  # fewer straight lines are no ruled paper
-STEEPEST = 0.1  # slope of a rule
-COVERED = 0.5  # share of the picture's width that is seen of a rule
-THICKEST = 0.15  # thickness of a rule, as a share of the distance to the next
-UNEVEN = 0.2  # how far from evenly spaced a rule may be, as a share of that distance
+SHARE = 0.6  # of the margin that a rule covers
+THICKEST = 10  # pixels
+STEEPEST = 0.12  # slope of a rule: paper is never quite straight
+EXCESS = 2  # pixels: a stroke that crosses a rule reaches farther beyond it
 
 
-def without_rules(certain: Mask) -> Mask:
-    """Take away the lines of ruled or squared paper, and leave the strokes that cross them.
-
-    As with the staff lines of music (Fujinaga, "Staff detection and removal", 2004): a run of ink
-    across the rule that is longer than the rule is thick belongs to a stroke.
+def without_rules(ink: Mask, inner: Box) -> Mask:
+    """Take out lines that go on beyond both sides of a digit, but not strokes that cross them.
 
     Args:
-        certain: ``bool (h, w)``.
+        ink: ``uint8 (h, w)``: 1 where there is ink.
+        inner: Left, top, right and bottom of the digit.
+
+    Returns:
+        The ink that remains.
     """
-    flat, spacing = _rules(certain)
-    if not spacing:
-        return certain
-    # Upright strokes of a row may be as tall as the picture: only squares have upright rules.
-    steep, _ = _rules(certain.T, spacing)
-    mask = certain.astype(np.uint8)
-    for rules, turn in ((flat, False), (steep.T, True)):
-        if not rules.any():
+    left, top, right, bottom = inner
+    ink = _without_horizontal(ink, left, right)
+    return np.ascontiguousarray(_without_horizontal(ink.T, top, bottom).T)
+
+
+def _without_horizontal(ink: Mask, left: int, right: int) -> Mask:
+    height, width = ink.shape
+    left, right = max(left - 3, 1), min(right + 3, width - 1)
+    starts, ends = _bands(ink[:, :left]), _bands(ink[:, right:])
+    if not (len(starts) and len(ends)):
+        return ink
+    remaining, x = ink.copy(), np.arange(width)
+    for first, last in starts:
+        nearest = ends[np.abs(ends.sum(1) - first - last).argmin()]
+        begin, end = (first + last - 1) / 2, (nearest.sum() - 1) / 2
+        slope = (end - begin) / ((width + right - left) / 2)
+        if abs(slope) > STEEPEST:
             continue
-        thickness = _thickness(certain.T & rules.T if turn else certain & rules)
-        length = thickness + 3
-        kernel = np.ones((1, length) if turn else (length, 1), np.uint8)
-        strokes = cv2.morphologyEx(mask, cv2.MORPH_OPEN, kernel)
-        mask[rules & (strokes == 0)] = 0
-    return mask.astype(bool)
+        middle = np.rint(begin + (x - left / 2) * slope).astype(int)
+        half = max(last - first, nearest[1] - nearest[0]) // 2 + 1
+        above, below = (
+            ink[(middle + side * (half + EXCESS)).clip(0, height - 1), x] for side in (-1, 1)
+        )
+        alone = (above | below) == 0
+        for shift in range(-half, half + 1):
+            remaining[(middle + shift).clip(0, height - 1)[alone], x[alone]] = 0
+    return remaining
 
 
-def _rules(certain: Mask, spacing: float = 0) -> tuple[Mask, float]:
-    """Where the nearly horizontal rules are, with a pixel more on either side.
-
-    Args:
-        certain: ``bool (h, w)``.
-        spacing: Distance from rule to rule, if it is known.
-
-    Returns:
-        The rules, and their spacing; none and 0 if what there is may be strokes of digits.
-    """
-    height, width = certain.shape
-    rules = np.zeros_like(certain)
-    if min(height, width) < 100:
-        return rules, 0
-    x = np.arange(width) - width / 2
-    slope, first, profile = _profile(certain)
-    full = profile > COVERED * width
-    changes = np.flatnonzero(np.diff(np.r_[False, full, False].astype(int)))
-    starts, ends = changes[::2], changes[1::2]
-    if len(starts) < RULES:
-        return rules, 0
-    steps = np.diff(starts)
-    spacing = spacing or float(np.median(steps))
-    uneven = np.abs(steps / spacing - np.rint(steps / spacing)) > UNEVEN
-    if uneven.mean() > 0.25 or np.median(ends - starts) > THICKEST * spacing:
-        return rules, 0
-    for place in np.flatnonzero(np.convolve(full, np.ones(3), "same") > 0):
-        y = np.rint(place + first + slope * x).astype(int)
-        inside = (y >= 0) & (y < height)
-        rules[y[inside], np.flatnonzero(inside)] = True
-    # Three bars may be those of a 5, but rules run off the picture.
-    if len(starts) == RULES and not (rules & certain)[:, [0, -1]].any(axis=0).all():
-        return np.zeros_like(rules), 0
-    return rules, spacing
-
-
-def _profile(certain: Mask) -> tuple[float, int, NDArray[np.float64]]:
-    """The ink along parallels, of the slope at which it is gathered in the fewest of them.
-
-    Returns:
-        The slope, the row in which the first parallel crosses the middle of the picture, and the
-        pixels of ink on each.
-    """
-    height, width = certain.shape
-    long = np.ones((1, 12), np.uint8)  # what is less is part of no rule, whatever its slope
-    rows, columns = np.nonzero(cv2.morphologyEx(certain.astype(np.uint8), cv2.MORPH_OPEN, long))
-    every = 1 + rows.size // 100_000  # of the pixels: enough of them
-    rows, columns = rows[::every], columns[::every] - width / 2
-    steps = round(STEEPEST * width / 2)
-    best = np.zeros(height + 2 * steps + 1)
-    slope = 0.0
-    for each in np.arange(-steps, steps + 1) / (width / 2):
-        places = np.rint(rows - each * columns).astype(int) + steps
-        profile = np.bincount(places, minlength=len(best)).astype(float)
-        if profile @ profile > best @ best:
-            best, slope = profile, float(each)
-    return slope, -steps, best * every
-
-
-def _thickness(rules: Mask) -> int:
-    """The usual length of vertical runs."""
-    steps = np.diff(np.pad(rules, ((1, 1), (0, 0))).astype(np.int8), axis=0)
-    starts, ends = (np.nonzero((steps == step).T)[1] for step in (1, -1))
-    return int(np.median(ends - starts)) if starts.size else 0
+def _bands(margin: Mask) -> NDArray[np.int64]:
+    """Return first and last (exclusive) row of what covers a margin's width, ``(n, 2)``."""
+    covered = cv2.reduce(margin, 1, cv2.REDUCE_AVG, dtype=cv2.CV_32F)[:, 0] >= SHARE
+    edges = np.flatnonzero(np.diff(np.pad(covered.astype(np.int8), 1)))
+    bands = edges.reshape(-1, 2)
+    return bands[bands[:, 1] - bands[:, 0] <= THICKEST]

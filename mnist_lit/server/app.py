@@ -12,7 +12,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.staticfiles import StaticFiles
 
 from mnist_lit import __version__
-from mnist_lit.reading.reader import metadata_value
+from mnist_lit.reading.models import metadata_value
 from mnist_lit.server.monitoring import Metrics, Monitoring
 from mnist_lit.server.openapi import MODEL_EXAMPLE, PICTURE_BODY, PictureRead, problem_responses
 from mnist_lit.server.pool import ReaderPool

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from mnist_lit.data import Batch, DigitDataset, MNISTDataModule
 from mnist_lit.errors import InputError
 from mnist_lit.files import atomic_write, new_file
-from mnist_lit.reading.folder import Place, find_glyphs
+from mnist_lit.reading.folder import Place, folder_glyphs
 
 POSITION = ("file", "line", "left", "top", "right", "bottom")  # of a digit in a folder of images
 
@@ -47,7 +47,7 @@ class PredictDataModule(MNISTDataModule):
         if not self.predict_dir:
             super().setup(stage)
             return
-        found = find_glyphs(Path(self.predict_dir))
+        found = folder_glyphs(Path(self.predict_dir))
         for line in found.messages:
             rank_zero_only(print)(line, file=sys.stderr)
         images, self.places = torch.from_numpy(found.images), found.places

@@ -14,7 +14,7 @@ from mnist_lit.detection.pages.numbers import DigitImages
 from mnist_lit.detection.pages.scenes import SCENES, SHARES, cell
 
 SIZE = 256
-WHOLE, PART = 0.7, 0.25  # share of a digit that is seen: it counts, or is not worth a mistake
+WHOLE, PART = 0.7, 0.5  # share of a digit that is seen: it counts, or is not worth a mistake
 FAINTEST = 9.0  # levels of grey: the contrast of a digit that counts
 SMALLEST = 8  # pixels: the height of a digit that counts
 

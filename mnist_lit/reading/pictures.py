@@ -1,48 +1,23 @@
-"""A picture becomes glyphs in MNIST's own form: opened, its ink found, cut out, scaled, centred."""
+"""Open pictures of any kind: files of six formats, PIL images, arrays."""
 
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mnist_lit.errors import InputError, TooLargeError, UnknownFormatError
-from mnist_lit.reading import layout
 from mnist_lit.reading.image_files import FORMATS, check_size, check_structure, opened, too_large
-from mnist_lit.reading.paper import ink_on_paper, shrunk, stroke_width
-from mnist_lit.reading.sheet import sheet_alone
 
-Box = tuple[int, int, int, int]
-Floats = NDArray[np.float32]
 Picture = NDArray[np.uint8]
 Source = str | Path | bytes | BinaryIO | Image.Image | NDArray[Any]
 
-MOST_PIXELS = 40_000_000  # unless told otherwise: decoded and composed, under a gigabyte
-WORKING_PIXELS = 2_000_000  # in which digits are looked for
-
-SIDE, BOX = 28, 20  # MNIST's picture, and the box that a digit fits into
-CENTRE = 14  # the pixel, counted from 0, in whose middle the centre of mass lies
-THINNEST = 1.5  # pixels in the box: a quarter of MNIST's digits have strokes so thin, none thinner
+MAX_PIXELS = 40_000_000  # of an image file; decoding and compositing takes less than a gigabyte
 
 
-@dataclass(frozen=True, eq=False)
-class Glyph:
-    """What may be a digit.
-
-    Args:
-        image: ``float32 (28, 28)`` in [0, 1], ink 1, in MNIST's form.
-        box: Left, top, right and bottom in pixels of the picture, the last two exclusive.
-    """
-
-    image: Floats
-    box: Box
-
-
-def open_picture(source: Source, most_pixels: int = MOST_PIXELS) -> Picture:
+def open_picture(source: Source, max_pixels: int = MAX_PIXELS) -> Picture:
     """Open a picture and turn it upright.
 
     An animation is read up to its first frame, and the EXIF orientation is applied. Transparent
@@ -52,7 +27,7 @@ def open_picture(source: Source, most_pixels: int = MOST_PIXELS) -> Picture:
         source: A PNG, JPEG, WebP, GIF, BMP or TIFF file, its path or its contents; an image; or
             an array ``(h, w)``, ``(h, w, 3)`` or ``(h, w, 4)`` of 8 or 16 bits over the range of
             their type, other integers in [0, 255], booleans, or floats in [0, 1].
-        most_pixels: Limit on the number of pixels in an image file.
+        max_pixels: Limit on the number of pixels in an image file.
 
     Returns:
         ``uint8 (h, w, 3)`` RGB.
@@ -70,7 +45,7 @@ def open_picture(source: Source, most_pixels: int = MOST_PIXELS) -> Picture:
             if isinstance(source, Image.Image):
                 return _rgb(source)
             with opened(source) as file:
-                return _decoded(file, name, most_pixels)
+                return _decoded(file, name, max_pixels)
     except InputError:
         raise
     except MemoryError:
@@ -83,19 +58,19 @@ def open_picture(source: Source, most_pixels: int = MOST_PIXELS) -> Picture:
         ) from None
 
 
-def _decoded(file: BinaryIO, name: str, most_pixels: int) -> Picture:
+def _decoded(file: BinaryIO, name: str, max_pixels: int) -> Picture:
     check_structure(file, name)
     try:
         with Image.open(file, formats=FORMATS) as image:
-            check_size(image, name, most_pixels)
+            check_size(image, name, max_pixels)
             return _rgb(image)
     except Image.DecompressionBombError:
-        raise too_large(name, most_pixels) from None
+        raise too_large(name, max_pixels) from None
     except UnidentifiedImageError:
-        raise _stranger(file, name) from None
+        raise _unknown_format(file, name) from None
 
 
-def _stranger(file: BinaryIO, name: str) -> UnknownFormatError:
+def _unknown_format(file: BinaryIO, name: str) -> UnknownFormatError:
     """The error for a file in none of the formats."""
     file.seek(0)
     head = file.read(12)
@@ -160,87 +135,3 @@ def _in_eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(
         ((values - low) * (255 / max(high - low, 1e-6))).round().astype(np.uint8)
     )
-
-
-def find_lines(picture: Picture) -> list[list[Glyph]]:
-    """Find what may be digits, in reading order.
-
-    Args:
-        picture: ``uint8 (h, w, 3)`` RGB, ink and paper of any colours.
-
-    Returns:
-        Lines from top to bottom, each from left to right; none if there is no ink.
-    """
-    sheet, x, y = sheet_alone(picture)
-    small = shrunk(sheet, WORKING_PIXELS)
-    ink = ink_on_paper(small)
-    if ink is None:
-        return []
-    across, down = sheet.shape[1] / small.shape[1], sheet.shape[0] / small.shape[0]
-    lines = []
-    for regions in layout.find_lines(*ink):
-        line = []
-        for region in regions:
-            left, top, right, bottom = region.box
-            corner = x + int(left * across), y + int(top * down)
-            box = *corner, x + round(right * across), y + round(bottom * down)
-            line.append(Glyph(normal_form(region.ink), box))
-        lines.append(line)
-    return lines
-
-
-def normal_form(ink: Floats) -> Floats:
-    """Bring a glyph into MNIST's form.
-
-    As its makers did (LeCun et al., "Gradient-based learning applied to document recognition",
-    1998): the aspect kept, scaled with antialiasing to fit 20x20, centred by mass in 28x28. Strokes
-    that would become thinner than MNIST's are thickened first, or they would fade away.
-
-    Args:
-        ink: ``float32 (h, w)`` in [0, 1], ink 1 on 0.
-
-    Returns:
-        ``float32 (28, 28)`` in [0, 1]; its greatest is 1 if there is any ink.
-    """
-    ink = _cut(ink)
-    if not ink.size:
-        return np.zeros((SIDE, SIDE), np.float32)
-    ink = np.minimum(ink / np.percentile(ink[ink > 0.5 * ink.max()], 75), 1)
-    lacking = THINNEST - stroke_width(ink > 0.5) * BOX / max(ink.shape)
-    if lacking > 0:
-        ink = _thickened(ink, lacking / BOX)
-    scale = BOX / max(ink.shape)
-    if scale != 1:
-        size = max(1, round(ink.shape[1] * scale)), max(1, round(ink.shape[0] * scale))
-        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-        ink = cv2.resize(ink, size, interpolation=method).astype(np.float32, copy=False).clip(0, 1)
-    return _centred(ink / ink.max())
-
-
-def _cut(ink: Floats) -> Floats:
-    """What has ink, without its margins."""
-    rows, columns = (np.flatnonzero(ink.max(axis=axis) > 0.1) for axis in (1, 0))
-    if not rows.size:
-        return ink[:0]
-    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-
-
-def _thickened(ink: Floats, by: float) -> Floats:
-    """Widen the strokes by a share of the longer side."""
-    if max(ink.shape) < 80:  # or a pixel would be the least step
-        factor = 80 / max(ink.shape)
-        large = cv2.resize(ink, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
-        ink = large.astype(np.float32, copy=False)
-    pixels = max(1, round(by * max(ink.shape)))
-    kernel = np.ones((pixels + 1, pixels + 1), np.uint8)  # a disc would take minutes at its worst
-    return _cut(cv2.dilate(np.pad(ink, pixels), kernel).clip(0, 1))
-
-
-def _centred(ink: Floats) -> Floats:
-    height, width = ink.shape
-    total = ink.sum()
-    y = ink.sum(axis=1) @ np.arange(height) / total
-    x = ink.sum(axis=0) @ np.arange(width) / total
-    top = min(max(round(CENTRE - y), 0), SIDE - height)
-    left = min(max(round(CENTRE - x), 0), SIDE - width)
-    return np.pad(ink, ((top, SIDE - height - top), (left, SIDE - width - left)))
