@@ -26,7 +26,7 @@ from benchmarks.common import footer, table
 from mnist_lit.errors import InputError, exit_status
 from mnist_lit.metrics import wilson_interval
 from mnist_lit.reading.image_files import pictures_in
-from mnist_lit.reading.ink import open_picture
+from mnist_lit.reading.pictures import open_picture
 from mnist_lit.reading.reader import Reader
 
 

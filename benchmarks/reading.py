@@ -35,7 +35,8 @@ from torchvision.datasets import MNIST
 from benchmarks.common import SPREAD, footer, ratio_row, spread, table
 from mnist_lit.assets import unpack
 from mnist_lit.files import sha256
-from mnist_lit.reading.reader import PACKAGED, Reader
+from mnist_lit.reading.models import PACKAGED
+from mnist_lit.reading.reader import Reader
 from mnist_lit.training.evaluation import load_trained_model
 
 Images = NDArray[np.float32]

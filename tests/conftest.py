@@ -14,7 +14,7 @@ import torch
 
 from mnist_lit.__main__ import main
 from mnist_lit.assets import unpack
-from mnist_lit.reading.reader import refusal
+from mnist_lit.reading.models import refusal
 
 # The suite runs in two processes on two cores: more threads would only wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -130,7 +130,7 @@ def exported(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     checked = path.read_bytes()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "mnist_lit.reading.reader.refusal",
+            "mnist_lit.reading.models.refusal",
             lambda content: "" if content == checked else refusal(content),
         )
         yield path

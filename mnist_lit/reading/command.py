@@ -100,12 +100,18 @@ def report(reading: Reading, threshold: float) -> str:
     """
     if not reading.lines:
         return "no digits found"
-    rows = ["".join(map(_marked, line)) for line in reading.lines]
+    rows = [
+        " ".join("".join(map(_marked, number)) for number in line.numbers) for line in reading.lines
+    ]
     rows += ["", "digit  probability   left    top  right  bottom"]
     tables = ["\n".join(map(_row, line)) for line in reading.lines]
     rows.append("\n\n".join(tables))
     if any(each.doubtful for each in reading.digits):
-        rows.append(f"? marks a doubtful digit: probability below {threshold:.2%}")
+        rows.append(
+            f"? marks a doubtful digit: probability below {threshold:.2%}, or perhaps no digit"
+        )
+    if reading.rotation:
+        rows.append(f"The picture was turned clockwise by {reading.rotation} degrees.")
     return "\n".join(rows)
 
 

@@ -17,7 +17,8 @@ Gray = NDArray[np.uint8]
 PACKAGED = Path(__file__).parent.parent / "assets" / "detector.onnx"
 
 LARGEST = 1440  # pixels: the longer side of a picture at its finest level
-SMALLEST = 128  # pixels: the least longer side of a level; smaller pictures are enlarged
+SMALLEST = 128  # pixels: a picture with a smaller longer side is enlarged to it at first
+COARSEST = 64  # pixels: the least longer side of a level
 CANDIDATES = 1000  # the most of a picture: as many as a full page has, whatever a picture shows
 FOUND = 0.4  # probability: about half of the F1 score, which maximizes it (Lipton et al., 2014)
 OVERLAP = 0.4  # intersection over union above which the less probable of two boxes is dropped
@@ -55,7 +56,8 @@ class Detector:
     def __init__(self, content: bytes) -> None:
         self._session = open_session(content)
         metadata = self._session.get_modelmeta().custom_metadata_map
-        self.calibration: tuple[float, float] = tuple(json.loads(metadata.get("calibration", "[1, 0]")))
+        slope, offset = json.loads(metadata.get("calibration", "[1, 0]"))
+        self.calibration = (float(slope), float(offset))
 
     def find(self, gray: Gray, threshold: float = FOUND) -> Detections:
         """Find the digits of a picture.
@@ -96,7 +98,7 @@ def scales(height: int, width: int) -> list[float]:
     """Return the sizes in which a picture is seen, relative to its own, the finest first."""
     longer = max(height, width)
     found = [min(max(1.0, SMALLEST / longer), LARGEST / longer)]
-    while found[-1] * longer >= 2 * SMALLEST:
+    while found[-1] * longer >= 2 * COARSEST:
         found.append(found[-1] / 2)
     return found
 

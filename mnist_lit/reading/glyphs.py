@@ -6,12 +6,16 @@ from functools import cache
 import cv2
 import numpy as np
 
-from mnist_lit.reading.crops import Box, Floats, Gray, cut_out, whole
+from mnist_lit.reading.crops import Box, Floats, Gray, cut_out, is_drawing, whole
 from mnist_lit.reading.detector import PACKAGED, Detector
 from mnist_lit.reading.lines import find_lines
 from mnist_lit.reading.mnist_form import normalize
 from mnist_lit.reading.pictures import Picture
 
+LUMA = np.array([0.299, 0.587, 0.114])
+WEAKEST = 0.3  # of the largest variance of any direction of color that luma must have
+SAMPLE = 256  # pixels a side, about, of which colors are compared
+UNFOUND = 0.2  # probability of a digit that the detector has not found
 TINY = 32  # pixels: a picture with no longer side is one digit, as MNIST's are
 
 
@@ -37,12 +41,26 @@ def packaged_detector() -> Detector:
 
 
 def to_gray(picture: Picture) -> Gray:
-    """Convert ``uint8 (h, w, 3)`` RGB to ``uint8 (h, w)``, by luma (ITU-R BT.601)."""
-    return cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)
+    """Convert ``uint8 (h, w, 3)`` RGB to ``uint8 (h, w)``.
+
+    By luma (ITU-R BT.601), or, if ink and paper differ in color rather than in lightness, along
+    the first principal component of the colors.
+    """
+    step = max(1, max(picture.shape) // SAMPLE)
+    colors = picture[::step, ::step].reshape(-1, 3).astype(np.float64)
+    covariance = np.cov(colors, rowvar=False) if len(colors) > 1 else np.zeros((3, 3))
+    variances, axes = np.linalg.eigh(covariance)
+    if LUMA @ covariance @ LUMA >= WEAKEST * variances[-1] * (LUMA @ LUMA):
+        return cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)
+    axis = axes[:, -1] * np.sign(axes[:, -1].sum() or 1) / np.abs(axes[:, -1]).sum()
+    offset = -255 * axis[axis < 0].sum()
+    return cv2.transform(picture, np.append(axis, offset)[np.newaxis]).astype(np.uint8, copy=False)
 
 
 def find_glyphs(gray: Gray) -> list[list[Glyph]]:
     """Find the digits in a picture.
+
+    A tiny picture is one digit. So is a drawing in which the detector finds none, but in doubt.
 
     Args:
         gray: ``uint8 (h, w)``, ink and paper of any brightness.
@@ -51,23 +69,41 @@ def find_glyphs(gray: Gray) -> list[list[Glyph]]:
         Lines from top to bottom, each from left to right; none if there is no digit.
     """
     if max(gray.shape) <= TINY:
-        return _only(gray)
+        return _only(gray, 1.0)
     found = packaged_detector().find(gray)
-    inks = cut_out(gray, found.boxes)
-    corners = np.concatenate([np.floor(found.boxes[:, :2]), np.ceil(found.boxes[:, 2:])], 1)
+    if not len(found.boxes):
+        ink = whole(_reduced(gray))
+        return _only(gray, UNFOUND) if ink is not None and is_drawing(ink) else []
+    inks, boxes = cut_out(gray, found.boxes)
+    corners = np.concatenate([np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])], 1)
+    corners = corners.clip(0, [gray.shape[1], gray.shape[0]] * 2).astype(int).tolist()
     glyphs = [
         Glyph(normalize(ink), (left, top, right, bottom), probability)
         for ink, (left, top, right, bottom), probability in zip(
-            inks, corners.astype(int).tolist(), found.probabilities.tolist(), strict=True
+            inks, corners, found.probabilities.tolist(), strict=True
         )
     ]
-    return [[glyphs[index] for index in line] for line in find_lines(found.boxes)]
+    lines = ([glyphs[i] for i in line if inks[i].any()] for line in find_lines(boxes))
+    return [line for line in lines if line]
 
 
-def _only(gray: Gray) -> list[list[Glyph]]:
-    """Return the digit that a tiny picture is, if there is any ink in it."""
-    ink = whole(gray)
+def _only(gray: Gray, probability: float) -> list[list[Glyph]]:
+    """Return the digit that a whole picture is, if there is any ink in it."""
+    small = _reduced(gray)
+    ink = whole(small)
     if ink is None:
         return []
     left, top, width, height = cv2.boundingRect((ink > 0.5).astype(np.uint8))
-    return [[Glyph(normalize(ink), (left, top, left + width, top + height), 1.0)]]
+    across, down = gray.shape[1] / small.shape[1], gray.shape[0] / small.shape[0]
+    corners = left * across, top * down, (left + width) * across, (top + height) * down
+    left, top, right, bottom = (round(corner) for corner in corners)
+    return [[Glyph(normalize(ink), (left, top, right, bottom), probability)]]
+
+
+def _reduced(gray: Gray) -> Gray:
+    """Scale a picture down to sides of at most ``SAMPLE`` pixels."""
+    scale = SAMPLE / max(gray.shape)
+    if scale >= 1:
+        return gray
+    size = max(1, round(gray.shape[1] * scale)), max(1, round(gray.shape[0] * scale))
+    return cv2.resize(gray, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)

@@ -24,7 +24,8 @@ def find_lines(boxes: Floats) -> list[list[int]]:
     """
     if not len(boxes):
         return []
-    centers, heights = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 3] - boxes[:, 1]
+    centers: Floats = (boxes[:, :2] + boxes[:, 2:]) * np.float32(0.5)
+    heights: Floats = boxes[:, 3] - boxes[:, 1]
     slope = _slope(centers, heights)
     middles = centers[:, 1] - slope * centers[:, 0]  # where a line through the box meets the edge
     lines: list[list[int]] = []

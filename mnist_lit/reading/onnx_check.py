@@ -16,6 +16,7 @@ import numpy as np
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, defs, load_model_from_string
 
 from mnist_lit.errors import InputError
+from mnist_lit.reading.models import MAX_BATCH, infer, metadata_value, open_session
 from mnist_lit.reading.onnx_cost import (
     ELEMENTS,
     MAX_TENSOR_BYTES,
@@ -25,7 +26,6 @@ from mnist_lit.reading.onnx_cost import (
     tensor_bytes,
     type_of,
 )
-from mnist_lit.reading.models import MAX_BATCH, infer, metadata_value, open_session
 
 MAX_PROCESS_BYTES = 4 * 2**30  # address space of this process
 MAX_NODES = 2000

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mnist_lit.errors import InputError
 from mnist_lit.reading.crops import Box, Gray
-from mnist_lit.reading.glyphs import Glyph, find_glyphs, to_gray
+from mnist_lit.reading.glyphs import Glyph, find_glyphs, packaged_detector, to_gray
 from mnist_lit.reading.lines import split_numbers
 from mnist_lit.reading.models import MAX_BATCH, PACKAGED, infer, open_model
 from mnist_lit.reading.pictures import MAX_PIXELS, Source, open_picture
@@ -138,6 +138,7 @@ class Reader:
 
     def __init__(self, model: str | Path | None = None, threshold: float | None = None) -> None:
         self._session = open_model(PACKAGED if model is None else Path(model))
+        packaged_detector()  # opened now, not while the first picture is read
         self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
         self.threshold = float(self.metadata["threshold"]) if threshold is None else threshold
         if not isinstance(self.threshold, Real) or not 0 <= self.threshold <= 1:
@@ -167,11 +168,11 @@ class Reader:
         """Read a picture turned clockwise by so many right angles, boxes as in the picture."""
         reading = self._read(np.ascontiguousarray(np.rot90(gray, -turns)))
         height, width = gray.shape
-        lines = [
-            Line(replace(digit, box=_turned_back(digit.box, height, width, turns)) for digit in line)
-            for line in reading.lines
-        ]
-        return Reading(lines, 90 * turns)
+
+        def upright(digit: Digit) -> Digit:
+            return replace(digit, box=_turned_back(digit.box, height, width, turns))
+
+        return Reading([Line(map(upright, line)) for line in reading.lines], 90 * turns)
 
     def _read(self, gray: Gray) -> Reading:
         lines = find_glyphs(gray)

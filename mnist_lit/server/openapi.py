@@ -15,13 +15,19 @@ class DigitRead(BaseModel):
     probabilities: list[float] = Field(
         min_length=10, max_length=10, description="Probabilities of the digits 0 to 9."
     )
+    detection: float = Field(
+        ge=0, le=1, description="Probability that it is a digit at all, by the detector."
+    )
     box: list[int] = Field(
         min_length=4,
         max_length=4,
         description="Left, top, right and bottom in pixels of the upright picture; right and "
         "bottom are exclusive.",
     )
-    doubtful: bool = Field(description="Whether the probability is below the model's threshold.")
+    doubtful: bool = Field(
+        description="Whether the probability is below the model's threshold, or the detector is "
+        "unsure."
+    )
     glyph: list[list[float]] | None = Field(
         default=None,
         description="The network's input, 28 by 28 numbers: 0 is background, 1 is ink. Only with "
@@ -33,6 +39,7 @@ DIGIT_EXAMPLE: dict[str, Any] = {
     "digit": 7,
     "probability": 0.991,
     "probabilities": [0, 0.004, 0.003, 0, 0, 0, 0, 0.991, 0, 0.002],
+    "detection": 0.98,
     "box": [64, 48, 112, 124],
     "doubtful": False,
 }
@@ -41,13 +48,20 @@ DIGIT_EXAMPLE: dict[str, Any] = {
 class PictureRead(BaseModel):
     """The digits in a picture."""
 
-    text: str = Field(description="The digits as text, one line for each line of digits.")
+    text: str = Field(
+        description="The digits as text, one line for each line of digits, with a space between "
+        "numbers that are far apart."
+    )
+    rotation: int = Field(
+        description="0, 90, 180 or 270 degrees: how far the picture was turned clockwise to read "
+        "it. Boxes are in pixels of the picture as it was sent, upright by its EXIF orientation."
+    )
     lines: list[list[DigitRead]] = Field(
         description="Lines from top to bottom, each with its digits from left to right."
     )
 
     model_config = {
-        "json_schema_extra": {"example": {"text": "7", "lines": [[DIGIT_EXAMPLE]]}},
+        "json_schema_extra": {"example": {"text": "7", "rotation": 0, "lines": [[DIGIT_EXAMPLE]]}},
     }
 
 

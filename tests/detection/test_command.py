@@ -17,7 +17,7 @@ from mnist_lit.detection.data import PageBatch
 from mnist_lit.detection.export import OUTPUTS, ExportedDetector, trained_network
 from mnist_lit.detection.module import DigitDetector
 from mnist_lit.errors import InputError
-from mnist_lit.reading.reader import open_session
+from mnist_lit.reading.models import open_session
 from tests.conftest import CONFIGS, weights
 
 SMALL = [

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from mnist_lit.reading.drawing import draw
-from mnist_lit.reading.ink import open_picture
+from mnist_lit.reading.pictures import open_picture
 from mnist_lit.reading.reader import Reader, Reading, percent
 from tests.conftest import Command, Outcome
 from tests.support import paper
@@ -85,7 +85,7 @@ def test_a_doubtful_digit_has_a_question_mark_and_the_mark_is_explained(
     outcome = read("page.png", "--threshold=1")
     lines = outcome.out.splitlines()
     assert lines[:2] == ["3?1?", "4?1?5?9?"]
-    assert lines[-1] == "? marks a doubtful digit: probability below 100.00%"
+    assert lines[-1] == "? marks a doubtful digit: probability below 100.00%, or perhaps no digit"
     assert [line[:2] for line in lines[4:-1]] == ["3?", "1?", "", "4?", "1?", "5?", "9?"]
     assert "100.00%" not in "".join(lines[:-1])  # what is shown does not contradict the threshold
 
@@ -151,7 +151,7 @@ def test_json_has_all_of_a_reading(read: Command, exported: Path) -> None:
     outcome = read("page.png", "--format=json")
     assert (outcome.status, outcome.err) == (0, "")
     [document] = json.loads(outcome.out)
-    assert document.keys() == {"file", "text", "lines"}
+    assert document.keys() == {"file", "text", "rotation", "lines"}
     assert (document["file"], document["text"]) == ("page.png", "31\n4159")
     expected = Reader(exported).read("page.png")
     assert [len(line) for line in document["lines"]] == [2, 4]
@@ -161,6 +161,7 @@ def test_json_has_all_of_a_reading(read: Command, exported: Path) -> None:
             "digit": each.digit,
             "probability": each.probability,
             "probabilities": each.probabilities.tolist(),
+            "detection": each.detection,
             "box": list(each.box),
             "doubtful": each.doubtful,
         }
@@ -172,7 +173,7 @@ def test_json_of_several_pictures_is_one_document(read: Command) -> None:
     seven, broken, blank = json.loads(outcome.out)
     assert seven["text"] == "7"
     assert broken == {"file": "broken.png", "error": outcome.err.removeprefix("error: ").strip()}
-    assert blank == {"file": "blank.png", "text": "", "lines": []}
+    assert blank == {"file": "blank.png", "text": "", "rotation": 0, "lines": []}
 
 
 # ---- where pictures come from ----

@@ -24,8 +24,9 @@ from onnx.helper import (
 )
 
 from mnist_lit.errors import InputError
+from mnist_lit.reading.models import MAX_BATCH
 from mnist_lit.reading.onnx_check import check
-from mnist_lit.reading.reader import MAX_BATCH, Reader
+from mnist_lit.reading.reader import Reader
 from tests.conftest import Command
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
@@ -492,7 +493,7 @@ def test_a_stride_of_zero_is_refused(tmp_path: Path) -> None:
 def test_a_model_that_crashes_the_check_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mnist_lit.reading.reader.CHECK", "import os; os.abort()")
+    monkeypatch.setattr("mnist_lit.reading.models.CHECK", "import os; os.abort()")
     content = model().SerializeToString()
     assert refused(tmp_path / "crash.onnx", content) == "the check failed."
 
@@ -500,7 +501,7 @@ def test_a_model_that_crashes_the_check_is_refused(
 def test_a_check_that_takes_too_long_is_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mnist_lit.reading.reader.CHECK_SECONDS", 0.01)
+    monkeypatch.setattr("mnist_lit.reading.models.CHECK_SECONDS", 0.01)
     reason = refused(tmp_path / "slow.onnx", model().SerializeToString())
     assert reason == "the check takes more than 0.01 seconds."
 

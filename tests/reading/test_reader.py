@@ -18,8 +18,10 @@ from PIL import Image
 import mnist_lit
 from mnist_lit.errors import InputError
 from mnist_lit.module import DigitClassifier
-from mnist_lit.reading.ink import find_lines, open_picture
-from mnist_lit.reading.reader import MAX_BATCH, Reader, percent
+from mnist_lit.reading.glyphs import find_glyphs, to_gray
+from mnist_lit.reading.models import MAX_BATCH
+from mnist_lit.reading.pictures import open_picture
+from mnist_lit.reading.reader import Reader, percent
 from tests.support import paper
 from tests.support.pages import page
 
@@ -83,7 +85,7 @@ def test_a_digit_comes_with_its_place_its_glyph_and_the_answer_for_it(
     reader: Reader, sheet: paper.Picture
 ) -> None:
     reading = reader.read(sheet)
-    glyphs = [glyph for line in find_lines(sheet) for glyph in line]
+    glyphs = [glyph for line in find_glyphs(to_gray(sheet)) for glyph in line]
     _, probabilities = reader.classify(np.stack([glyph.image for glyph in glyphs]))
     for each, glyph, row in zip(reading.digits, glyphs, probabilities, strict=True):
         assert each.box == glyph.box

@@ -246,7 +246,7 @@ def test_an_older_answer_never_replaces_a_newer_one(desk: Visit) -> None:
     desk.page.wait_for_timeout(100)
     desk.write("2", left=150)
     desk.shows("12")
-    answer = {"text": "", "lines": []}
+    answer = {"text": "", "rotation": 0, "lines": []}
     held[0].fulfill(json=answer)
     desk.page.wait_for_timeout(200)
     desk.shows("12")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_lit.reading.reader import PACKAGED
+from mnist_lit.reading.models import PACKAGED
 from tests.support.hostile import damaged, encoded
 from tests.support.pages import page
 

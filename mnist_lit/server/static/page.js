@@ -33,13 +33,14 @@ function tell(message, lines = [], isTrouble = !lines.length) {
   if (find("status").textContent !== message) find("status").textContent = message;
 }
 
-function summary({ text, lines }, { picture }) {
+function summary({ text, rotation, lines }, { picture }) {
   const digits = lines.flat();
   const better = picture ? "Move closer, or use better light." : "Draw larger.";
   if (!digits.length) return `No digits found. ${better}`;
   const doubtful = digits.filter((digit) => digit.doubtful).length;
   const count = digits.length === 1 ? "one digit" : `${digits.length} digits`;
-  const rest = `${doubtful ? `, ${doubtful} doubtful` : ""}.${picture ? " Clear it to draw." : ""}`;
+  const turned = rotation ? `, read turned by ${rotation}°` : "";
+  const rest = `${doubtful ? `, ${doubtful} doubtful` : ""}${turned}.${picture ? " Clear it to draw." : ""}`;
   return `${text.replaceAll("\n", ", ")}: ${count}${rest}`;
 }
 
