@@ -5,6 +5,7 @@ Imports nothing heavy, for the sake of :func:`run`.
 
 import os
 import platform
+import re
 import shlex
 import statistics
 import subprocess
@@ -48,6 +49,28 @@ def run(command: Sequence[str], pythonpath: str) -> Process:
     if status:
         sys.exit(f"{text}\n{shlex.join(command)} failed, see above")
     return Process(begun, ended, usage.ru_maxrss * 1024 / 1e6, text)
+
+
+def make_environment(directory: Path, pins: Path) -> None:
+    """Install the pinned packages into an environment, unless these very ones are installed."""
+    done = directory / "made_of.txt"  # written last: a half-made environment has none
+    if done.exists() and done.read_text() == pins.read_text():
+        return
+    print(f"Making {directory}; this may take minutes.", file=sys.stderr, flush=True)
+    install = [f"{directory}/bin/python", "-m", "pip", "install", "--quiet", "--requirement"]
+    for command in (
+        [sys.executable, "-m", "venv", "--clear", str(directory)],
+        [*install, str(pins)],
+    ):
+        if status := subprocess.run(command).returncode:
+            sys.exit(f"{shlex.join(command)} ended with status {status}")
+    done.write_text(pins.read_text())
+
+
+def pinned(pins: Path) -> str:
+    """The pinned packages and their versions, as one line."""
+    packages = re.findall(r"^(\S+)==(\S+)", pins.read_text(), re.MULTILINE)
+    return ", ".join(f"{package} {release}" for package, release in packages)
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

@@ -53,10 +53,7 @@ import argparse
 import json
 import math
 import os
-import re
-import shlex
 import statistics
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -64,7 +61,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.common import ROOT, SPREAD, Process, footer, machine, ratio_row, run, table
+from benchmarks.common import (
+    ROOT,
+    SPREAD,
+    Process,
+    footer,
+    machine,
+    make_environment,
+    pinned,
+    ratio_row,
+    run,
+    table,
+)
 from benchmarks.contenders.diary import EPOCHS, GOAL
 
 HERE = ROOT.resolve() / "benchmarks" / "contenders"
@@ -95,19 +103,6 @@ COLUMNS = {  # of the table, with their decimal places
     "test %": 2,
     "peak MB": 0,
 }
-
-
-def make_environment() -> None:
-    """Install the peers' packages, unless these very ones are installed."""
-    done = PEERS / "made_of.txt"  # written last: a half-made environment has none
-    if done.exists() and done.read_text() == PINS.read_text():
-        return
-    print(f"Making {PEERS}; TensorFlow takes a minute or more.", file=sys.stderr, flush=True)
-    install = [PEERS_PYTHON, "-m", "pip", "install", "--quiet", "--requirement", str(PINS)]
-    for command in ([sys.executable, "-m", "venv", "--clear", str(PEERS)], install):
-        if status := subprocess.run(command).returncode:
-            sys.exit(f"{shlex.join(command)} ended with status {status}")
-    done.write_text(PINS.read_text())
 
 
 def contend(command: list[str]) -> tuple[Process, list[dict[str, Any]]]:
@@ -225,9 +220,8 @@ def main() -> None:
     output = options.output and options.output.resolve()
     names = [name for name in CONTENDERS if name in options.only]
     if any(CONTENDERS[name][0] == PEERS_PYTHON for name in names):
-        make_environment()
-    pins = re.findall(r"^(\S+)==(\S+)", PINS.read_text(), re.MULTILINE)
-    peers = ", ".join(f"{package} {version}" for package, version in pins)
+        make_environment(PEERS, PINS)
+    peers = pinned(PINS)
     for rounds in measure(names, options.rounds, options.epochs):
         if output:
             report = {**machine(), "peers": peers, "rounds": rounds}

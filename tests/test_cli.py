@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from importlib.metadata import Distribution, PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins import MixedPrecision
 
+from mnist_lit import __version__
 from mnist_lit.data import MNISTDataModule
 from mnist_lit.metrics import SCALARS
 from mnist_lit.module import DigitClassifier
@@ -352,6 +354,22 @@ def test_test_alone_repeats_the_runs_own_settings(
     assert re.match(r"\d{4}-\d\d-\d\dT", results["date"])
     for words in (f"errors +{results['errors']:,}", f"{results['accuracy']:.2%}", "best.ckpt"):
         assert re.search(words, outcome.out)
+
+
+def test_a_checkout_that_is_not_installed_records_its_version(
+    mnist_lit: Command, run: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = Distribution.from_name
+
+    def others(name: str) -> Distribution:
+        if name in ("mnist-lit", "mnist_lit"):
+            raise PackageNotFoundError(name)
+        return installed(name)
+
+    monkeypatch.setattr(Distribution, "from_name", others)
+    outcome = mnist_lit("test", "--ckpt_path=last", "--trainer.limit_test_batches=1")
+    assert outcome.status == 0, outcome.err
+    assert json.loads((run / "test.json").read_text())["versions"]["mnist-lit"] == __version__
 
 
 def test_the_command_line_overrides_the_runs_data_settings(mnist_lit: Command, run: Path) -> None:

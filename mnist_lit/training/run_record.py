@@ -18,13 +18,14 @@ import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from mnist_lit import __version__
 from mnist_lit.errors import InputError
 from mnist_lit.files import atomic_write
 from mnist_lit.module import DigitClassifier
 from mnist_lit.runs.files import LOCK, has_started, read_run, was_deleted
 from mnist_lit.training.loggers import run_directory, run_ids, writers
 
-PACKAGES = ("mnist-lit", "torch", "torchvision", "lightning", "torchmetrics")
+PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics")
 
 SHOWN_STATUS = ("started", "command", "commit", "device", "parameters")
 
@@ -178,8 +179,9 @@ def _reason(error: BaseException) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that affect results."""
-    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    """Return the versions of Python, of this package and of those that affect results."""
+    own = {"python": platform.python_version(), "mnist-lit": __version__}
+    return own | {name: version(name) for name in PACKAGES}
 
 
 def environment(trainer: Trainer) -> dict[str, Any]:
