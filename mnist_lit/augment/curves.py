@@ -45,16 +45,16 @@ def curves(device: torch.device) -> Curves:
     def stacked(parts: tuple[Tensor, ...]) -> Tensor:
         return torch.stack(parts).to(device, torch.float32)
 
-    printed = torch.tensor([float(form.printed) for form in FORMS], device=device)
-    counts = torch.tensor([form.digit for form in FORMS], device=device).bincount(minlength=10)
+    printed = torch.tensor([float(form.printed) for form in FORMS])
+    counts = torch.tensor([form.digit for form in FORMS]).bincount(minlength=10)
     return Curves(
         first=stacked(tuple(pad(points, (0, 0, 0, most - len(points))) for points in first)),
         last=stacked(tuple(pad(points, (0, 0, 0, most - len(points))) for points in last)),
         sharp=stacked(tuple(pad(matrix, (0, most - matrix.shape[1])) for matrix in sharp)),
         round=stacked(tuple(pad(matrix, (0, most - matrix.shape[1])) for matrix in rounded)),
         down=stacked(down),
-        printed=printed,
-        starts=pad(counts.cumsum(0), (1, 0)),
+        printed=printed.to(device),
+        starts=pad(counts.cumsum(0), (1, 0)).to(device),
     )
 
 

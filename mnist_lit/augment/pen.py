@@ -26,7 +26,8 @@ class Pen:
         bend: Standard deviation of deformations of the whole digit, as a share of its height.
         jitter: Standard deviation of each point of a stroke, as a share of the digit's height.
         rounding: Of corners, from 0 for sharp to 1.
-        width: Of the strokes, in pixels; half are in the lowest quarter of the range.
+        width: Of the strokes, in pixels; half are in the lowest quarter of the range. Narrow
+            digits have thinner ones.
         pressure: Relative change of the width along a stroke.
         nib: Relative change of the width with the direction of a stroke.
         edge: Distance from full ink to none, in pixels.
@@ -34,7 +35,7 @@ class Pen:
 
     slant: Range = (-0.1, 0.35)
     rotation: Range = (-4, 4)
-    breadth: Range = (0.8, 1.6)
+    breadth: Range = (0.8, 1.5)
     bend: float = 0.035
     jitter: float = 0.022
     rounding: Range = (0, 1)
@@ -46,14 +47,13 @@ class Pen:
 
 # For validation: hands and pens that vary more than those in training.
 VALIDATION_PEN = Pen(
-    slant=(-0.2, 0.5),
-    rotation=(-8, 8),
-    breadth=(0.7, 1.8),
-    bend=0.045,
-    jitter=0.03,
-    width=(1.6, 4.8),
+    slant=(-0.2, 0.45),
+    rotation=(-7, 7),
+    breadth=(0.7, 1.7),
+    jitter=0.026,
+    width=(1.6, 4.4),
     pressure=(0, 0.3),
-    nib=(0, 0.4),
+    nib=(0, 0.35),
     edge=(0.6, 1.8),
 )
 
@@ -85,14 +85,15 @@ def draw(
     points = table.first[forms].lerp(table.last[forms], between(0, 1))  # (n, k, 2)
     points = points + pen.jitter * looseness * normal(*points.shape[1:])
     points = _bent(points, pen.bend * looseness * normal(4, 1))
+    breadth = 1 + looseness * (between(*pen.breadth) - 1)
     slant, rotation = looseness * between(*pen.slant), looseness * between(*pen.rotation)
-    points = _leaned(points, slant, rotation, 1 + looseness * (between(*pen.breadth) - 1))
+    points = _leaned(points, slant, rotation, breadth)
     samples = table.sharp[forms].lerp(table.round[forms], between(*pen.rounding))
     path = samples @ points  # (n, s, 2)
     steps = (path[:, 1:] - path[:, :-1]) * table.down[forms].unsqueeze(2)
     lengths, directions = _along(steps, between(0, 2 * math.pi))  # (n, s, 1)
     thin, thick = pen.width
-    width = thin + (thick - thin) * between(0, 1).square()
+    width = thin + (thick - thin) * between(0, 1).square() * breadth.clamp(max=1)
     time = torch.linspace(0, 1, SAMPLES, device=device).view(SAMPLES, 1)
     waves = (between(3, 12) * time + between(0, 2 * math.pi)).sin()
     varied = 1 + between(*pen.pressure) * waves + between(*pen.nib) * directions
@@ -173,4 +174,5 @@ def _inked(path: Tensor, lengths: Tensor, radius: Tensor, edge: Tensor, size: in
     density = (down * ink).mT @ across  # (n, size, size)
     middle = radius.mean(1, keepdim=True)
     distance = (middle.square() - variance * density.log()).clamp(min=0).sqrt()
-    return (0.5 - (distance - middle) / edge).clamp(0, 1).unsqueeze(1)
+    image = (0.5 - (distance - middle) / edge).clamp(0, 1)
+    return (image / image.amax((1, 2), keepdim=True)).unsqueeze(1)
