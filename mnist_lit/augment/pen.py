@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import pad
 
-from mnist_lit.augment.curves import SAMPLES, curves
+from mnist_lit.augment.curves import SAMPLES, Curves, curves
 from mnist_lit.augment.strokes import BOX, CENTER, SIZE
 
 Range = tuple[float, float]
@@ -72,29 +72,16 @@ def draw(
     Returns:
         ``float32 (n, 1, size, size)`` in [0, 1], ink 1.
     """
-    n, device = len(forms), forms.device
-
-    def between(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(n, 1, 1, generator=generator, device=device)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(n, *shape, generator=generator, device=device)
-
-    table = curves(device)
-    looseness = 1 - 0.75 * table.printed[forms].view(n, 1, 1)
-    points = table.first[forms].lerp(table.last[forms], between(0, 1))  # (n, k, 2)
-    points = points + pen.jitter * looseness * normal(*points.shape[1:])
-    points = _bent(points, pen.bend * looseness * normal(4, 1))
-    breadth = 1 + looseness * (between(*pen.breadth) - 1)
-    slant, rotation = looseness * between(*pen.slant), looseness * between(*pen.rotation)
-    points = _leaned(points, slant, rotation, breadth)
+    chance = _Chance(len(forms), forms.device, generator)
+    between, table = chance.between, curves(forms.device)
+    points, breadth = _points(table, forms, pen, chance)
     samples = table.sharp[forms].lerp(table.round[forms], between(*pen.rounding))
     path = samples @ points  # (n, s, 2)
     steps = (path[:, 1:] - path[:, :-1]) * table.down[forms].unsqueeze(2)
     lengths, directions = _along(steps, between(0, 2 * math.pi))  # (n, s, 1)
     thin, thick = pen.width
     width = thin + (thick - thin) * between(0, 1).square() * breadth.clamp(max=1)
-    time = torch.linspace(0, 1, SAMPLES, device=device).view(SAMPLES, 1)
+    time = torch.linspace(0, 1, SAMPLES, device=forms.device).view(SAMPLES, 1)
     waves = (between(3, 12) * time + between(0, 2 * math.pi)).sin()
     varied = 1 + between(*pen.pressure) * waves + between(*pen.nib) * directions
     radius = width / 2 * varied
@@ -117,6 +104,34 @@ def choose_forms(labels: Tensor, generator: Generator | None = None) -> Tensor:
     counts = starts.diff()[labels]
     choice = torch.rand(len(labels), generator=generator, device=labels.device)
     return starts[labels] + (choice * counts).long().clamp(max=counts - 1)
+
+
+class _Chance:
+    """Random numbers, other ones for each of n images."""
+
+    def __init__(self, n: int, device: torch.device, generator: Generator | None) -> None:
+        self.n, self.device, self.generator = n, device, generator
+
+    def between(self, low: float, high: float) -> Tensor:
+        """Sample from the uniform distribution on [low, high), ``(n, 1, 1)``."""
+        numbers = torch.rand(self.n, 1, 1, generator=self.generator, device=self.device)
+        return low + (high - low) * numbers
+
+    def normal(self, *shape: int) -> Tensor:
+        """Sample from the normal distribution, ``(n, *shape)``."""
+        return torch.randn(self.n, *shape, generator=self.generator, device=self.device)
+
+
+def _points(table: Curves, forms: Tensor, pen: Pen, chance: _Chance) -> tuple[Tensor, Tensor]:
+    """Return the points of the forms in a hand of their own, ``(n, k, 2)``, and its breadth."""
+    between = chance.between
+    looseness = 1 - 0.75 * table.printed[forms].view(-1, 1, 1)
+    points = table.first[forms].lerp(table.last[forms], between(0, 1))
+    points = points + pen.jitter * looseness * chance.normal(*points.shape[1:])
+    points = _bent(points, pen.bend * looseness * chance.normal(4, 1))
+    breadth = 1 + looseness * (between(*pen.breadth) - 1)
+    slant, rotation = looseness * between(*pen.slant), looseness * between(*pen.rotation)
+    return _leaned(points, slant, rotation, breadth), breadth
 
 
 def _bent(points: Tensor, by: Tensor) -> Tensor:
