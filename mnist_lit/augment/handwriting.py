@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import affine_grid, grid_sample, interpolate, one_hot, pad
 
 from mnist_lit.augment.outliers import non_digits
+from mnist_lit.augment.pen import choose_forms, draw
 from mnist_lit.augment.strokes import CENTER, SIZE, between, columns, pixels, strokes
 
 HALF = SIZE / 2
@@ -35,6 +36,7 @@ class Handwriting(nn.Module):
             top.
         bend: Standard deviation of the elastic displacement in pixels.
         pen: In [0, 1]: how much the thickness, contrast and texture of the strokes vary.
+        drawn: In [0, 1]: share of the digits replaced by the same digit in a form of ``forms.py``.
         others: Number of images that are not digits to add, as a share of the digits.
     """
 
@@ -48,6 +50,7 @@ class Handwriting(nn.Module):
         european: float = 0.5,
         bend: float = 0.7,
         pen: float = 0.6,
+        drawn: float = 0.0,
         others: float = 0.03125,
     ) -> None:
         super().__init__()
@@ -59,6 +62,7 @@ class Handwriting(nn.Module):
         self.european = european
         self.bend = bend
         self.pen = pen
+        self.drawn = drawn
         self.others = others
 
     @torch.no_grad()
@@ -77,13 +81,21 @@ class Handwriting(nn.Module):
             foreign = torch.rand(len(images), 1, 1, 1, device=images.device) < self.foreign
             others = non_digits(images, round(self.others * len(images)))
             european = european_forms(images, labels, self.european)
-            images = torch.cat([torch.where(foreign, european, images), others])
+            images = self._with_drawn(torch.where(foreign, european, images), labels)
+            images = torch.cat([images, others])
             foreign = torch.cat([foreign, foreign.new_ones(len(others), 1, 1, 1)])
             images = self._distort(images, foreign)
             images = torch.where(foreign, self._vary_strokes(images), images)
         targets = images.new_full((len(images), 10), 0.1)
         targets[: len(labels)] = one_hot(labels, 10).to(targets.dtype)
         return images, targets
+
+    def _with_drawn(self, images: Tensor, labels: Tensor) -> Tensor:
+        if not self.drawn:
+            return images
+        chosen = torch.rand(len(labels), device=labels.device) < self.drawn
+        where = chosen.nonzero().squeeze(1)
+        return images.index_copy(0, where, draw(choose_forms(labels[where])))
 
     def _distort(self, images: Tensor, foreign: Tensor) -> Tensor:
         """Rotate, shear, scale, shift and bend about the center of mass, in one resampling."""
