@@ -17,6 +17,7 @@ from mnist_lit.reading.models import MAX_BATCH, PACKAGED, infer, open_model
 from mnist_lit.reading.pictures import MAX_PIXELS, Source, open_picture
 
 SURE = 0.7  # probability of a detection below which a digit is doubtful
+UPRIGHT = 2 / 3  # share of sure digits from which a picture is not turned to see if that helps
 CLEARER = 2  # more sure digits that a turned picture must have: a 6 upside down is a 9
 
 
@@ -147,7 +148,7 @@ class Reader:
             )
 
     def read(self, source: Source, max_pixels: int = MAX_PIXELS) -> Reading:
-        """Read a picture; if most of its digits are doubtful, also turned by 90, 180 and 270.
+        """Read a picture; if many digits are doubtful, also turned by 90, 180 and 270 degrees.
 
         Args:
             source: An image file, its path or contents, a PIL image, or an array: whatever
@@ -159,7 +160,7 @@ class Reader:
         """
         gray = to_gray(open_picture(source, max_pixels))
         reading = self._read(gray)
-        if 2 * _sure(reading) >= len(reading.digits):
+        if _sure(reading) >= UPRIGHT * len(reading.digits):
             return reading
         turned = max((self._turned(gray, turns) for turns in (1, 2, 3)), key=_sure)
         return turned if _sure(turned) >= _sure(reading) + CLEARER else reading

@@ -19,7 +19,7 @@ import mnist_lit
 from mnist_lit.errors import InputError
 from mnist_lit.module import DigitClassifier
 from mnist_lit.reading.glyphs import find_glyphs, to_gray
-from mnist_lit.reading.models import MAX_BATCH
+from mnist_lit.reading.models import MAX_BATCH, PACKAGED
 from mnist_lit.reading.pictures import open_picture
 from mnist_lit.reading.reader import Reader, percent
 from tests.support import paper
@@ -102,6 +102,30 @@ def test_a_reading_is_represented_by_its_text_and_a_digit_without_its_arrays(
     reading = reader.read(sheet)
     assert repr(reading) == r"Reading(text='31\n4159')"
     assert all(len(repr(digit)) < 120 and "array" not in repr(digit) for digit in reading.digits)
+
+
+def test_numbers_far_apart_on_one_line_are_told_apart(exported: Path) -> None:
+    left, right = page(exported, "31", "45"), page(exported, "415", "67")
+    reading = Reader(exported).read(np.concatenate([left, right], 1))
+    assert reading.text == "31 415\n45 67"
+    numbers = [[[each.digit for each in n] for n in line.numbers] for line in reading.lines]
+    assert numbers == [[[3, 1], [4, 1, 5]], [[4, 5], [6, 7]]]
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_a_picture_on_its_side_or_head_is_read_all_the_same(turns: int) -> None:
+    picture = page(PACKAGED, "20251", "7403986")
+    upright = Reader().read(picture)
+    turned = np.ascontiguousarray(np.rot90(picture, turns))
+    reading = Reader().read(turned)
+    assert (reading.text, reading.rotation) == ("20251\n7403986", 90 * turns)
+    for each, same in zip(reading.digits, upright.digits, strict=True):
+        left, top, right, bottom = each.box
+        box = np.zeros(turned.shape[:2], np.uint8)
+        box[top:bottom, left:right] = 1
+        rows, columns = (np.flatnonzero(np.rot90(box, -turns).any(axis)) for axis in (1, 0))
+        found = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+        assert np.abs(np.subtract(found, same.box)).max() <= 4
 
 
 def test_a_page_of_many_digits_has_the_answers_of_each_alone(
