@@ -59,7 +59,7 @@ def main() -> None:
         )
 
     readings = {path: reader.read(path) for path in truths}
-    texts = {path: reading.text.replace("\n", "") for path, reading in readings.items()}
+    texts = {path: "".join(reading.text.split()) for path, reading in readings.items()}
     wrong = [path for path, truth in truths.items() if texts[path] != truth]
     single = [path for path, truth in truths.items() if len(truth) == 1]
     rows = [["", "right", "of", "share", "95 % interval"]]
