@@ -4,11 +4,11 @@
 # TESTS="FILE ..." runs a part.
 # make test-gpu: the tests that need a GPU; skipped without one.
 # make test-postgres: the tests of shared studies, on a PostgreSQL server that it starts (as root).
-# make model: train the packaged model and export it into the package.
+# make model: train the packaged classifier and export it into the package; make detector: likewise.
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: train test test-floors test-gpu test-postgres model
+.PHONY: train test test-floors test-gpu test-postgres model detector
 
 train: .venv/installed
 	$(BIN)/python -m mnist_lit fit --config configs/default.yaml
@@ -20,6 +20,11 @@ model: .venv/installed
 	$(BIN)/python -m mnist_lit fit --config configs/default.yaml --config configs/strong.yaml \
 		--seed_everything 0 --name model
 	$(BIN)/python -m mnist_lit export --ckpt_path last --output mnist_lit/assets/digits.onnx
+
+detector: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m mnist_lit.detection fit --config configs/detector.yaml
+	$(BIN)/python -m mnist_lit.detection export --output mnist_lit/assets/detector.onnx \
+		--ckpt_path $$(ls -td detector/lightning_logs/version_* | head -n 1)/checkpoints/last.ckpt
 
 test: .venv/installed-dev
 	$(BIN)/ruff check .

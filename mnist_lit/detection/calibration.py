@@ -13,6 +13,7 @@ from mnist_lit.reading.detector import Detector
 PAGES = 300
 SEED = 3  # of pages that differ from those of training, validation and test
 FAINTEST = 0.05  # the least probability that is calibrated
+FLATTEST = 0.1  # slope: what a detector is surer of is never less probable
 
 
 def calibrated(detector: Detector, digits: DigitImages) -> tuple[float, float]:
@@ -23,8 +24,13 @@ def calibrated(detector: Detector, digits: DigitImages) -> tuple[float, float]:
     Args:
         detector: Without calibration.
         digits: To write with; not those that it was trained on.
+
+    Returns:
+        1 and 0, which change nothing, if all that it finds is right, or wrong.
     """
     logits, hits = (torch.cat(each) for each in zip(*_outcomes(detector, digits), strict=True))
+    if not 0 < hits.sum() < len(hits):
+        return 1.0, 0.0
     weights = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([weights], max_iter=100, line_search_fn="strong_wolfe")
 
@@ -36,7 +42,7 @@ def calibrated(detector: Detector, digits: DigitImages) -> tuple[float, float]:
 
     optimizer.step(loss)  # type: ignore[no-untyped-call]
     slope, offset = weights.tolist()
-    return slope, offset
+    return max(slope, FLATTEST), offset
 
 
 def _outcomes(detector: Detector, digits: DigitImages) -> list[tuple[Tensor, Tensor]]:

@@ -27,7 +27,7 @@ from mnist_lit.options import CommandParser
 from mnist_lit.reading.detector import Detector
 from mnist_lit.reading.models import open_session
 
-OUTPUTS = ("centers", "boxes", "labels")
+OUTPUTS = ("centers", "boxes")
 SIZES = ((256, 256), (96, 96), (75, 163), (200, 40))  # verified: height and width
 TOLERANCE = 1e-4  # of probabilities, and of boxes relative to their distance from the corner
 
@@ -43,19 +43,19 @@ class ExportedDetector(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Compute what a reader needs.
 
         Args:
             images: ``float32 (n, 1, h, w)`` in [0, 1].
 
         Returns:
-            For each place, four pixels apart: the probability of a digit's center, its box (left,
-            top, right, bottom in pixels), and the probabilities of the ten digits: ``float32
-            (n, c, h / 4, w / 4)`` with 1, 4 and 10 channels.
+            For each place, four pixels apart: the score of a digit's center in [0, 1], and its box
+            (left, top, right, bottom in pixels): ``float32 (n, c, h / 4, w / 4)`` with 1 and 4
+            channels.
         """
         maps = self.network(images)
-        return maps.center.sigmoid(), box_maps(maps), maps.label.softmax(1)
+        return maps.center.sigmoid(), box_maps(maps)
 
 
 def main(args: list[str]) -> None:

@@ -107,10 +107,16 @@ def test_test_evaluates_a_checkpoint(
 
 
 def test_the_exported_detector_agrees_for_any_size(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained: Path,
+    tmp_path: Path,
+    data_dir: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("mnist_lit.detection.calibration.PAGES", 2)
     path = tmp_path / "detector.onnx"
-    assert main(["export", f"--ckpt_path={checkpoint(trained)}", f"--output={path}"]) == 0
+    args = [f"--output={path}", f"--data.data_dir={data_dir}"]
+    assert main(["export", f"--ckpt_path={checkpoint(trained)}", *args]) == 0
     assert "671,407 parameters" in capsys.readouterr().out
     session = open_session(path.read_bytes())
     exported = ExportedDetector(trained_network(checkpoint(trained)))
