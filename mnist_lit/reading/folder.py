@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_lit.errors import InputError
-from mnist_lit.reading.glyphs import find_glyphs, to_gray
+from mnist_lit.reading.glyphs import find_glyphs
 from mnist_lit.reading.image_files import pictures_in
-from mnist_lit.reading.pictures import open_picture
+from mnist_lit.reading.pictures import open_picture, to_gray
 
 Place = tuple[str, int, int, int, int, int]
 

@@ -10,11 +10,8 @@ from mnist_lit.reading.crops import Box, Floats, Gray, cut_out, is_drawing, whol
 from mnist_lit.reading.detector import PACKAGED, Detector
 from mnist_lit.reading.lines import find_lines
 from mnist_lit.reading.mnist_form import normalize
-from mnist_lit.reading.pictures import Picture
 
-LUMA = np.array([0.299, 0.587, 0.114])
-WEAKEST = 0.3  # of the largest variance of any direction of color that luma must have
-SAMPLE = 256  # pixels a side, about, of which colors are compared
+DRAWING = 256  # pixels: the longer side at which a picture is looked at as a single digit
 UNFOUND = 0.2  # probability of a digit that the detector has not found
 TINY = 32  # pixels: a picture with no longer side is one digit, as MNIST's are
 
@@ -40,23 +37,6 @@ def packaged_detector() -> Detector:
     return Detector(PACKAGED.read_bytes())
 
 
-def to_gray(picture: Picture) -> Gray:
-    """Convert ``uint8 (h, w, 3)`` RGB to ``uint8 (h, w)``.
-
-    By luma (ITU-R BT.601), or, if ink and paper differ in color rather than in lightness, along
-    the first principal component of the colors.
-    """
-    step = max(1, max(picture.shape) // SAMPLE)
-    colors = picture[::step, ::step].reshape(-1, 3).astype(np.float64)
-    covariance = np.cov(colors, rowvar=False) if len(colors) > 1 else np.zeros((3, 3))
-    variances, axes = np.linalg.eigh(covariance)
-    if LUMA @ covariance @ LUMA >= WEAKEST * variances[-1] * (LUMA @ LUMA):
-        return cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)
-    axis = axes[:, -1] * np.sign(axes[:, -1].sum() or 1) / np.abs(axes[:, -1]).sum()
-    offset = -255 * axis[axis < 0].sum()
-    return cv2.transform(picture, np.append(axis, offset)[np.newaxis]).astype(np.uint8, copy=False)
-
-
 def find_glyphs(gray: Gray) -> list[list[Glyph]]:
     """Find the digits in a picture.
 
@@ -69,11 +49,10 @@ def find_glyphs(gray: Gray) -> list[list[Glyph]]:
         Lines from top to bottom, each from left to right; none if there is no digit.
     """
     if max(gray.shape) <= TINY:
-        return _only(gray, 1.0)
+        return _single(gray)
     found = packaged_detector().find(gray)
     if not len(found.boxes):
-        ink = whole(_reduced(gray))
-        return _only(gray, UNFOUND) if ink is not None and is_drawing(ink) else []
+        return _single(gray)
     inks, boxes = cut_out(gray, found.boxes)
     corners = np.concatenate([np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])], 1)
     corners = corners.clip(0, [gray.shape[1], gray.shape[0]] * 2).astype(int).tolist()
@@ -87,22 +66,22 @@ def find_glyphs(gray: Gray) -> list[list[Glyph]]:
     return [line for line in lines if line]
 
 
-def _only(gray: Gray, probability: float) -> list[list[Glyph]]:
-    """Return the digit that a whole picture is, if there is any ink in it."""
-    small = _reduced(gray)
+def _single(gray: Gray) -> list[list[Glyph]]:
+    """Return the digit that a tiny picture or a drawing is, if there is any ink in it."""
+    small, is_tiny = _reduced(gray), max(gray.shape) <= TINY
     ink = whole(small)
-    if ink is None:
+    if ink is None or not (is_tiny or is_drawing(ink)):
         return []
     left, top, width, height = cv2.boundingRect((ink > 0.5).astype(np.uint8))
     across, down = gray.shape[1] / small.shape[1], gray.shape[0] / small.shape[0]
     corners = left * across, top * down, (left + width) * across, (top + height) * down
     left, top, right, bottom = (round(corner) for corner in corners)
-    return [[Glyph(normalize(ink), (left, top, right, bottom), probability)]]
+    return [[Glyph(normalize(ink), (left, top, right, bottom), 1.0 if is_tiny else UNFOUND)]]
 
 
 def _reduced(gray: Gray) -> Gray:
-    """Scale a picture down to sides of at most ``SAMPLE`` pixels."""
-    scale = SAMPLE / max(gray.shape)
+    """Scale a picture down to sides of at most ``DRAWING`` pixels."""
+    scale = DRAWING / max(gray.shape)
     if scale >= 1:
         return gray
     size = max(1, round(gray.shape[1] * scale)), max(1, round(gray.shape[0] * scale))

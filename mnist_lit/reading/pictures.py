@@ -4,6 +4,7 @@ import warnings
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -12,8 +13,12 @@ from mnist_lit.errors import InputError, TooLargeError, UnknownFormatError
 from mnist_lit.reading.image_files import FORMATS, check_size, check_structure, opened, too_large
 
 Picture = NDArray[np.uint8]
+Gray = NDArray[np.uint8]
 Source = str | Path | bytes | BinaryIO | Image.Image | NDArray[Any]
 
+LUMA = np.array([0.299, 0.587, 0.114])
+WEAKEST = 0.3  # of the largest variance of any direction of color that luma must have
+SAMPLE = 256  # pixels a side, about, of which colors are compared
 MAX_PIXELS = 40_000_000  # of an image file; decoding and compositing takes less than a gigabyte
 
 
@@ -135,3 +140,20 @@ def _in_eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(
         ((values - low) * (255 / max(high - low, 1e-6))).round().astype(np.uint8)
     )
+
+
+def to_gray(picture: Picture) -> Gray:
+    """Convert ``uint8 (h, w, 3)`` RGB to ``uint8 (h, w)``.
+
+    By luma (ITU-R BT.601), or, if ink and paper differ in color rather than in lightness, along
+    the first principal component of the colors.
+    """
+    step = max(1, max(picture.shape) // SAMPLE)
+    colors = picture[::step, ::step].reshape(-1, 3).astype(np.float64)
+    covariance = np.cov(colors, rowvar=False) if len(colors) > 1 else np.zeros((3, 3))
+    variances, axes = np.linalg.eigh(covariance)
+    if LUMA @ covariance @ LUMA >= WEAKEST * variances[-1] * (LUMA @ LUMA):
+        return cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)
+    axis = axes[:, -1] * np.sign(axes[:, -1].sum() or 1) / np.abs(axes[:, -1]).sum()
+    offset = -255 * axis[axis < 0].sum()
+    return cv2.transform(picture, np.append(axis, offset)[np.newaxis]).astype(np.uint8, copy=False)

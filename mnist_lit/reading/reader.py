@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from mnist_lit.errors import InputError
 from mnist_lit.reading.crops import Box, Gray
-from mnist_lit.reading.glyphs import Glyph, find_glyphs, packaged_detector, to_gray
+from mnist_lit.reading.glyphs import Glyph, find_glyphs, packaged_detector
 from mnist_lit.reading.lines import split_numbers
 from mnist_lit.reading.models import MAX_BATCH, PACKAGED, infer, open_model
-from mnist_lit.reading.pictures import MAX_PIXELS, Source, open_picture
+from mnist_lit.reading.pictures import MAX_PIXELS, Source, open_picture, to_gray
 
 SURE = 0.7  # probability of a detection below which a digit is doubtful
 UPRIGHT = 2 / 3  # share of sure digits from which a picture is not turned to see if that helps

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from mnist_lit.reading.glyphs import Glyph, find_glyphs, to_gray
-from mnist_lit.reading.pictures import open_picture
+from mnist_lit.reading.glyphs import Glyph, find_glyphs
+from mnist_lit.reading.pictures import open_picture, to_gray
 from tests.support import paper
 
 

@@ -18,9 +18,9 @@ from PIL import Image
 import mnist_lit
 from mnist_lit.errors import InputError
 from mnist_lit.module import DigitClassifier
-from mnist_lit.reading.glyphs import find_glyphs, to_gray
+from mnist_lit.reading.glyphs import find_glyphs
 from mnist_lit.reading.models import MAX_BATCH, PACKAGED
-from mnist_lit.reading.pictures import open_picture
+from mnist_lit.reading.pictures import open_picture, to_gray
 from mnist_lit.reading.reader import Reader, percent
 from tests.support import paper
 from tests.support.pages import page
