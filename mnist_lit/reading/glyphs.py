@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from mnist_lit.reading.crops import Box, Floats, Gray, cut_out, is_drawing, whole
-from mnist_lit.reading.detector import PACKAGED, Detector
+from mnist_lit.reading.detector import PACKAGED, Detector, suppressed
 from mnist_lit.reading.lines import find_lines
 from mnist_lit.reading.mnist_form import normalize
 
@@ -54,16 +54,14 @@ def find_glyphs(gray: Gray) -> list[list[Glyph]]:
     if not len(found.boxes):
         return _single(gray)
     inks, boxes = cut_out(gray, found.boxes)
-    corners = np.concatenate([np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])], 1)
-    corners = corners.clip(0, [gray.shape[1], gray.shape[0]] * 2).astype(int).tolist()
+    kept = [index for index in suppressed(boxes) if inks[index].any()]  # two may share their ink
+    boxes = np.concatenate([np.floor(boxes[kept, :2]), np.ceil(boxes[kept, 2:])], 1)
+    boxes = boxes.clip(0, [gray.shape[1], gray.shape[0]] * 2)
     glyphs = [
-        Glyph(normalize(ink), (left, top, right, bottom), probability)
-        for ink, (left, top, right, bottom), probability in zip(
-            inks, corners, found.probabilities.tolist(), strict=True
-        )
+        Glyph(normalize(inks[index]), (left, top, right, bottom), float(found.probabilities[index]))
+        for index, (left, top, right, bottom) in zip(kept, boxes.astype(int).tolist(), strict=True)
     ]
-    lines = ([glyphs[i] for i in line if inks[i].any()] for line in find_lines(boxes))
-    return [line for line in lines if line]
+    return [[glyphs[index] for index in line] for line in find_lines(boxes)]
 
 
 def _single(gray: Gray) -> list[list[Glyph]]:

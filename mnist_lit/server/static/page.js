@@ -39,9 +39,8 @@ function summary({ text, rotation, lines }, { picture }) {
   if (!digits.length) return `No digits found. ${better}`;
   const doubtful = digits.filter((digit) => digit.doubtful).length;
   const count = digits.length === 1 ? "one digit" : `${digits.length} digits`;
-  const turned = rotation ? `, read turned by ${rotation}°` : "";
-  const rest = `${doubtful ? `, ${doubtful} doubtful` : ""}${turned}.${picture ? " Clear it to draw." : ""}`;
-  return `${text.replaceAll("\n", ", ")}: ${count}${rest}`;
+  const parts = [count, doubtful && `${doubtful} doubtful`, rotation && `turned by ${rotation}°`];
+  return `${text.replaceAll("\n", ", ")}: ${parts.filter(Boolean).join(", ")}.${picture ? " Clear it to draw." : ""}`;
 }
 
 /** Load a picture that was chosen, photographed, pasted or dropped. */
