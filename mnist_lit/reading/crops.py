@@ -88,11 +88,10 @@ def _crop(levels: list[Gray], box: Floats) -> tuple[Gray, Box]:
     number = min(int(np.log2(max(longer / SIDE, 1))), len(levels) - 1)
     gray, scale = levels[number], SIDE / longer
     size = round((right - left) * scale) + 2 * MARGIN, round((bottom - top) * scale) + 2 * MARGIN
-    matrix = np.zeros(
-        (2, 3)
-    )  # pixels have their centers at whole coordinates, boxes at their edges
+    matrix = np.zeros((2, 3))
     for axis, start in enumerate((left, top)):
         factor = scale * levels[0].shape[1 - axis] / gray.shape[1 - axis]
+        # OpenCV's pixels have their centers at whole coordinates.
         matrix[axis, axis], matrix[axis, 2] = factor, MARGIN - start * scale + factor / 2 - 0.5
     crop = cv2.warpAffine(
         gray, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE

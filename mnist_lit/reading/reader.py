@@ -1,7 +1,9 @@
 """``Reader``: reads the digits in a picture with ONNX Runtime, without torch."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from decimal import ROUND_FLOOR, Decimal
+from itertools import chain, pairwise
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -46,14 +48,22 @@ class Digit:
 
 
 class Line(tuple[Digit, ...]):
-    """The digits of a line, from left to right."""
+    """The digits of a line, from left to right.
 
-    @property
-    def numbers(self) -> list[tuple[Digit, ...]]:
-        """The digits of each number; numbers are far apart from each other."""
-        boxes = np.array([digit.box for digit in self], np.float32)
-        starts = split_numbers(boxes)
-        return [self[start:end] for start, end in zip(starts, [*starts[1:], None], strict=True)]
+    Args:
+        numbers: Its numbers, which are far apart from each other, each with its digits.
+
+    Attributes:
+        numbers: The same.
+    """
+
+    numbers: list[tuple[Digit, ...]]
+
+    def __new__(cls, numbers: Iterable[Iterable[Digit]]) -> "Line":
+        parts = [tuple(number) for number in numbers]
+        line = super().__new__(cls, chain.from_iterable(parts))
+        line.numbers = parts
+        return line
 
     @property
     def text(self) -> str:
@@ -173,7 +183,8 @@ class Reader:
         def upright(digit: Digit) -> Digit:
             return replace(digit, box=_turned_back(digit.box, height, width, turns))
 
-        return Reading([Line(map(upright, line)) for line in reading.lines], 90 * turns)
+        lines = [Line(map(upright, number) for number in line.numbers) for line in reading.lines]
+        return Reading(lines, 90 * turns)
 
     def _read(self, gray: Gray) -> Reading:
         lines = find_glyphs(gray)
@@ -181,7 +192,7 @@ class Reader:
             return Reading([])
         _, probabilities = self.classify(np.stack([each.image for line in lines for each in line]))
         rows = iter(probabilities)
-        return Reading([Line(self._digit(each, next(rows)) for each in line) for line in lines])
+        return Reading([self._line(line, rows) for line in lines])
 
     def classify(
         self, images: NDArray[np.float32]
@@ -205,6 +216,11 @@ class Reader:
         ]
         logits, probabilities = (np.concatenate(each) for each in zip(*batches, strict=True))
         return logits, probabilities
+
+    def _line(self, glyphs: list[Glyph], rows: Iterator[NDArray[np.float32]]) -> Line:
+        digits = [self._digit(glyph, next(rows)) for glyph in glyphs]
+        starts = split_numbers(np.array([digit.box for digit in digits], np.float32))
+        return Line(digits[start:end] for start, end in pairwise([*starts, len(digits)]))
 
     def _digit(self, glyph: Glyph, probabilities: NDArray[np.float32]) -> Digit:
         digit = int(probabilities.argmax())

@@ -57,7 +57,7 @@ def contains(gray: np.ndarray, part: np.ndarray) -> bool:
 def test_glyphs_take_as_many_rows_as_they_need(exported: Path, lines: list[int], rows: int) -> None:
     [digit] = Reader(exported).read(page(exported, "7")).digits
     picture = np.full((600, 12 + 10 * 96, 3), 255, np.uint8)  # room for ten glyphs in a row
-    drawing = np.asarray(draw(picture, Reading([Line([digit] * count) for count in lines])))
+    drawing = np.asarray(draw(picture, Reading([Line([[digit] * count]) for count in lines])))
     assert drawing.shape[1] == picture.shape[1]
     black = (drawing[600:, 12 : 12 + GLYPH] == 0).all(axis=2).mean(axis=1) > 0.9  # a glyph's margin
     assert (np.diff(black.astype(int)) == 1).sum() == 2 * rows  # the margins above and below it

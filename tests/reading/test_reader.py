@@ -105,8 +105,8 @@ def test_a_reading_is_represented_by_its_text_and_a_digit_without_its_arrays(
 
 
 def test_numbers_far_apart_on_one_line_are_told_apart(exported: Path) -> None:
-    left, right = page(exported, "31", "45"), page(exported, "415", "67")
-    reading = Reader(exported).read(np.concatenate([left, right], 1))
+    one, other = page(exported, "31", "45"), page(exported, "415", "67")
+    reading = Reader(exported).read(np.concatenate([one, other], 1))
     assert reading.text == "31 415\n45 67"
     numbers = [[[each.digit for each in n] for n in line.numbers] for line in reading.lines]
     assert numbers == [[[3, 1], [4, 1, 5]], [[4, 5], [6, 7]]]
@@ -114,11 +114,12 @@ def test_numbers_far_apart_on_one_line_are_told_apart(exported: Path) -> None:
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
 def test_a_picture_on_its_side_or_head_is_read_all_the_same(turns: int) -> None:
-    picture = page(PACKAGED, "20251", "7403986")
+    one, other = page(PACKAGED, "20251", "7403986"), page(PACKAGED, "42", "33")
+    picture = np.concatenate([one, other], 1)
     upright = Reader().read(picture)
     turned = np.ascontiguousarray(np.rot90(picture, turns))
     reading = Reader().read(turned)
-    assert (reading.text, reading.rotation) == ("20251\n7403986", 90 * turns)
+    assert (reading.text, reading.rotation) == ("20251 42\n7403986 33", 90 * turns)
     for each, same in zip(reading.digits, upright.digits, strict=True):
         left, top, right, bottom = each.box
         box = np.zeros(turned.shape[:2], np.uint8)
