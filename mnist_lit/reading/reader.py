@@ -20,7 +20,7 @@ from mnist_lit.reading.pictures import MAX_PIXELS, Source, open_picture, to_gray
 
 SURE = 0.7  # probability of a detection below which a digit is doubtful
 UPRIGHT = 2 / 3  # share of sure digits from which a picture is not turned to see if that helps
-CLEARER = 2  # more sure digits that a turned picture must have: a 6 upside down is a 9
+CLEARER = 3  # more sure digits that a turned picture must have: a 6 upside down is a 9
 
 
 @dataclass(frozen=True, eq=False)
