@@ -23,10 +23,10 @@ NO_DIGIT, UNREADABLE = 1, 2  # exit statuses
 
 NOTES = """\
 Only the digits 0 to 9 are recognized: letters and signs are ignored or mistaken for digits (/ for
-1). A question mark marks a doubtful digit, whose probability is below the threshold. Probabilities
-are rounded down. Boxes are in pixels of the upright picture; right and bottom are exclusive. The
-exit status is 0 if every picture has digits, 1 if one has none, and 2 if one cannot be read or
-drawn; other pictures are still read."""
+1). A question mark marks a doubtful digit: its probability is below the threshold, or the detector
+is less than 90 % sure that it is a digit. Probabilities are rounded down. Boxes are in pixels of
+the upright picture; right and bottom are exclusive. The exit status is 0 if every picture has
+digits, 1 if one has none, and 2 if one cannot be read or drawn; other pictures are still read."""
 
 
 def main(args: list[str]) -> int:

@@ -103,11 +103,13 @@ def scales(height: int, width: int) -> list[float]:
     return found
 
 
-def suppressed(boxes: Floats) -> list[int]:
+def suppressed(boxes: Floats, overlap: float = OVERLAP, inside: float = INSIDE) -> list[int]:
     """Suppress all but the most probable of overlapping boxes.
 
     Args:
         boxes: ``float32 (k, 4)``, the most probable first.
+        overlap: Intersection over union above which the less probable of two boxes is dropped.
+        inside: Share of a box inside a more probable one above which it is dropped.
 
     Returns:
         Indices of those that stay.
@@ -121,7 +123,7 @@ def suppressed(boxes: Floats) -> list[int]:
         shared = (np.minimum(boxes[first, 2:], boxes[waiting, 2:]) - corner).clip(0).prod(1)
         union = areas[first] + areas[waiting] - shared
         smaller = np.minimum(areas[first], areas[waiting])
-        waiting = waiting[(shared <= OVERLAP * union) & (shared <= INSIDE * smaller)]
+        waiting = waiting[(shared <= overlap * union) & (shared <= inside * smaller)]
     return kept
 
 

@@ -12,6 +12,7 @@ from mnist_lit.reading.lines import find_lines
 from mnist_lit.reading.mnist_form import normalize
 
 DRAWING = 256  # pixels: the longer side at which a picture is looked at as a single digit
+SAME_INK = 0.8  # intersection over union of ink above which two detections are one digit
 UNFOUND = 0.2  # probability of a digit that the detector has not found
 TINY = 32  # pixels: a picture with no longer side is one digit, as MNIST's are
 
@@ -54,7 +55,8 @@ def find_glyphs(gray: Gray) -> list[list[Glyph]]:
     if not len(found.boxes):
         return _single(gray)
     inks, boxes = cut_out(gray, found.boxes)
-    kept = [index for index in suppressed(boxes) if inks[index].any()]  # two may share their ink
+    distinct = suppressed(boxes, overlap=SAME_INK, inside=1.0)
+    kept = [index for index in distinct if inks[index].any()]
     boxes = np.concatenate([np.floor(boxes[kept, :2]), np.ceil(boxes[kept, 2:])], 1)
     boxes = boxes.clip(0, [gray.shape[1], gray.shape[0]] * 2)
     glyphs = [

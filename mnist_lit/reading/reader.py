@@ -18,9 +18,10 @@ from mnist_lit.reading.lines import split_numbers
 from mnist_lit.reading.models import MAX_BATCH, PACKAGED, infer, open_model
 from mnist_lit.reading.pictures import MAX_PIXELS, Source, open_picture, to_gray
 
-SURE = 0.7  # probability of a detection below which a digit is doubtful
-UPRIGHT = 2 / 3  # share of sure digits from which a picture is not turned to see if that helps
-CLEARER = 3  # more sure digits that a turned picture must have: a 6 upside down is a 9
+SURE = 0.9  # probability of a detection below which a digit is doubtful
+LIKELY = 0.7  # probability of a detection from which a digit tells which way is up
+UPRIGHT = 2 / 3  # share of clear digits from which a picture is not turned to see if that helps
+CLEARER = 3  # more clear digits that a turned picture must have: a 6 upside down is a 9
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,10 +171,18 @@ class Reader:
         """
         gray = to_gray(open_picture(source, max_pixels))
         reading = self._read(gray)
-        if _sure(reading) >= UPRIGHT * len(reading.digits):
+        clear = self._clear(reading)
+        if clear >= UPRIGHT * len(reading.digits):
             return reading
-        turned = max((self._turned(gray, turns) for turns in (1, 2, 3)), key=_sure)
-        return turned if _sure(turned) >= _sure(reading) + CLEARER else reading
+        turned = max((self._turned(gray, turns) for turns in (1, 2, 3)), key=self._clear)
+        return turned if self._clear(turned) >= clear + CLEARER else reading
+
+    def _clear(self, reading: Reading) -> int:
+        """Return the number of digits that are likely, and clear to the classifier."""
+        return sum(
+            each.probability >= self.threshold and each.detection >= LIKELY
+            for each in reading.digits
+        )
 
     def _turned(self, gray: Gray, turns: int) -> Reading:
         """Read a picture turned clockwise by so many right angles, boxes as in the picture."""
@@ -234,11 +243,6 @@ class Reader:
             glyph=glyph.image,
             doubtful=probability < self.threshold or glyph.probability < SURE,
         )
-
-
-def _sure(reading: Reading) -> int:
-    """Return the number of digits that are not doubtful."""
-    return sum(not each.doubtful for each in reading.digits)
 
 
 def _turned_back(box: Box, height: int, width: int, turns: int) -> Box:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 Mask = NDArray[np.uint8]
 Box = tuple[int, int, int, int]
 
-SHARE = 0.6  # of the margin that a rule covers
+SHARE = 0.75  # of the margin that a rule covers
 THICKEST = 10  # pixels
 STEEPEST = 0.12  # slope of a rule: paper is never quite straight
 EXCESS = 2  # pixels: a stroke that crosses a rule reaches farther beyond it
