@@ -24,7 +24,7 @@ model: .venv/installed
 detector: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m mnist_lit.detection fit --config configs/detector.yaml
 	$(BIN)/python -m mnist_lit.detection export --output mnist_lit/assets/detector.onnx \
-		--ckpt_path $$(ls -td detector/lightning_logs/version_* | head -n 1)/checkpoints/last.ckpt
+		--ckpt_path $$(ls -td detector/lightning_logs/version_* | head -n 1)/checkpoints/best.ckpt
 
 test: .venv/installed-dev
 	$(BIN)/ruff check .

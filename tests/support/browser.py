@@ -157,9 +157,11 @@ class Visit:
         self.page.locator("input[type=file]").first.set_input_files(picture)
 
     def shows(self, *lines: str) -> None:
-        """Wait for lines of digits as the answer, and of boxes, none if there are none."""
-        expect(self.page.locator("#digits div")).to_have_text(list(lines))
-        expect(self.page.locator("#boxes b")).to_have_text(re.findall(r"\d\??", "".join(lines)))
+        """Wait for lines of digits, doubtful or not, and their boxes, none if there are none."""
+        patterns = [re.compile("".join(rf"{digit}\??" for digit in line)) for line in lines]
+        expect(self.page.locator("#digits div")).to_have_text(patterns)
+        boxes = [re.compile(rf"^{digit}\??$") for digit in "".join(lines)]
+        expect(self.page.locator("#boxes b")).to_have_text(boxes)
 
     def says(self, words: str) -> None:
         expect(self.page.get_by_role("status")).to_contain_text(words)
