@@ -41,7 +41,7 @@ def packaged_detector() -> Detector:
 def find_glyphs(gray: Gray) -> list[list[Glyph]]:
     """Find the digits in a picture.
 
-    A tiny picture is one digit. So is a drawing in which the detector finds none, but in doubt.
+    A tiny picture is one digit. A drawing in which the detector finds none is a doubtful one.
 
     Args:
         gray: ``uint8 (h, w)``, ink and paper of any brightness.

@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from PIL import Image
 from torch import Generator, Tensor
 
 from mnist_lit.augment.__main__ import main
+from mnist_lit.augment.contact_sheet import PLAIN
 from mnist_lit.augment.curves import SAMPLES, curves, points_of
 from mnist_lit.augment.forms import FORMS
 from mnist_lit.augment.handwriting import Handwriting
@@ -15,18 +17,7 @@ from mnist_lit.data import MNISTDataModule, scaled
 
 TRAINING = Pen()
 # Without variation, so that the forms themselves can be compared.
-STILL = Pen(
-    slant=(0, 0),
-    rotation=(0, 0),
-    breadth=(1, 1),
-    bend=0,
-    jitter=0,
-    rounding=(0, 0),
-    width=(2.5, 2.5),
-    pressure=(0, 0),
-    nib=(0, 0),
-    edge=(1, 1),
-)
+STILL = replace(PLAIN, width=(2.5, 2.5), edge=(1, 1))
 
 
 @pytest.fixture(autouse=True)

@@ -113,7 +113,7 @@ def test_numbers_far_apart_on_one_line_are_told_apart(exported: Path) -> None:
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
-def test_a_picture_on_its_side_or_head_is_read_all_the_same(turns: int) -> None:
+def test_a_picture_that_lies_sideways_or_upside_down_is_read_turned(turns: int) -> None:
     one, other = page(PACKAGED, "20251", "7403986"), page(PACKAGED, "42", "33")
     picture = np.concatenate([one, other], 1)
     upright = Reader().read(picture)
