@@ -13,9 +13,11 @@ from torch.nn.functional import affine_grid, grid_sample, interpolate, one_hot, 
 
 from mnist_lit.augment.outliers import non_digits
 from mnist_lit.augment.pen import choose_forms, draw
-from mnist_lit.augment.strokes import CENTER, SIZE, between, columns, pixels, strokes
+from mnist_lit.augment.remains import with_remains
+from mnist_lit.augment.strokes import BOX, CENTER, SIZE, between, columns, pixels, strokes
 
 HALF = SIZE / 2
+VISIBLE = 0.3  # ink below it does not count in the size of a digit
 
 
 class Handwriting(nn.Module):
@@ -37,6 +39,7 @@ class Handwriting(nn.Module):
         bend: Standard deviation of the elastic displacement in pixels.
         pen: In [0, 1]: how much the thickness, contrast and texture of the strokes vary.
         drawn: In [0, 1]: share of the digits replaced by the same digit in a form of ``forms.py``.
+        remains: In [0, 1]: share of the digits with something that a crop of a page brings along.
         others: Number of images that are not digits to add, as a share of the digits.
     """
 
@@ -50,7 +53,8 @@ class Handwriting(nn.Module):
         european: float = 0.5,
         bend: float = 0.7,
         pen: float = 0.6,
-        drawn: float = 0.0,
+        drawn: float = 0.25,
+        remains: float = 0.25,
         others: float = 0.03125,
     ) -> None:
         super().__init__()
@@ -63,6 +67,7 @@ class Handwriting(nn.Module):
         self.bend = bend
         self.pen = pen
         self.drawn = drawn
+        self.remains = remains
         self.others = others
 
     @torch.no_grad()
@@ -82,6 +87,7 @@ class Handwriting(nn.Module):
             others = non_digits(images, round(self.others * len(images)))
             european = european_forms(images, labels, self.european)
             images = self._with_drawn(torch.where(foreign, european, images), labels)
+            images = self._with_remains(images)
             images = torch.cat([images, others])
             foreign = torch.cat([foreign, foreign.new_ones(len(others), 1, 1, 1)])
             images = self._distort(images, foreign)
@@ -97,11 +103,18 @@ class Handwriting(nn.Module):
         where = chosen.nonzero().squeeze(1)
         return images.index_copy(0, where, draw(choose_forms(labels[where])))
 
+    def _with_remains(self, images: Tensor) -> Tensor:
+        if not self.remains:
+            return images
+        where = (torch.rand(len(images)) < self.remains).nonzero().squeeze(1).to(images.device)
+        return images.index_copy(0, where, with_remains(images[where]))
+
     def _distort(self, images: Tensor, foreign: Tensor) -> Tensor:
         """Rotate, shear, scale, shift and bend about the center of mass, in one resampling."""
         n = len(images)
         angle, shear = (limit * between(-1, 1, images) for limit in (self.rotation, self.shear))
-        width, height = (1 + self.scale * between(-1, 1, images) for _ in range(2))
+        fitting = _fitting(images)
+        width, height = (fitting * (1 + self.scale * between(-1, 1, images)) for _ in range(2))
         cos, sin = angle.cos(), angle.sin()
         rows = torch.stack([cos / width, shear - sin, sin, cos / height], 1)
         matrix = rows.view(n, 2, 2)
@@ -222,6 +235,13 @@ def _middle_of_ink(digits: Tensor, row: Tensor) -> Tensor:
     """Return the mean x of the ink in one row of each digit, ``(n,)``."""
     line = digits[torch.arange(len(row), device=row.device), 0, row]  # (n, 28)
     return (line * columns(line)).sum(1) / line.sum(1).clamp(min=1e-3)
+
+
+def _fitting(images: Tensor) -> Tensor:
+    """Return the factor, at most 1, by which ink must shrink to fit into MNIST's box, ``(n,)``."""
+    inky = torch.stack([images.amax((1, 2)), images.amax((1, 3))]) > VISIBLE  # (2, n, 28)
+    first, last = inky.float().argmax(2), SIZE - inky.float().flip(2).argmax(2)
+    return (BOX / (last - first).amax(0).clamp(min=1)).clamp(max=1)
 
 
 def _center_of_mass(images: Tensor) -> Tensor:

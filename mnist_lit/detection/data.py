@@ -11,12 +11,15 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Subset
 
+from mnist_lit.augment.pen import VALIDATION_PEN, Pen, choose_forms, draw
 from mnist_lit.data import Batch, DigitDataset, MNISTDataModule
 from mnist_lit.detection.pages.numbers import DigitImages
 from mnist_lit.detection.pages.page import draw_page
 from mnist_lit.detection.targets import Targets, page_targets
 
 TRAINING, VALIDATION, TEST = range(3)  # part of every seed, so that no two pages are equal
+
+DRAWN = 70  # MNIST's digits per drawn form of each digit, so that one in eight is drawn
 
 Key = tuple[int, int]  # epoch and index
 
@@ -115,22 +118,22 @@ class PageDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[PageSample]:
         """Return pages that are new in every epoch."""
-        return self._loader(self.mnist.train_set, (TRAINING, self.seed), keep_worker=True)
+        return self._loader(self.mnist.train_set, Pen(), (TRAINING, self.seed), keep_worker=True)
 
     def val_dataloader(self) -> DataLoader[PageSample]:
         """Return the validation pages."""
-        return self._loader(self.mnist.val_set, (VALIDATION,))
+        return self._loader(self.mnist.val_set, VALIDATION_PEN, (VALIDATION,))
 
     def test_dataloader(self) -> DataLoader[PageSample]:
         """Return the test pages."""
-        return self._loader(self.mnist.val_set, (TEST,))
+        return self._loader(self.mnist.val_set, VALIDATION_PEN, (TEST,))
 
     def _loader(
-        self, digits: Subset[Batch], seed: tuple[int, ...], *, keep_worker: bool = False
+        self, digits: Subset[Batch], pen: Pen, seed: tuple[int, ...], *, keep_worker: bool = False
     ) -> DataLoader[PageSample]:
         # A worker has one core, and if OpenCV has started threads here, it waits for them forever.
         cv2.setNumThreads(1)
-        dataset = PageDataset(digit_images(digits), seed, self.pages[seed[0]])
+        dataset = PageDataset(digit_images(digits, pen), seed, self.pages[seed[0]])
         world, rank = (
             (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         )
@@ -146,12 +149,18 @@ class PageDataModule(LightningDataModule):
         )
 
 
-def digit_images(digits: Subset[Batch]) -> DigitImages:
-    """Return the digits of a part of MNIST, to write with."""
+def digit_images(digits: Subset[Batch], pen: Pen) -> DigitImages:
+    """Return the digits of a part of MNIST to write with, and regional forms, drawn by a pen."""
     whole = digits.dataset
     assert isinstance(whole, DigitDataset)
     chosen = torch.tensor(digits.indices)
-    return DigitImages(whole.images[chosen].numpy(), whole.labels[chosen].numpy())
+    labels = torch.arange(10).repeat(len(chosen) // DRAWN)
+    generator = torch.Generator().manual_seed(0)
+    forms = choose_forms(labels, generator).split(1000)
+    drawn = torch.cat([draw(each, pen, generator) for each in forms]).squeeze(1)
+    drawn = (255 * drawn).round().byte()
+    images = torch.cat([whole.images[chosen].view(-1, *drawn.shape[1:]), drawn])
+    return DigitImages(images.numpy(), torch.cat([whole.labels[chosen], labels]).numpy())
 
 
 def collated(samples: list[PageSample]) -> PageBatch:

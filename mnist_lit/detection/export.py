@@ -15,6 +15,7 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 
 from mnist_lit import __version__
+from mnist_lit.augment.pen import VALIDATION_PEN
 from mnist_lit.detection.boxes import box_maps
 from mnist_lit.detection.calibration import calibrated
 from mnist_lit.detection.checkpoints import verified_checkpoint
@@ -83,7 +84,7 @@ def main(args: list[str]) -> None:
     data.prepare_data()
     data.setup("validate")
     detector = Detector(onnx_model(network, {}))
-    metadata["calibration"] = calibrated(detector, digit_images(data.mnist.val_set))
+    metadata["calibration"] = calibrated(detector, digit_images(data.mnist.val_set, VALIDATION_PEN))
     content = onnx_model(network, metadata)
     with atomic_write(options.output) as partial:
         difference = verified(network, content)

@@ -87,7 +87,8 @@ def _crop(levels: list[Gray], box: Floats) -> tuple[Gray, Box]:
     longer = max(right - left, bottom - top, 1)
     number = min(int(np.log2(max(longer / SIDE, 1))), len(levels) - 1)
     gray, scale = levels[number], SIDE / longer
-    size = round((right - left) * scale) + 2 * MARGIN, round((bottom - top) * scale) + 2 * MARGIN
+    width, height = (max(round(side * scale), 1) for side in (right - left, bottom - top))
+    size = width + 2 * MARGIN, height + 2 * MARGIN
     matrix = np.zeros((2, 3))
     for axis, start in enumerate((left, top)):
         factor = scale * levels[0].shape[1 - axis] / gray.shape[1 - axis]

@@ -69,7 +69,7 @@ def test_training_and_evaluation_write_with_different_digits_and_never_with_test
         for loader in loaders
         if isinstance(loader.dataset, PageDataset)
     )
-    assert (len(train), len(val)) == (55_000, 5_000)
+    assert (len(train), len(val)) == (55_000 + 7_850, 5_000 + 710)  # and drawn forms
     assert val == testing
     assert not set(train) & set(val)
     assert not set(train + val) & set(test)

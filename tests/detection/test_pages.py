@@ -106,7 +106,7 @@ def test_thinning_leaves_connected_lines_of_one_pixel(digits: DigitImages) -> No
 def test_a_zero_is_written_when_a_zero_is_asked_for(digits: DigitImages) -> None:
     rng = random(5)
     hand = random_hand(rng)
-    assert {numbers.digit(rng, digits, hand, 20, zero=True)[1] for _ in range(10)} == {0}
+    assert {numbers.digit(rng, digits, hand, 20, 0)[1] for _ in range(10)} == {0}
 
 
 def test_printed_digits_have_a_box_each() -> None:

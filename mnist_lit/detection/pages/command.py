@@ -7,6 +7,7 @@ import numpy as np
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 from PIL import Image
 
+from mnist_lit.augment.pen import Pen
 from mnist_lit.data import MNISTDataModule
 from mnist_lit.detection.data import TRAINING, digit_images
 from mnist_lit.detection.pages.page import draw_page
@@ -31,7 +32,7 @@ def main(args: list[str]) -> None:
     mnist = MNISTDataModule(data_dir=options.data_dir)
     mnist.prepare_data()
     mnist.setup("fit")
-    digits, drawn = digit_images(mnist.train_set), []
+    digits, drawn = digit_images(mnist.train_set, Pen()), []
     for index in range(options.count):
         page = draw_page(np.random.default_rng([TRAINING, options.seed, 0, index]), digits)
         picture = with_boxes(page.image, page.boxes if options.boxes else page.boxes[:0], VERMILION)

@@ -22,7 +22,10 @@ FONTS = (
     *("DejaVuSerif-Bold", "DejaVuSerif-Italic", "STIXGeneral", "STIXGeneralBol"),
     *("STIXGeneralItalic", "cmr10", "cmss10", "cmtt10", "cmb10"),
 )
-WRITTEN_FONTS = ("STIXGeneralItalic", "DejaVuSans-Oblique", "DejaVuSans", "DejaVuSerif-Italic")
+WRITTEN_FONTS = (
+    *("STIXGeneralItalic", "DejaVuSans-Oblique", "DejaVuSans", "DejaVuSerif-Italic"),
+    *("DejaVuSansMono-Oblique", "cmss10", "cmmi10"),
+)
 
 
 def _deletable() -> tuple[Bytes, Bytes]:

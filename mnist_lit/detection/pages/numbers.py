@@ -30,12 +30,12 @@ class DigitImages:
     def __init__(self, images: Bytes, labels: NDArray[np.int64]) -> None:
         self.images = images
         self.labels = labels
-        self._zeros = np.nonzero(labels == 0)[0]
+        self._of = [np.nonzero(labels == digit)[0] for digit in range(10)]
         self._lines: dict[int, Bytes] = {}  # one bit a pixel
 
-    def choose(self, rng: Generator, *, zero: bool = False) -> int:
-        """Return the index of a random digit, or of a random zero."""
-        return int(rng.choice(self._zeros) if zero else rng.integers(len(self.labels)))
+    def choose(self, rng: Generator, label: int | None = None) -> int:
+        """Return the index of a random digit, perhaps with a given label."""
+        return int(rng.integers(len(self.labels)) if label is None else rng.choice(self._of[label]))
 
     def line(self, index: int) -> Bytes:
         """Return the center lines of a digit, 1 on 0 ``(56, 56)``."""
@@ -60,9 +60,11 @@ def number(rng: Generator, source: DigitImages, hand: Hand, height: float, count
         parts.append(Part(character(rng, rng.choice(UNITS), hand, height), x, 0.0))
         x += parts[-1].ink.shape[1] + 0.3 * height
     zeros = int(rng.integers(1, 4)) if rng.random() < 0.12 else 0  # a round number
+    repeated = int(rng.integers(10)) if rng.random() < 0.05 else None  # like 111
     for index in range(count):
-        tall, zero = height * np.exp(rng.normal(0, hand.wobble)), 0 < count - index <= zeros
-        ink, label = digit(rng, source, hand, tall, zero=zero)
+        tall = height * np.exp(rng.normal(0, hand.wobble))
+        wanted = 0 if 0 < count - index <= zeros else repeated
+        ink, label = digit(rng, source, hand, tall, wanted)
         y = height - ink.shape[0] + rng.normal(0, hand.wobble) * height
         parts.append(Part(ink, x, y, label))
         gap = max((hand.gap + rng.normal(0, 0.06)) * height, -0.3 * ink.shape[1])
@@ -79,10 +81,10 @@ def number(rng: Generator, source: DigitImages, hand: Hand, height: float, count
 
 
 def digit(
-    rng: Generator, source: DigitImages, hand: Hand, height: float, *, zero: bool = False
+    rng: Generator, source: DigitImages, hand: Hand, height: float, wanted: int | None = None
 ) -> tuple[Floats, int]:
-    """Write one digit of the source, or a zero; return its ink and label."""
-    index = source.choose(rng, zero=zero)
+    """Write one digit of the source, perhaps a given one; return its ink and label."""
+    index = source.choose(rng, wanted)
     image, label = source.images[index], int(source.labels[index])
     line = source.line(index)
     if label in (1, 7) and rng.random() < hand.regional:

@@ -11,7 +11,7 @@ from mnist_lit.detection.pages import camera, paper
 from mnist_lit.detection.pages.canvas import Canvas
 from mnist_lit.detection.pages.glyphs import Bytes, Floats
 from mnist_lit.detection.pages.numbers import DigitImages
-from mnist_lit.detection.pages.scenes import SCENES, SHARES, cell
+from mnist_lit.detection.pages.scenes import SCENES, SHARES, cell, close_up
 
 SIZE = 256
 WHOLE, PART = 0.7, 0.5  # share of a digit that is seen: it counts, or is not worth a mistake
@@ -46,7 +46,7 @@ def draw_page(rng: Generator, source: DigitImages) -> Page:
     canvas = Canvas(SIZE)
     scene = SCENES[rng.choice(len(SCENES), p=SHARES)]
     scene(rng, canvas, source)
-    screen = rng.random() < 0.1
+    screen = rng.random() < (0.35 if scene is close_up else 0.1)
     picture = _on_screen(rng, canvas) if screen else _on_paper(rng, canvas)
     outlines = [each.points for each in canvas.digits]
     ink, visible = np.maximum(canvas.writing, canvas.print), np.ones((SIZE, SIZE), np.float32)

@@ -47,7 +47,7 @@ def random_hand(rng: Generator) -> Hand:
         slant=rng.normal(0.08, 0.2),
         wide=float(np.exp(rng.normal(0, 0.14))),
         bend=rng.uniform(0.01, 0.05),
-        pen=float(np.exp(rng.uniform(np.log(0.028), np.log(0.15)))),
+        pen=float(np.exp(rng.uniform(np.log(0.014), np.log(0.15)))),
         uneven=rng.uniform(0, 0.6),
         regional=rng.choice([0.0, 0.5, 1.0], p=[0.5, 0.2, 0.3]),
         gap=rng.normal(0.14, 0.13) if rng.random() < 0.85 else rng.uniform(0.3, 1.0),

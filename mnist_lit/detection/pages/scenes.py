@@ -145,7 +145,7 @@ def empty(rng: Generator, canvas: Canvas, source: DigitImages) -> None:
 
 Scene = Callable[[Generator, Canvas, DigitImages], None]
 SCENES: tuple[Scene, ...] = (notes, column, grid, cell, close_up, text, empty)
-SHARES = (0.3, 0.16, 0.13, 0.16, 0.13, 0.09, 0.03)
+SHARES = (0.27, 0.15, 0.12, 0.15, 0.14, 0.13, 0.04)
 
 
 def _count(rng: Generator) -> int:
