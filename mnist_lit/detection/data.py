@@ -156,7 +156,7 @@ def digit_images(digits: Subset[Batch], pen: Pen) -> DigitImages:
     chosen = torch.tensor(digits.indices)
     labels = torch.arange(10).repeat(len(chosen) // DRAWN)
     generator = torch.Generator().manual_seed(0)
-    forms = choose_forms(labels, generator).split(1000)
+    forms = torch.split(choose_forms(labels, generator), 1000)
     drawn = torch.cat([draw(each, pen, generator) for each in forms]).squeeze(1)
     drawn = (255 * drawn).round().byte()
     images = torch.cat([whole.images[chosen].view(-1, *drawn.shape[1:]), drawn])

@@ -6,6 +6,7 @@ import torch
 
 from mnist_lit.augment.handwriting import Handwriting, european_forms
 from mnist_lit.augment.outliers import non_digits
+from mnist_lit.augment.remains import with_remains
 from mnist_lit.augment.strokes import strokes
 from mnist_lit.data import Batch, MNISTDataModule, scaled
 
@@ -26,9 +27,8 @@ def _seed() -> None:
 
 def still(**settings: float) -> Handwriting:
     """An augmentation that does nothing but what the settings ask for, to all images."""
-    nothing = dict.fromkeys(
-        ("rotation", "shear", "scale", "shift", "european", "bend", "pen", "others"), 0.0
-    )
+    names = ("rotation", "shear", "scale", "shift", "european", "bend", "pen", "drawn", "remains")
+    nothing = dict.fromkeys((*names, "others"), 0.0)
     return Handwriting(**{"foreign": 1.0} | nothing | settings)
 
 
@@ -125,3 +125,28 @@ def test_a_stroke_is_as_long_and_wide_as_asked_for() -> None:
     assert drawn[0, 0, 10].sum().item() == pytest.approx(20 + 3, abs=0.5)
     length = 14 * 2**0.5
     assert drawn[1].sum().item() == pytest.approx(2 * length + torch.pi, rel=0.05)
+
+
+def test_remains_of_a_page_lie_on_some_digits_and_leave_them_in_the_box(batch: Batch) -> None:
+    images, labels = batch
+    plain, _ = still()(images, labels)
+    some, targets = still(remains=0.5)(images, labels)
+    changed = (some != plain).flatten(1).any(1)
+    assert 0.3 < changed.float().mean() < 0.6
+    assert torch.equal(targets.argmax(1), labels)
+    assert some.min() >= 0
+    assert some.max() <= 1
+    inky = some[:, 0] > 0.5
+    for dim in (1, 2):
+        reach = inky.any(dim).float()
+        assert (28 - reach.flip(1).argmax(1) - reach.argmax(1)).max() <= 21
+
+
+def test_remains_add_ink_or_leave_gaps_and_never_hide_a_digit(batch: Batch) -> None:
+    images, _ = batch
+    changed = with_remains(images)
+    added, erased = ((sign * (changed - images)).clamp(min=0).sum((1, 2, 3)) for sign in (1, -1))
+    ink = images.sum((1, 2, 3))
+    assert (added > 0.05 * ink).float().mean() > 0.4
+    assert 0.05 < (erased > 0.05 * ink).float().mean() < 0.3
+    assert (changed.minimum(images).sum((1, 2, 3)) / ink).min() > 0.2
