@@ -19,7 +19,8 @@ train: .venv/installed
 model: .venv/installed
 	$(BIN)/python -m mnist_lit fit --config configs/default.yaml --config configs/strong.yaml \
 		--seed_everything 0 --name model
-	$(BIN)/python -m mnist_lit export --ckpt_path last --output mnist_lit/assets/digits.onnx
+	$(BIN)/python -m mnist_lit export --ckpt_path last --output mnist_lit/assets/digits.onnx \
+		--weights mnist_lit/assets/digits.ckpt
 
 detector: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m mnist_lit.detection fit --config configs/detector.yaml

@@ -52,7 +52,7 @@ def test_the_heart_imports_no_wing_but_augment(name: Any) -> None:
 
 def test_the_detector_is_an_experiment_of_its_own() -> None:
     detection = {name for name in MODULES if name.startswith("mnist_lit.detection")}
-    parts = (*HEART, *SHARED, "training", "reading", "__main__")
+    parts = (*HEART, *SHARED, "augment", "training", "reading", "__main__")
     allowed = tuple(f"mnist_lit.{part}" for part in parts)
     for name in MODULES:
         others = imports(name) - {"mnist_lit"} - detection

@@ -45,7 +45,7 @@ NESTED = tuple(kind for kinds in KINDS.values() for kind in kinds)
 
 # Settings of a machine, not of a model: never taken from a checkpoint.
 LOCAL = {
-    "data": ("data_dir", "download", "num_workers", "predict_dir"),
+    "data": ("data_dir", "download", "num_workers", "own_dir", "predict_dir"),
     "trainer": ("default_root_dir",),
 }
 

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from mnist_lit import __version__
-from mnist_lit.checkpoints import instantiate
-from mnist_lit.data import Batch, MNISTDataModule, scaled
+from mnist_lit.checkpoints import instantiate, load_checkpoint
+from mnist_lit.checkpoints.archive import EXPECTED
+from mnist_lit.data import Batch, scaled
 from mnist_lit.errors import InputError
 from mnist_lit.export.calibration import (
     CONFIDENT_SHARE,
@@ -33,6 +34,7 @@ from mnist_lit.export.calibration import (
 from mnist_lit.files import atomic_write, sha256
 from mnist_lit.module import DigitClassifier
 from mnist_lit.options import CommandParser
+from mnist_lit.own_digits.data import OwnDigitsDataModule
 from mnist_lit.reading.models import open_session, refusal
 from mnist_lit.reading.reader import Reader
 from mnist_lit.training.evaluation import TrainedModel, joined, load_members, outputs
@@ -45,10 +47,13 @@ BATCH_SIZES = (1, 2, 500)  # verified besides the Reader's own
 # Settings that decide which images are held out.
 SPLIT = ("val_size", "folds", "fold", "split_seed")
 
+# The entries of a checkpoint that say what its model is.
+KEPT = (*EXPECTED, "config")
+
 # Settings left out of the recipe: paths, and what the metadata already has.
 NOT_IN_RECIPE = (
     *("seed_everything", "name", "ckpt_path", "config"),
-    *("data_dir", "predict_dir", "default_root_dir", "_instantiator"),
+    *("data_dir", "own_dir", "predict_dir", "default_root_dir", "_instantiator"),
 )
 
 
@@ -85,7 +90,21 @@ def main(args: list[str]) -> None:
     with atomic_write(options.output) as partial:
         partial.write_bytes(content)
         differences = _verify(partial, data.test_set.images, expected)
+    if options.weights:
+        _write_weights(members, options.weights)
     print(report(options.output, metadata, differences, len(data.val_set)))
+
+
+def _write_weights(members: Sequence[TrainedModel], path: Path) -> None:
+    """Write a checkpoint that can be evaluated and started from, but not resumed."""
+    if len(members) > 1:
+        raise InputError(
+            "--weights writes one checkpoint.", "Give one --ckpt_path, or leave it out."
+        )
+    checkpoint = load_checkpoint(members[0].path)
+    kept = {name: value for name, value in checkpoint.items() if name in KEPT}
+    with atomic_write(path) as partial:
+        torch.save(kept, partial)
 
 
 def report(
@@ -206,6 +225,8 @@ def _options(args: list[str]) -> Namespace:
     add("--ckpt_path", required=True, nargs="+", metavar="FILE|best|last|NAME", help=ckpt_help)
     output_help = "File to write or replace. Default: digits.onnx, if it does not exist yet."
     add("--output", type=_onnx_path, metavar="FILE", help=output_help)
+    weights_help = "Also write the checkpoint to this file, without the state of its training."
+    add("--weights", type=Path, metavar="FILE", help=weights_help)
     data_help = "Directory of the unpacked data. Default: that of the checkpoint, or data."
     # The second name is the one that fit and test use, and error messages mention.
     add("--data_dir", "--data.data_dir", metavar="DIR", help=data_help)
@@ -225,12 +246,12 @@ def _onnx_path(text: str) -> Path:
     return Path(text)
 
 
-def _data(members: Sequence[TrainedModel], data_dir: str | None) -> MNISTDataModule:
+def _data(members: Sequence[TrainedModel], data_dir: str | None) -> OwnDigitsDataModule:
     settings = members[0].data | ({"data_dir": data_dir} if data_dir else {})
     splits = [[member.data.get(name) for name in SPLIT] for member in members]
     if any(split != splits[0] for split in splits):
         settings |= {"folds": 0, "fold": 0, "val_size": 0}  # no image is new to all members
-    data = instantiate(MNISTDataModule, settings)
+    data = instantiate(OwnDigitsDataModule, settings)
     data.prepare_data()
     for stage in ("fit", "test"):
         data.setup(stage)

@@ -13,6 +13,7 @@ from fastapi.staticfiles import StaticFiles
 
 from mnist_lit import __version__
 from mnist_lit.reading.models import metadata_value
+from mnist_lit.server.corrections import add_corrections
 from mnist_lit.server.monitoring import Metrics, Monitoring
 from mnist_lit.server.openapi import MODEL_EXAMPLE, PICTURE_BODY, PictureRead, problem_responses
 from mnist_lit.server.pool import ReaderPool
@@ -23,6 +24,7 @@ from mnist_lit.server.uploads import Uploads
 
 HERE = Path(__file__).parent
 DESCRIPTION = "Reads handwritten digits in photos, scans and drawings. Pictures are not stored."
+COLLECTING = " Digits that people correct on the page are saved."
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -45,7 +47,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(
         title="mnist_lit",
         version=__version__,
-        description=DESCRIPTION,
+        description=DESCRIPTION + (COLLECTING if settings.collect else ""),
         lifespan=lifespan,
         docs_url=None,  # FastAPI's own pages need other hosts and inline scripts
         redoc_url=None,
@@ -57,6 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Monitoring, metrics=metrics)
     app.add_middleware(SecurityHeaders)
     _add_reading(app, pool, Uploads(settings), settings.max_seconds)
+    add_corrections(app, settings)
     _add_model(app, pool)
     _add_health(app, pool, metrics)
     _add_pages(app)

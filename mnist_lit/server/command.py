@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 NOTES = """\
 The page is at /, the API at /v1/read, its documentation at /docs and Prometheus metrics at
 /metrics. Ctrl-C and SIGTERM stop the server once the requests in progress are complete. Pictures
-are not stored. The log on standard error has one line per request: method, path, status, bytes
-received, milliseconds."""
+are not stored, and corrected digits only with --collect. The log on standard error has one line per
+request: method, path, status, bytes received, milliseconds."""
 
 MEGA = 1_000_000
 MAX_PROCESSES = 4  # that read pictures, per worker: each may need a gigabyte
@@ -145,6 +145,7 @@ def _settings(options: Namespace, listener: socket.socket) -> Settings:
         max_pixels=int(options.max_megapixels * MEGA),
         max_seconds=options.max_seconds,
         max_waiting=options.max_waiting,
+        collect=options.collect,
         processes=min(max(cores // options.workers, 1), MAX_PROCESSES),
     )
 
@@ -180,6 +181,11 @@ def _options(args: list[str]) -> Namespace:
     ):
         number, help_text = _number(kind, low, high), f"{help_text}. Default: {default:g}."
         add(f"--max-{name}", type=number, default=default, metavar="N", help=help_text)
+    collect_help = (
+        "Save the digits that people correct on the page in this folder, as collect does. The page "
+        "says so. Default: corrections stay in the browser."
+    )
+    add("--collect", metavar="FOLDER", help=collect_help)
     add("--open", action="store_true", help="Open the page in a browser.")
     return parser.parse_args(args)
 

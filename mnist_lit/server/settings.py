@@ -17,6 +17,7 @@ class Settings:
         max_seconds: Limit on the time from request to response.
         max_waiting: Limit on the number of pictures that wait in the queue.
         processes: Number of processes that read pictures.
+        collect: Folder in which digits that people correct are saved; None to save none.
     """
 
     model: str | None = None
@@ -26,3 +27,4 @@ class Settings:
     max_seconds: float = 30
     max_waiting: int = 32
     processes: int = 1
+    collect: str | None = None

@@ -12,11 +12,12 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import Subset
 
 from mnist_lit.checkpoints import instantiate
-from mnist_lit.data import MNISTDataModule, scaled
+from mnist_lit.data import scaled
 from mnist_lit.datasets import class_legend
 from mnist_lit.errors import InputError
 from mnist_lit.files import atomic_write
 from mnist_lit.options import CommandParser
+from mnist_lit.own_digits.data import OwnDigitsDataModule
 from mnist_lit.show.figures import (
     add_legend,
     digit_figure,
@@ -71,12 +72,12 @@ def _digits(options: Namespace) -> tuple[Figure | None, list[str]]:
     trained = load_trained_model(options.ckpt_path[0]) if options.ckpt_path else None
     model = trained.model if trained else None
     settings = trained.data if trained else {}
-    if options.data_dir:
-        settings["data_dir"] = options.data_dir
-    data = instantiate(MNISTDataModule, settings)
+    given = {"data_dir": options.data_dir, "own_dir": options.own_dir}
+    settings |= {name: value for name, value in given.items() if value}
+    data = instantiate(OwnDigitsDataModule, settings)
     data.prepare_data()
     data.setup("test" if options.split == "test" else "fit")
-    dataset = getattr(data, f"{options.split}_set")
+    dataset = getattr(data, f"{'own_' if options.own_dir else ''}{options.split}_set")
     if not len(dataset):
         raise InputError(f"There are no {options.split} images.", "Choose another --split.")
     if options.wrong:
@@ -186,6 +187,11 @@ def _options(args: list[str]) -> Namespace:
     parser = CommandParser("show", "Show digits, and the predictions of a checkpoint.")
     add = parser.add_argument
     add("--split", choices=("train", "val", "test"), help="Default: train; with --wrong, test.")
+    own_help = (
+        "Show your own digits in this folder: --split train, or those held out, val. The latter "
+        "are the default with --wrong."
+    )
+    add("--own_dir", "--data.own_dir", metavar="FOLDER", help=own_help)
     index_help = (
         f"Index in the split, counted from 0, or a range of at most {MAX_DIGITS} that excludes B. "
         "Default: 0; with --wrong 0:16, with --label-errors 0:32."
@@ -218,7 +224,8 @@ def _options(args: list[str]) -> Namespace:
     add("--data_dir", "--data.data_dir", metavar="DIR", help=data_help)
     options = parser.parse_args(args)
     _check(options)
-    options.split = options.split or ("test" if options.wrong else "train")
+    held_out = "val" if options.own_dir else "test"
+    options.split = options.split or (held_out if options.wrong else "train")
     count = 32 if options.label_errors else 16 if options.wrong else 1
     options.index = options.index or range(count)
     return options
@@ -232,6 +239,10 @@ def _check(options: Namespace) -> None:
             raise InputError(
                 f"{option} needs a checkpoint.", f"For example: {option} --ckpt_path {which}"
             )
+    if options.own_dir and (options.split == "test" or options.label_errors):
+        raise InputError(
+            "--own_dir has training images, and those held out.", "Choose --split train or val."
+        )
     if options.label_errors and (options.split or options.explain):
         raise InputError(
             "--label-errors shows training images, without explanations.",

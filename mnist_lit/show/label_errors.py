@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from mnist_lit.checkpoints import instantiate
-from mnist_lit.data import DigitDataset, MNISTDataModule
+from mnist_lit.data import DigitDataset
 from mnist_lit.errors import InputError
 from mnist_lit.files import atomic_write
+from mnist_lit.own_digits.data import OwnDigitsDataModule
 from mnist_lit.training.evaluation import load_members, outputs
 
 
@@ -55,7 +56,7 @@ def out_of_fold(which: list[str], data_dir: str | None) -> tuple[DigitDataset, T
     """
     models = load_members(which)
     given = {"data_dir": data_dir} if data_dir else {}
-    modules = [instantiate(MNISTDataModule, model.data | given) for model in models]
+    modules = [instantiate(OwnDigitsDataModule, model.data | given) for model in models]
     _check_folds(modules)
     indices: list[int] = []
     parts = []
@@ -73,7 +74,7 @@ def out_of_fold(which: list[str], data_dir: str | None) -> tuple[DigitDataset, T
     return digits, torch.cat(parts)[torch.tensor(indices).argsort()], data.class_names
 
 
-def _check_folds(modules: list[MNISTDataModule]) -> None:
+def _check_folds(modules: list[OwnDigitsDataModule]) -> None:
     for name in ("folds", "split_seed"):
         values = sorted({getattr(data, name) for data in modules})
         if len(values) > 1:

@@ -20,10 +20,11 @@ from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from mnist_lit.data import MNISTDataModule
 from mnist_lit.errors import InputError
 from mnist_lit.metrics import Evaluation
 from mnist_lit.module import DigitClassifier
+from mnist_lit.own_digits.accuracy import accuracy, table
+from mnist_lit.own_digits.data import OwnDigitsDataModule
 from mnist_lit.runs import directories as runs
 from mnist_lit.runs.files import is_run
 from mnist_lit.training.environment import prepare
@@ -242,10 +243,11 @@ class RunCLI(OptionsCLI):
             )
         self.trainer.validate(verbose=False, ckpt_path=self.checkpoint, **kwargs)
 
-    def test(self, model: DigitClassifier, datamodule: MNISTDataModule) -> None:
+    def test(self, model: DigitClassifier, datamodule: OwnDigitsDataModule) -> None:
         """Test a checkpoint, or each of several and their ensemble."""
         if len(self.members) == 1:
             self.trainer.test(model, datamodule, ckpt_path=self.checkpoint, verbose=False)
+            _print_own_digits(model, datamodule)
             return
         members = load_members([str(path) for path in self.members])
         evaluated: list[dict[str, Any]] = []
@@ -262,10 +264,18 @@ class RunCLI(OptionsCLI):
         self.results.evaluated = {"members": evaluated}
         ensemble.observers = model.observers
         self.trainer.test(ensemble, datamodule, verbose=False)
+        _print_own_digits(ensemble, datamodule)
 
     def predict(self, **kwargs: Any) -> None:
         """Predict with the checkpoint."""
         self.trainer.predict(ckpt_path=self.checkpoint, **kwargs)
+
+
+def _print_own_digits(model: DigitClassifier, data: OwnDigitsDataModule) -> None:
+    """Print the accuracy on the own digits that are never trained on."""
+    if data.own_dir and model.trainer.is_global_zero:
+        scores = {"own digits, held out": [accuracy(model.cpu().eval(), data.own_val_set)]}
+        print(f"\n{table(scores, [''])}")
 
 
 def _checkpoint(name: str, **when: Any) -> ModelCheckpoint:

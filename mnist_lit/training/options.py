@@ -14,10 +14,10 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from mnist_lit.checkpoints import TRAINING_ONLY, load_checkpoint, recorded_settings, verify_weights
 from mnist_lit.cli import DigitsCLI
-from mnist_lit.data import MNISTDataModule
 from mnist_lit.errors import InputError
 from mnist_lit.module import DigitClassifier
 from mnist_lit.options import parse
+from mnist_lit.own_digits.data import OwnDigitsDataModule
 from mnist_lit.runs import directories as runs
 from mnist_lit.runs.files import flat, read_run
 from mnist_lit.training.predictions import PredictDataModule
@@ -62,7 +62,9 @@ class OptionsCLI(DigitsCLI):
         super().__init__(
             args,
             trainer_class=RunTrainer,
-            datamodule_class=PredictDataModule if self.command == "predict" else MNISTDataModule,
+            datamodule_class=(
+                PredictDataModule if self.command == "predict" else OwnDigitsDataModule
+            ),
             parser_kwargs={
                 "prog": PROGRAM,
                 "exit_on_error": False,
@@ -158,6 +160,12 @@ class OptionsCLI(DigitsCLI):
             for name, kind in (("seed_everything", int), ("name", str)):
                 if type(config.get(name)) is kind:
                     recorded[name] = config[name]
+            own_dir = config.get("data", {}).get("own_dir")
+            if own_dir and not self.config.fit.data.own_dir:
+                raise InputError(
+                    f"This run was trained with the own digits in {own_dir}.",
+                    "To resume it, give their folder again: --data.own_dir FOLDER",
+                )
         return recorded
 
     def settings(self, changed: bool = False) -> dict[str, Any]:

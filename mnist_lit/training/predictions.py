@@ -13,9 +13,10 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mnist_lit.data import Batch, DigitDataset, MNISTDataModule
+from mnist_lit.data import Batch, DigitDataset
 from mnist_lit.errors import InputError
 from mnist_lit.files import atomic_write, new_file
+from mnist_lit.own_digits.data import OwnDigitsDataModule
 from mnist_lit.reading.folder import Place, folder_glyphs
 
 POSITION = ("file", "line", "left", "top", "right", "bottom")  # of a digit in a folder of images
@@ -23,13 +24,13 @@ POSITION = ("file", "line", "left", "top", "right", "bottom")  # of a digit in a
 UNLABELLED = -100  # the label that torch's cross-entropy ignores
 
 
-class PredictDataModule(MNISTDataModule):
-    """MNISTDataModule that can also predict the digits in a folder of images.
+class PredictDataModule(OwnDigitsDataModule):
+    """OwnDigitsDataModule that can also predict the digits in a folder of images.
 
     Args:
         predict_dir: The folder; null for the test images. Unlike those of ``read``, the
             probabilities are not calibrated.
-        kwargs: Arguments of MNISTDataModule.
+        kwargs: Arguments of OwnDigitsDataModule.
     """
 
     def __init__(self, predict_dir: str | None = None, **kwargs: Any) -> None:

@@ -16,7 +16,7 @@ from mnist_lit.training.restoring import verify_optimizer_states
 # A resumed run keeps its settings, except those that do not affect what it learns.
 BOUND_WHEN_RESUMED = ("model.", "data.", "seed_everything", "name")
 FREE_WHEN_RESUMED = (
-    *("data.data_dir", "data.download", "data.eval_batch_size", "data.num_workers"),
+    *("data.data_dir", "data.download", "data.eval_batch_size", "data.num_workers", "data.own_dir"),
 )
 
 COUNTS = ("ready", "started", "processed", "completed")  # of Lightning's progress of epochs

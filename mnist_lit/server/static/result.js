@@ -5,6 +5,7 @@ const percent = (share) => `${(100 * share).toFixed(1)}%`;
 const tone = (digit) => (digit.doubtful ? "doubtful" : "sure");
 const mark = (digit) => (digit.doubtful ? "?" : "");
 let digits = []; // in reading order
+let selected; // one of them
 
 export function make(name, properties = {}, ...children) {
   const element = Object.assign(document.createElement(name), properties);
@@ -12,15 +13,17 @@ export function make(name, properties = {}, ...children) {
   return element;
 }
 
-/** Show lines of digits, with boxes in sheet coordinates, and select the first. */
-export function show(lines) {
+export const chosen = () => selected;
+
+/** Show lines of digits, with boxes in sheet coordinates, and select one, or the first. */
+export function show(lines, chosen) {
   digits = lines.flat();
   const rows = lines.map((line) => make("div", {}, ...line.map(option)));
   find("digits").replaceChildren(find("digits").firstElementChild, ...rows);
   const columns = Math.max(2, ...lines.map((line) => line.length));
   find("digits").style = `--columns: ${columns}; --rows: ${lines.length || 1}`;
   find("boxes").replaceChildren(...digits.map(box));
-  choose(0);
+  choose(Math.max(digits.indexOf(chosen), 0));
 }
 
 function option(each) {
@@ -47,15 +50,17 @@ export function chooseNear([x, y], limit = Infinity) {
 }
 
 function choose(index) {
-  const chosen = digits[index];
+  const chosen = (selected = digits[index]);
   [...find("boxes").children].forEach((each, i) => each.classList.toggle("chosen", i === index));
   document.querySelectorAll("#digits input").forEach((each, i) => (each.checked = i === index));
   [...find("bars").children].forEach((row, digit) => {
     const share = chosen?.probabilities[digit] ?? 0;
     row.className = digit === chosen?.digit ? tone(chosen) : "";
     row.querySelector("i").style.width = `${100 * share}%`;
+    row.firstElementChild.disabled = !chosen;
     row.lastElementChild.textContent = chosen ? percent(share) : "";
   });
+  find("correcting").hidden = !chosen;
   find("chosen").textContent = `Probabilities ${chosen ? `of this ${chosen.digit}` : ""}`;
   drawGlyph(chosen);
 }

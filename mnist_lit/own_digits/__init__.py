@@ -1,0 +1,1 @@
+"""One's own digits: collected from pictures, and learned by a trained model."""
