@@ -70,7 +70,7 @@ def load_own_digits(folder: Path) -> OwnDigits:
 
 def _in_mnist_form(gray: Gray, path: Path) -> NDArray[np.uint8]:
     edge = np.concatenate([gray[0], gray[-1], gray[:, 0], gray[:, -1]])
-    if gray.shape == (SIDE, SIDE) and not edge.any() and gray.any():
+    if gray.shape == (SIDE, SIDE) and np.median(edge) == 0 and gray.any():
         return gray
     glyphs = [glyph for line in find_glyphs(gray) for glyph in line]
     if not glyphs:

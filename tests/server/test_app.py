@@ -602,3 +602,94 @@ def test_damaged_pictures_are_read_or_refused(client: TestClient) -> None:
     assert {response.status_code for response in responses} <= {200, 413, 415, 422}
     assert all(refused(each, each.status_code) for each in responses if each.status_code > 200)
     assert client.post("/v1/read", content=PAGE).json()["text"] == "31\n4159"
+
+
+# ---- corrections ----
+
+GLYPH = [[0.0] * 12 + [0.5, 1.0, 0.5] + [0.0] * 13] * 28
+CORRECTION = {"digit": 1, "read_as": 7, "glyph": GLYPH}
+
+
+def test_corrections_are_saved_only_if_the_server_collects_them(
+    client: TestClient, tmp_path: Path
+) -> None:
+    assert client.get("/v1/corrections").json() == {"saved": False}
+    refused(client.post("/v1/corrections", json=CORRECTION), 405)
+    with served(collect=str(tmp_path)) as collecting:
+        assert collecting.get("/v1/corrections").json() == {"saved": True}
+        response = collecting.post("/v1/corrections", json=CORRECTION)
+        assert (response.status_code, response.json()) == (201, {"digit": 1})
+    [path] = tmp_path.rglob("*.png")
+    with Image.open(path) as image:
+        assert np.asarray(image)[5, 11:16].tolist() == [0, 128, 255, 128, 0]
+    origin = json.loads(path.with_suffix(".json").read_text())
+    assert (path.parent.name, origin["label"], origin["read_as"]) == ("1", 1, 7)
+
+
+def test_of_two_corrections_of_a_digit_the_last_counts(tmp_path: Path) -> None:
+    with served(collect=str(tmp_path)) as client:
+        for digit in (1, 4, 4):
+            client.post("/v1/corrections", json=CORRECTION | {"digit": digit})
+    assert [path.parent.name for path in sorted(tmp_path.rglob("*.*"))] == ["4", "4"]
+
+
+@pytest.mark.parametrize(
+    ("status", "correction"),
+    [
+        (422, {"digit": 10}),
+        (422, {"digit": "../1"}),
+        (422, {"glyph": [[0.0] * 28] * 27}),
+        (422, {"glyph": [[2.0] * 28] * 28}),
+        (422, {"glyph": None}),
+        (422, {"folder": "/tmp"}),
+        (413, {"glyph": [[0.0] * 100] * 100}),
+    ],
+)
+def test_a_correction_that_is_none_is_refused(
+    tmp_path: Path, status: int, correction: dict[str, Any]
+) -> None:
+    with served(collect=str(tmp_path)) as client:
+        refused(client.post("/v1/corrections", json=CORRECTION | correction), status)
+        refused(client.post("/v1/corrections", content=b"{", headers=JSON), 422)
+    assert not list(tmp_path.iterdir())
+
+
+JSON = {"Content-Type": "application/json"}
+
+
+def test_a_page_of_another_site_cannot_save_corrections(tmp_path: Path) -> None:
+    body = json.dumps(CORRECTION)
+    with served(collect=str(tmp_path)) as client:
+        for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
+            response = client.post("/v1/corrections", content=body, headers={"Content-Type": kind})
+            refused(response, 415)
+        asked = client.options("/v1/corrections", headers={"Origin": "http://evil.example"})
+        assert "access-control-allow-origin" not in asked.headers
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_or_folder_is_said_without_naming_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    with served(collect=str(tmp_path / "file")) as client:
+        detail = refused(client.post("/v1/corrections", json=CORRECTION), 507)
+        assert detail == "The correction cannot be saved on the server. Tell whoever runs it."
+    monkeypatch.setattr("mnist_lit.server.corrections.MAX_SAVED", 1)
+    with served(collect=str(tmp_path / "hands")) as client:
+        assert client.post("/v1/corrections", json=CORRECTION).status_code == 201
+        other = CORRECTION | {"glyph": [*GLYPH[1:], [1.0] * 28]}
+        assert "saves no more" in refused(client.post("/v1/corrections", json=other), 507)
+        assert client.post("/v1/corrections", json=CORRECTION | {"digit": 2}).status_code == 201
+
+
+def test_what_is_not_a_correction_never_ends_in_an_error(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    with served(collect=str(tmp_path)) as client:
+        body = json.dumps(CORRECTION).encode()
+        for _ in range(100):
+            damaged = bytearray(body)
+            for place in rng.integers(0, len(body), 3):
+                damaged[place] = rng.integers(256)
+            response = client.post("/v1/corrections", content=bytes(damaged), headers=JSON)
+            assert response.status_code in (201, 422)

@@ -183,9 +183,9 @@ class Visit:
 
 
 @contextmanager
-def serving(port: int = 0) -> Iterator[str]:
+def serving(port: int = 0, *options: str) -> Iterator[str]:
     """The real server; gives its address."""
-    command = [sys.executable, "-m", "mnist_lit", "serve", f"--port={port}"]
+    command = [sys.executable, "-m", "mnist_lit", "serve", f"--port={port}", *options]
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
