@@ -6,6 +6,8 @@ labels, and the output images and targets.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -82,7 +84,8 @@ class Handwriting(nn.Module):
             ``float32 (m, 1, 28, 28)`` in [0, 1], and targets, ``float32 (m, 10)`` probabilities:
             first the n digits in order, then the images that are not digits.
         """
-        with torch.autocast(images.device.type, enabled=False):  # coordinates need float32
+        # Coordinates need float32.
+        with torch.autocast(images.device.type, enabled=False), _float32_by_default():
             foreign = torch.rand(len(images), 1, 1, 1, device=images.device) < self.foreign
             others = non_digits(images, round(self.others * len(images)))
             european = european_forms(images, labels, self.european)
@@ -143,6 +146,17 @@ class Handwriting(nn.Module):
         unevenness = interpolate(coarse, (SIZE, SIZE), mode="bilinear", align_corners=True)
         strength = 0.5 * self.pen * torch.rand(n, 1, 1, 1, device=images.device).square()
         return images * (1 - strength * unevenness)
+
+
+@contextmanager
+def _float32_by_default() -> Iterator[None]:
+    """Undo what the precisions bf16-true and 64-true set."""
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(default)
 
 
 def _thickened(images: Tensor) -> Tensor:

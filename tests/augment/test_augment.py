@@ -150,3 +150,20 @@ def test_remains_add_ink_or_leave_gaps_and_never_hide_a_digit(batch: Batch) -> N
     assert (added > 0.05 * ink).float().mean() > 0.4
     assert 0.05 < (erased > 0.05 * ink).float().mean() < 0.3
     assert (changed.minimum(images).sum((1, 2, 3)) / ink).min() > 0.2
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_the_precision_of_a_training_does_not_change_what_is_drawn(
+    batch: Batch, dtype: torch.dtype
+) -> None:
+    augmentation = Handwriting(others=0.1)
+    expected, _ = augmentation(*batch)
+    torch.manual_seed(0)
+    torch.set_default_dtype(dtype)
+    try:
+        images, targets = augmentation(*batch)
+        assert torch.get_default_dtype() == dtype
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert images.dtype == targets.dtype == torch.float32
+    assert torch.equal(images, expected)
