@@ -11,7 +11,7 @@ from mnist_lit.detection.pages.canvas import Canvas
 from mnist_lit.detection.pages.glyphs import FONTS, SIDE, center_line, letter_line, thinned
 from mnist_lit.detection.pages.numbers import DigitImages
 from mnist_lit.detection.pages.page import FAINTEST, SIZE, SMALLEST, draw_page
-from mnist_lit.detection.pages.pens import random_hand, write
+from mnist_lit.detection.pages.pens import cut, random_hand, write
 from mnist_lit.detection.pages.scenes import SCENES, SHARES, Scene
 from mnist_lit.detection.pages.strips import VISIBLE, Part, joined
 
@@ -141,3 +141,10 @@ def test_nothing_is_written_over_a_number(digits: DigitImages) -> None:
     assert canvas.place(strip, 20, 20)
     assert not canvas.place(strip, 30, 40)
     assert len(canvas.digits) == 3
+
+
+def test_a_pen_that_leaves_hardly_any_ink_writes_something() -> None:
+    assert cut(np.full((20, 10), 0.2, np.float32)).size == 1
+    ink = np.zeros((20, 10), np.float32)
+    ink[5:9, 2:4] = 1
+    assert cut(ink).shape == (4, 2)

@@ -146,7 +146,7 @@ def _own_strokes(own: Bytes, line: Bytes, maps: tuple[Floats, Floats]) -> Floats
 
 
 def cut(ink: Floats) -> Floats:
-    """Cut away what has no ink."""
+    """Cut away what has no ink; at least a pixel is left."""
     visible = (ink > 0.3).astype(np.uint8)
     x, y, width, height = cv2.boundingRect(visible)
-    return ink[y : y + height, x : x + width]
+    return ink[y : y + max(height, 1), x : x + max(width, 1)]
