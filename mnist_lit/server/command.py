@@ -8,10 +8,13 @@ from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable
 from functools import partial
 from ipaddress import ip_address
+from pathlib import Path
+from tempfile import TemporaryFile
 from threading import Thread
 from typing import TYPE_CHECKING
 
 from mnist_lit.errors import InputError
+from mnist_lit.files import write_errors
 from mnist_lit.options import CommandParser
 from mnist_lit.server.settings import LOOPBACK, Settings
 
@@ -128,6 +131,10 @@ def _listener(options: Namespace) -> socket.socket:
 def _settings(options: Namespace, listener: socket.socket) -> Settings:
     from mnist_lit.server.protection import host_name
 
+    if options.collect:
+        with write_errors(options.collect):  # fails now, not at the first correction
+            options.collect.mkdir(parents=True, exist_ok=True)
+            TemporaryFile(dir=options.collect).close()
     own = [*LOOPBACK, options.host, listener.getsockname()[0]]
     hosts = {name: host_name(_bracketed(name)) for name in [*own, *options.allow_host]}
     for name, host in hosts.items():
@@ -185,7 +192,7 @@ def _options(args: list[str]) -> Namespace:
         "Save the digits that people correct on the page in this folder, as collect does. The page "
         "says so. Default: corrections stay in the browser."
     )
-    add("--collect", metavar="FOLDER", help=collect_help)
+    add("--collect", type=Path, metavar="FOLDER", help=collect_help)
     add("--open", action="store_true", help="Open the page in a browser.")
     return parser.parse_args(args)
 

@@ -37,7 +37,7 @@ class Correction(BaseModel):
 
 def add_corrections(app: FastAPI, settings: Settings) -> None:
     """Add the routes: one says whether corrections are saved, and if so, another saves them."""
-    folder = settings.collect and Path(settings.collect)
+    folder = settings.collect
 
     @app.get("/v1/corrections", tags=["corrections"], summary="Say whether corrections are saved")
     async def collects() -> dict[str, bool]:

@@ -1,6 +1,7 @@
 """The server's settings: model, host names and limits."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -27,4 +28,4 @@ class Settings:
     max_seconds: float = 30
     max_waiting: int = 32
     processes: int = 1
-    collect: str | None = None
+    collect: Path | None = None

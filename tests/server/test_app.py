@@ -615,7 +615,7 @@ def test_corrections_are_saved_only_if_the_server_collects_them(
 ) -> None:
     assert client.get("/v1/corrections").json() == {"saved": False}
     refused(client.post("/v1/corrections", json=CORRECTION), 405)
-    with served(collect=str(tmp_path)) as collecting:
+    with served(collect=tmp_path) as collecting:
         assert collecting.get("/v1/corrections").json() == {"saved": True}
         response = collecting.post("/v1/corrections", json=CORRECTION)
         assert (response.status_code, response.json()) == (201, {"digit": 1})
@@ -627,7 +627,7 @@ def test_corrections_are_saved_only_if_the_server_collects_them(
 
 
 def test_of_two_corrections_of_a_digit_the_last_counts(tmp_path: Path) -> None:
-    with served(collect=str(tmp_path)) as client:
+    with served(collect=tmp_path) as client:
         for digit in (1, 4, 4):
             client.post("/v1/corrections", json=CORRECTION | {"digit": digit})
     assert [path.parent.name for path in sorted(tmp_path.rglob("*.*"))] == ["4", "4"]
@@ -648,7 +648,7 @@ def test_of_two_corrections_of_a_digit_the_last_counts(tmp_path: Path) -> None:
 def test_a_correction_that_is_none_is_refused(
     tmp_path: Path, status: int, correction: dict[str, Any]
 ) -> None:
-    with served(collect=str(tmp_path)) as client:
+    with served(collect=tmp_path) as client:
         refused(client.post("/v1/corrections", json=CORRECTION | correction), status)
         refused(client.post("/v1/corrections", content=b"{", headers=JSON), 422)
     assert not list(tmp_path.iterdir())
@@ -659,7 +659,7 @@ JSON = {"Content-Type": "application/json"}
 
 def test_a_page_of_another_site_cannot_save_corrections(tmp_path: Path) -> None:
     body = json.dumps(CORRECTION)
-    with served(collect=str(tmp_path)) as client:
+    with served(collect=tmp_path) as client:
         for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
             response = client.post("/v1/corrections", content=body, headers={"Content-Type": kind})
             refused(response, 415)
@@ -672,11 +672,11 @@ def test_a_full_disk_or_folder_is_said_without_naming_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
-    with served(collect=str(tmp_path / "file")) as client:
+    with served(collect=tmp_path / "file") as client:
         detail = refused(client.post("/v1/corrections", json=CORRECTION), 507)
         assert detail == "The correction cannot be saved on the server. Tell whoever runs it."
     monkeypatch.setattr("mnist_lit.server.corrections.MAX_SAVED", 1)
-    with served(collect=str(tmp_path / "hands")) as client:
+    with served(collect=tmp_path / "hands") as client:
         assert client.post("/v1/corrections", json=CORRECTION).status_code == 201
         other = CORRECTION | {"glyph": [*GLYPH[1:], [1.0] * 28]}
         assert "saves no more" in refused(client.post("/v1/corrections", json=other), 507)
@@ -685,7 +685,7 @@ def test_a_full_disk_or_folder_is_said_without_naming_it(
 
 def test_what_is_not_a_correction_never_ends_in_an_error(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    with served(collect=str(tmp_path)) as client:
+    with served(collect=tmp_path) as client:
         body = json.dumps(CORRECTION).encode()
         for _ in range(100):
             damaged = bytearray(body)

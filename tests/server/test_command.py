@@ -374,3 +374,10 @@ def test_help_does_without_the_server(capsys: pytest.CaptureFixture[str]) -> Non
     )
     out = subprocess.check_output([sys.executable, "-c", code], text=True)
     assert "--allow-host" in out
+
+
+def test_a_folder_that_cannot_take_corrections_is_an_error_at_once(mnist_lit: Command) -> None:
+    Path("file").write_text("")
+    outcome = mnist_lit("serve", "--port=0", "--collect=file/hands")
+    assert outcome.status == 2
+    assert outcome.err.startswith("error: file/hands cannot be written: ")
