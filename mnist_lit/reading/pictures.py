@@ -19,6 +19,8 @@ Source = str | Path | bytes | BinaryIO | Image.Image | NDArray[Any]
 LUMA = np.array([0.299, 0.587, 0.114])
 WEAKEST = 0.3  # of the largest variance of any direction of color that luma must have
 SAMPLE = 256  # pixels a side, about, of which colors are compared
+STRIP = 256  # rows that are converted at a time
+ORIENTATION = 0x0112  # EXIF
 MAX_PIXELS = 40_000_000  # of an image file; decoding and compositing takes less than a gigabyte
 
 
@@ -115,18 +117,30 @@ def _image_of(array: NDArray[Any]) -> Image.Image:
 def _rgb(image: Image.Image) -> Picture:
     if not image.width * image.height:
         raise InputError("The picture has no pixels.", "Give one with a width and a height.")
-    image = ImageOps.exif_transpose(image)
+    if image.getexif().get(ORIENTATION, 1) != 1:
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):
         image = _in_eight_bits(image)
-    if not image.has_transparency_data:
-        return np.asarray(image.convert("RGB"))
-    image = image.convert("RGBA")
-    sample = np.asarray(image.resize((256, 256), Image.Resampling.NEAREST))
+    paper = _paper(image) if image.has_transparency_data else None
+    picture = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, STRIP):  # or the picture would be in memory several times
+        bottom = min(top + STRIP, image.height)
+        strip = image.crop((0, top, image.width, bottom))
+        if paper:
+            strip = strip.convert("RGBA")
+            below = Image.new("RGB", strip.size, paper)
+            below.paste(strip, mask=strip.getchannel("A"))
+            strip = below
+        picture[top:bottom] = np.asarray(strip.convert("RGB"))
+    return picture
+
+
+def _paper(image: Image.Image) -> str:
+    """Return the color of what shines through: white, or black where the ink itself is white."""
+    sample = np.asarray(image.resize((256, 256), Image.Resampling.NEAREST).convert("RGBA"))
     ink, cover = sample[..., :3], sample[..., 3]
     white_ink = cover.min() < 128 <= cover.max() and ink[cover >= 128].min() > 200
-    paper = Image.new("RGB", image.size, "black" if white_ink else "white")
-    paper.paste(image, mask=image.getchannel("A"))
-    return np.asarray(paper)
+    return "black" if white_ink else "white"
 
 
 def _in_eight_bits(image: Image.Image) -> Image.Image:
