@@ -49,9 +49,11 @@ def main() -> None:
     options = parser.parse_args()
     mnist = MNISTDataModule(str(options.data))
     mnist.prepare_data()
-    mnist.setup("test")
+    for stage in ("fit", "test"):
+        mnist.setup(stage)
     model = loaded(PACKAGED)
-    head = ["", "given", "unseen", "before", "after", "errors, ratio", "MNIST, points", "seconds"]
+    head = ["", "given", "unseen", "before", "after", "errors, ratio"]
+    head += ["MNIST val, points", "test", "seconds"]
     rows = [head]
     sources = {name: drawn(model, pen) for name, pen in HANDS.items()}
     if options.sheets:
@@ -60,12 +62,15 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as directory:
             adapted, seconds = learned(given, Path(directory), options.data.resolve())
         before, after = (accuracy(each, unseen) for each in (model, adapted))
-        lost = [accuracy(each, mnist.test_set).share for each in (model, adapted)]
+        lost = [
+            100 * (accuracy(adapted, images).share - accuracy(model, images).share)
+            for images in (mnist.val_set, mnist.test_set)
+        ]
         rows.append(
             [
                 *(name, f"{len(given)}", f"{len(unseen)}", share(before), share(after)),
                 *(f"{(after.n - after.correct) / max(before.n - before.correct, 1):.2f}",),
-                *(f"{100 * (lost[1] - lost[0]):+.2f}", f"{seconds:.0f}"),
+                *(*(f"{points:+.2f}" for points in lost), f"{seconds:.0f}"),
             ]
         )
         print(table([head, rows[-1]]), flush=True)
