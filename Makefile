@@ -4,11 +4,12 @@
 # TESTS="FILE ..." runs a part.
 # make test-gpu: the tests that need a GPU; skipped without one.
 # make test-postgres: the tests of shared studies, on a PostgreSQL server that it starts (as root).
-# make model: train the packaged classifier and export it into the package; make detector: likewise.
+# make model: train both packaged models and export them into the package; make classifier and
+# make detector: one of them. Without bf16 instructions, leave out configs/fast.yaml.
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: train test test-floors test-gpu test-postgres model detector
+.PHONY: train test test-floors test-gpu test-postgres model classifier detector
 
 train: .venv/installed
 	$(BIN)/python -m mnist_lit fit --config configs/default.yaml
@@ -16,9 +17,11 @@ train: .venv/installed
 	@echo "Run directory: $$(ls -td lightning_logs/version_* | head -n 1)"
 	@echo "To view it in TensorBoard: $(BIN)/tensorboard --logdir lightning_logs"
 
-model: .venv/installed
+model: classifier detector
+
+classifier: .venv/installed
 	$(BIN)/python -m mnist_lit fit --config configs/default.yaml --config configs/strong.yaml \
-		--seed_everything 0 --name model
+		--config configs/fast.yaml --seed_everything 0 --name model
 	$(BIN)/python -m mnist_lit export --ckpt_path last --output mnist_lit/assets/digits.onnx \
 		--weights mnist_lit/assets/digits.ckpt
 
