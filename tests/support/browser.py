@@ -164,7 +164,7 @@ class Visit:
         expect(self.page.locator("#boxes b")).to_have_text(boxes)
 
     def says(self, words: str) -> None:
-        expect(self.page.get_by_role("status")).to_contain_text(words)
+        expect(self.page.locator("#status")).to_contain_text(words)
 
     def place(self, selector: str) -> FloatRect:
         """Where an element is, in pixels."""
