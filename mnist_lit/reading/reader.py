@@ -20,7 +20,7 @@ from mnist_lit.reading.pictures import MAX_PIXELS, Source, open_picture, to_gray
 
 SURE = 0.9  # probability of a detection below which a digit is doubtful
 LIKELY = 0.7  # probability of a detection from which a digit tells which way is up
-UPRIGHT = 2 / 3  # share of clear digits from which a picture is not turned to see if that helps
+UPRIGHT = 3 / 4  # share of clear digits from which a picture is not turned to see if that helps
 CLEARER = 3  # more clear digits that a turned picture must have: a 6 upside down is a 9
 
 
