@@ -115,8 +115,8 @@ def test_numbers_far_apart_on_one_line_are_told_apart(exported: Path) -> None:
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
 def test_a_picture_that_lies_sideways_or_upside_down_is_read_turned(turns: int) -> None:
     one, other = page(PACKAGED, "20251", "7403986"), page(PACKAGED, "42", "33")
-    rows = min(len(one), len(other))
-    picture = np.concatenate([one[:rows], other[:rows]], 1)
+    height = min(len(one), len(other))
+    picture = np.concatenate([one[:height], other[:height]], 1)
     upright = Reader().read(picture)
     turned = np.ascontiguousarray(np.rot90(picture, turns))
     reading = Reader().read(turned)
