@@ -29,16 +29,8 @@ ALWAYS = (
 )
 # Names and paths, which do not affect training.
 NEVER = (
-    *(
-        "name",
-        "ckpt_path",
-        "config",
-        "data.data_dir",
-        "data.download",
-        "data.predict_dir",
-        "data.own_dir",
-    ),
-    *("trainer.default_root_dir", "trainer.logger"),
+    *("name", "ckpt_path", "config", "data.data_dir", "data.download", "data.predict_dir"),
+    *("data.own_dir", "trainer.default_root_dir", "trainer.logger"),
 )
 
 
