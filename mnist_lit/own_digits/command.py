@@ -102,12 +102,12 @@ def label(reading: Reading, text: list[str], source: str) -> Labeled:
             digits.append(from_glyph(digit.glyph, value, origin | {"date": today}))
     found, wanted_lines = ({pair[side] for pair in pairs} for side in (0, 1))
     left_out = [
-        f"Left out: line {i + 1} of the picture, {line}: {len(line)} digits"
+        f"Left out: line {i + 1} of the picture, {line}: no line of the text matches"
         for i, line in enumerate(read)
         if i not in found
     ]
     left_out += [
-        f"Not found: line {j + 1} of the text, {line}: {len(line)} digits"
+        f"Not found: line {j + 1} of the text, {line}: no line of the picture matches"
         for j, line in enumerate(text)
         if j not in wanted_lines
     ]
@@ -126,6 +126,9 @@ def _table(labeled: Labeled) -> str:
             f"{digit.digit} as {digit.probabilities.argmax()}" for digit in line if digit.doubtful
         ]
         rows.append(f"{number:4}  {line.text:16}  {', '.join(misread) or '-'}")
+    digits = labeled.reading.digits
+    if 2 * sum(digit.doubtful for digit in digits) > len(digits):
+        rows.append("Warning: most digits were read otherwise. Is this the text of this picture?")
     return "\n".join([*rows, *labeled.left_out])
 
 
@@ -156,10 +159,11 @@ def _save(digits: list[OwnDigit], into: Path, *, dry_run: bool) -> str:
     counts = Counter(digit.label for digit in new)
     lines = [
         f"{'digit':7}" + "".join(f"{value:5}" for value in range(10)),
-        f"{'images':7}" + "".join(f"{counts[value]:5}" for value in range(10)),
+        f"{'new':7}" + "".join(f"{counts[value]:5}" for value in range(10)),
         f"{'Would save' if dry_run else 'Saved'}: {len(new):,} digits in {into}"
         + (f"; {again:,} are there already" if again else ""),
-        *(f"Left out: it is labeled otherwise in {path}" for path in contrary),
+        *(f"Left out: a digit that was saved with another label, {path}" for path in contrary),
+        *(["If the earlier label is wrong, delete these files."] if contrary else []),
     ]
     return "\n".join(lines)
 
@@ -176,7 +180,7 @@ def _options(args: list[str]) -> Namespace:
     add("--into", type=Path, required=True, metavar="FOLDER", help=into_help)
     model_help = "ONNX file written by export. Default: the packaged model."
     add("--model", metavar="FILE", help=model_help)
-    add("--dry-run", action="store_true", help="Save no digits, only show them.")
+    add("--dry-run", action="store_true", help="Save no digits, only draw and list them.")
     options = parser.parse_args(args)
     if not options.text and any(file.suffix.lower() != ".zip" for file in options.pictures):
         raise InputError(

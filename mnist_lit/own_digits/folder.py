@@ -42,6 +42,10 @@ def load_own_digits(folder: Path) -> OwnDigits:
     Raises:
         InputError: If there are none.
     """
+    if not folder.is_dir():
+        raise InputError(
+            f"There is no folder {folder}.", "Check the path, or collect digits first."
+        )
     images: dict[str, NDArray[np.uint8]] = {}
     labels: dict[str, int] = {}
     messages = []

@@ -83,12 +83,19 @@ def test_nothing_is_saved_twice(collect: Command) -> None:
     again = collect("page.png", "--text=31/4159")
     assert "Saved: 0 digits in hands/anna; 6 are there already" in again.out
     contrary = collect("page.png", "--text=38/4159")
-    assert contrary.out.count("Left out: it is labeled otherwise in hands/anna/1/") == 1
+    assert (
+        contrary.out.count("Left out: a digit that was saved with another label, hands/anna/1/")
+        == 1
+    )
     assert {path: path.stat().st_mtime_ns for path in files()} == before
 
 
 def test_a_dry_run_saves_no_digits(collect: Command) -> None:
     outcome = collect("page.png", "--text=31/4159", "--dry-run")
+    assert "Warning" not in outcome.out
+    assert (
+        "most digits were read otherwise" in collect("page.png", "--text=13/9514", "--dry-run").out
+    )
     assert "Would save: 6 digits in hands/anna" in outcome.out
     assert not Path("hands/anna").exists()
 
@@ -96,8 +103,8 @@ def test_a_dry_run_saves_no_digits(collect: Command) -> None:
 def test_lines_that_do_not_match_are_named_and_left_out(collect: Command) -> None:
     outcome = collect("page.png", "--text=312/4159")
     assert outcome.status == 1
-    assert "Left out: line 1 of the picture, 31: 2 digits\n" in outcome.out
-    assert "Not found: line 1 of the text, 312: 3 digits\n" in outcome.out
+    assert "Left out: line 1 of the picture, 31: no line of the text matches\n" in outcome.out
+    assert "Not found: line 1 of the text, 312: no line of the picture matches\n" in outcome.out
     assert "Saved: 4 digits" in outcome.out
     nothing = collect("page.png", "--text=1234567")
     assert nothing.status == 2

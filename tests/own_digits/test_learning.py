@@ -224,3 +224,8 @@ def test_a_warning_says_when_mnist_has_lost() -> None:
 def test_an_interval_stands_beside_each_accuracy() -> None:
     assert str(Accuracy(90, 100)) == "90.00% (82.6% to 94.5%)"
     assert str(Accuracy(0, 0)) == "-"
+
+
+def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="There is no folder"):
+        load_own_digits(tmp_path / "hands")
