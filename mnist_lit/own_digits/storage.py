@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def save(digit: OwnDigit, folder: Path) -> Path:
     """
     path = folder / str(digit.label) / f"{digit.name}.png"
     with atomic_write(path.with_suffix(".json")) as partial:
-        partial.write_text(json.dumps({"label": digit.label} | digit.origin) + "\n")
+        partial.write_text(json.dumps(digit.origin | {"label": digit.label}) + "\n")
     with atomic_write(path) as partial:
         Image.fromarray(digit.image).save(partial, format="PNG", optimize=True)
     return path
@@ -95,7 +96,7 @@ def read_zip(path: Path) -> list[OwnDigit]:
                 OwnDigit(_image(archive.read(name)), int(name[0]), _origin(archive, sizes, name))
                 for name in names
             ]
-    except (OSError, RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
+    except (EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} cannot be read as a ZIP file: {error}.", hint) from error
     except ValueError as error:
         raise InputError(f"{path} holds an image of another size.", hint) from error
