@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from mnist_lit.checkpoints import Unrecorded, describe
 from mnist_lit.errors import InputError
 from mnist_lit.module import DigitClassifier
-from mnist_lit.networks import TutorialCNN
+from mnist_lit.networks import StrongCNN, TutorialCNN
 from tests.conftest import FEW, Command
 
 CANARY = "canary"  # the file that a payload would leave in the working directory
@@ -364,7 +364,13 @@ class Defaults(nn.Sequential):
         super().__init__(nn.Flatten(), nn.Linear(784, width), nn.Linear(width, 10))
 
 
-@pytest.mark.parametrize("built", [TutorialCNN(), Stored(6), Stored(5, bias=False), Defaults()])
+@pytest.mark.parametrize(
+    "built",
+    [
+        *(TutorialCNN(), Stored(6), Stored(5, bias=False), Defaults()),
+        StrongCNN(channels=(2, 3, 4, 5, 6, 7)),
+    ],
+)
 def test_a_network_of_ones_own_is_recorded_with_its_arguments(
     mnist_lit: Command, tmp_path: Path, built: Any
 ) -> None:

@@ -211,7 +211,8 @@ def test_a_network_and_augmentation_from_a_users_own_file(
 
 
 @pytest.mark.parametrize(
-    "overlay", ["debug.yaml", "fast.yaml", "speedrun.yaml", "strong.yaml", "tutorial.yaml"]
+    "overlay",
+    ["debug.yaml", "fast.yaml", "record.yaml", "speedrun.yaml", "strong.yaml", "tutorial.yaml"],
 )
 @pytest.mark.usefixtures("pictures")
 def test_every_config_fits(mnist_lit: Command, data_dir: Path, overlay: str) -> None:

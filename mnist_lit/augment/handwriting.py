@@ -6,13 +6,15 @@ labels, and the output images and targets.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import affine_grid, grid_sample, interpolate, one_hot, pad
+from torch.nn.functional import affine_grid, grid_sample, interpolate, one_hot
 
+from mnist_lit.augment.corruption import corrupted
+from mnist_lit.augment.filters import blurred, thickened, thinned
 from mnist_lit.augment.outliers import non_digits
 from mnist_lit.augment.pen import choose_forms, draw
 from mnist_lit.augment.remains import with_remains
@@ -42,6 +44,7 @@ class Handwriting(nn.Module):
         pen: In [0, 1]: how much the thickness, contrast and texture of the strokes vary.
         drawn: In [0, 1]: share of the digits replaced by the same digit in a form of ``forms.py``.
         remains: In [0, 1]: share of the digits with something that a crop of a page brings along.
+        corrupted: In [0, 1]: share of the digits corrupted by noise, blur, haze and the like.
         others: Number of images that are not digits to add, as a share of the digits.
     """
 
@@ -57,6 +60,7 @@ class Handwriting(nn.Module):
         pen: float = 0.6,
         drawn: float = 0.25,
         remains: float = 0.25,
+        corrupted: float = 0.15,
         others: float = 0.03125,
     ) -> None:
         super().__init__()
@@ -70,6 +74,7 @@ class Handwriting(nn.Module):
         self.pen = pen
         self.drawn = drawn
         self.remains = remains
+        self.corrupted = corrupted
         self.others = others
 
     @torch.no_grad()
@@ -90,11 +95,12 @@ class Handwriting(nn.Module):
             others = non_digits(images, round(self.others * len(images)))
             european = european_forms(images, labels, self.european)
             images = self._with_drawn(torch.where(foreign, european, images), labels)
-            images = self._with_remains(images)
+            images = _changed(images, with_remains, self.remains, len(labels))
             images = torch.cat([images, others])
             foreign = torch.cat([foreign, foreign.new_ones(len(others), 1, 1, 1)])
             images = self._distort(images, foreign)
             images = torch.where(foreign, self._vary_strokes(images), images)
+            images = _changed(images, corrupted, self.corrupted, len(labels))
         targets = images.new_full((len(images), 10), 0.1)
         targets[: len(labels)] = one_hot(labels, 10).to(targets.dtype)
         return images, targets
@@ -105,12 +111,6 @@ class Handwriting(nn.Module):
         chosen = torch.rand(len(labels), device=labels.device) < self.drawn
         where = chosen.nonzero().squeeze(1)
         return images.index_copy(0, where, draw(choose_forms(labels[where])))
-
-    def _with_remains(self, images: Tensor) -> Tensor:
-        if not self.remains:
-            return images
-        where = (torch.rand(len(images)) < self.remains).nonzero().squeeze(1).to(images.device)
-        return images.index_copy(0, where, with_remains(images[where]))
 
     def _distort(self, images: Tensor, foreign: Tensor) -> Tensor:
         """Rotate, shear, scale, shift and bend about the center of mass, in one resampling."""
@@ -134,18 +134,28 @@ class Handwriting(nn.Module):
         """Make strokes thicker or thinner, softer or sharper, and uneven."""
         n = len(images)
         thickness = self.pen * between(-1, 1, images).view(n, 1, 1, 1)
-        thicker, thinner = _thickened(images), 1 - _thickened(1 - images)
+        thicker, thinner = thickened(images), thinned(images)
         images = torch.where(
             thickness > 0, images.lerp(thicker, thickness), images.lerp(thinner, -0.6 * thickness)
         )
         hardness = self.pen * between(-1, 1, images).view(n, 1, 1, 1)
         hard = ((images - 0.5) * (3 * hardness).exp2() + 0.5).clamp(0, 1)
-        soft = images.lerp(_blurred(images), (-1.6 * hardness).clamp(0, 1))
+        soft = images.lerp(blurred(images), (-1.6 * hardness).clamp(0, 1))
         images = torch.where(hardness > 0, hard, soft)
         coarse = torch.rand(n, 1, 9, 9, device=images.device)
         unevenness = interpolate(coarse, (SIZE, SIZE), mode="bilinear", align_corners=True)
         strength = 0.5 * self.pen * torch.rand(n, 1, 1, 1, device=images.device).square()
         return images * (1 - strength * unevenness)
+
+
+def _changed(
+    images: Tensor, change: Callable[[Tensor], Tensor], share: float, among: int
+) -> Tensor:
+    """Change a share of the first images."""
+    if not share:
+        return images
+    where = (torch.rand(among) < share).nonzero().squeeze(1).to(images.device)
+    return images.index_copy(0, where, change(images[where]))
 
 
 @contextmanager
@@ -157,28 +167,6 @@ def _float32_by_default() -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(default)
-
-
-def _thickened(images: Tensor) -> Tensor:
-    """The maximum over 3x3 pixels; ``max_pool2d`` is ten times slower on one channel."""
-    for dim in (2, 3):
-        before, here, after = _neighbors(images, dim)
-        images = before.maximum(here).maximum(after)
-    return images
-
-
-def _blurred(images: Tensor) -> Tensor:
-    """The mean over 3x3 pixels, weighted 1, 2, 1 along each axis."""
-    for dim in (2, 3):
-        before, here, after = _neighbors(images, dim)
-        images = (before + 2 * here + after) / 4
-    return images
-
-
-def _neighbors(images: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
-    padded = pad(images, (0, 0, 1, 1) if dim == 2 else (1, 1))
-    before, here, after = (padded.narrow(dim, start, SIZE) for start in range(3))
-    return before, here, after
 
 
 def european_forms(images: Tensor, labels: Tensor, share: float) -> Tensor:

@@ -1,9 +1,12 @@
+import inspect
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from mnist_lit.augment.corruption import corrupted
+from mnist_lit.augment.filters import thickened
 from mnist_lit.augment.handwriting import Handwriting, european_forms
 from mnist_lit.augment.outliers import non_digits
 from mnist_lit.augment.remains import with_remains
@@ -27,9 +30,8 @@ def _seed() -> None:
 
 def still(**settings: float) -> Handwriting:
     """An augmentation that does nothing but what the settings ask for, to all images."""
-    names = ("rotation", "shear", "scale", "shift", "european", "bend", "pen", "drawn", "remains")
-    nothing = dict.fromkeys((*names, "others"), 0.0)
-    return Handwriting(**{"foreign": 1.0} | nothing | settings)
+    nothing = dict.fromkeys(inspect.signature(Handwriting).parameters, 0.0)
+    return Handwriting(**nothing | {"foreign": 1.0} | settings)
 
 
 def center_of_mass(images: torch.Tensor) -> torch.Tensor:
@@ -150,6 +152,31 @@ def test_remains_add_ink_or_leave_gaps_and_never_hide_a_digit(batch: Batch) -> N
     assert (added > 0.05 * ink).float().mean() > 0.4
     assert 0.05 < (erased > 0.05 * ink).float().mean() < 0.3
     assert (changed.minimum(images).sum((1, 2, 3)) / ink).min() > 0.2
+
+
+def test_some_digits_are_corrupted_each_in_one_of_seven_ways_and_no_others(batch: Batch) -> None:
+    images, labels = batch
+    torch.manual_seed(1)
+    plain, _ = still(others=0.25)(images, labels)
+    torch.manual_seed(1)
+    some, targets = still(others=0.25, corrupted=0.5)(images, labels)
+    changed = (some != plain).flatten(1).any(1)
+    assert 0.4 < changed[:256].float().mean() < 0.6
+    assert not changed[256:].any()
+    assert torch.equal(targets[:256].argmax(1), labels)
+
+
+def test_a_corrupted_digit_is_still_there(batch: Batch) -> None:
+    images, _ = batch
+    digit = images[3].expand(700, 1, 28, 28)
+    spoiled = corrupted(digit)
+    assert spoiled.shape == digit.shape
+    assert spoiled.min() >= 0
+    assert spoiled.max() <= 1
+    assert len(spoiled.flatten(1).unique(dim=0)) > 600
+    on_it_or_beside_it = thickened(digit[:1])[0, 0] > 0.3
+    ink = spoiled[:, 0, on_it_or_beside_it]
+    assert ink.std(1).min() > 0.02
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])

@@ -1,3 +1,4 @@
+import inspect
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -156,15 +157,14 @@ def test_forms_are_chosen_evenly_among_those_of_the_digit() -> None:
 
 
 def test_handwriting_draws_a_share_of_the_digits_with_their_labels() -> None:
-    names = ("rotation", "shear", "scale", "shift", "foreign", "bend", "pen", "remains", "others")
-    nothing = dict.fromkeys(names, 0.0)
+    nothing = dict.fromkeys(inspect.signature(Handwriting).parameters, 0.0)
     images, labels = every_form(4).unsqueeze(1), torch.randint(10, (4 * len(FORMS),))
-    plain, _ = Handwriting(**nothing, drawn=0)(images, labels)
-    some, targets = Handwriting(**nothing, drawn=0.25)(images, labels)
+    plain, _ = Handwriting(**nothing)(images, labels)
+    some, targets = Handwriting(**nothing | {"drawn": 0.25})(images, labels)
     changed = (some != plain).flatten(1).any(1)
     assert 0.15 < changed.float().mean() < 0.35
     assert torch.equal(targets.argmax(1), labels)
-    everything, _ = Handwriting(**nothing, drawn=1)(images, labels)
+    everything, _ = Handwriting(**nothing | {"drawn": 1.0})(images, labels)
     assert (everything != plain).flatten(1).any(1).all()
 
 
@@ -172,7 +172,7 @@ def test_handwriting_draws_a_share_of_the_digits_with_their_labels() -> None:
 def test_a_batch_may_be_so_small_that_nothing_is_drawn(count: int) -> None:
     images, labels = torch.rand(count, 1, 28, 28), torch.randint(10, (count,))
     for _ in range(10):
-        augmented, _ = Handwriting(drawn=0.2, remains=0.2)(images, labels)
+        augmented, _ = Handwriting(drawn=0.2, remains=0.2, corrupted=0.2)(images, labels)
         assert augmented.isfinite().all()
 
 
