@@ -8,8 +8,8 @@ Floats = NDArray[np.float32]
 LEVEL = 0.35  # of the lower box's height: the least overlap of two boxes on one line
 NEAR = 2.5  # heights: how far apart neighbors may be that tell how lines slope
 STEEPEST = 1.0  # slope: as tall as wide
-APART = 1.2  # heights: a gap that can separate two numbers
-WIDER = 2.2  # times the usual gap of its line: a gap that does separate two numbers
+APART = 0.65  # heights: how much wider than the usual gap of its line a gap between numbers is,
+WIDER = 1.8  # and how many times as wide
 FARTHEST = 4.0  # heights: a gap that always does
 
 
@@ -48,8 +48,8 @@ def split_numbers(boxes: Floats) -> list[int]:
     """
     height = float(np.median(boxes[:, 3] - boxes[:, 1]))
     gaps = (boxes[1:, 0] - boxes[:-1, 2]).clip(0) / max(height, 1e-6)
-    usual = float(np.percentile(gaps, 25)) if len(gaps) else 0.0
-    wide = (gaps > FARTHEST) | ((gaps > APART) & (gaps > WIDER * usual))
+    usual = float(np.percentile(gaps, 50, method="lower")) if len(gaps) else 0.0
+    wide = (gaps > FARTHEST) | ((gaps > usual + APART) & (gaps > WIDER * usual))
     return [0, *(np.flatnonzero(wide) + 1).tolist()]
 
 

@@ -48,6 +48,9 @@ def test_a_column_of_single_digits_is_read_downward() -> None:
         ([0, 25, 150, 175], [0, 2]),
         ([0, 60, 120, 180], [0]),  # digits that are evenly spaced, however widely
         ([0, 150], [0, 1]),
+        ([0, 25, 70, 95, 120], [0, 2]),  # a space as wide as a digit
+        ([0, 25, 70], [0, 2]),
+        ([0, 21, 46, 77, 98], [0]),  # digits that are unevenly spaced
         ([0, 25, 50, 140, 165, 190, 290], [0, 3, 6]),
     ],
 )
