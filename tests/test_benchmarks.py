@@ -1,9 +1,12 @@
-"""How the benchmarks score what was read."""
+"""How the benchmarks score what was read, and what they corrupt."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from benchmarks.corruptions import CORRUPTIONS
 from benchmarks.ocr import Score, labeled, score
 from mnist_lit.errors import InputError
 
@@ -42,3 +45,14 @@ def test_pictures_without_labels_are_no_input(tmp_path: Path) -> None:
     (tmp_path / "anna.png").touch()
     with pytest.raises(InputError, match="begins with what is written"):
         labeled(tmp_path)
+
+
+@pytest.mark.parametrize("corrupt", CORRUPTIONS)
+def test_a_corruption_changes_a_digit_but_does_not_hide_it(corrupt: Any) -> None:
+    image = np.zeros((28, 28), np.float32)
+    image[6:22, 12:15] = 1  # a thick 1
+    once, again = (corrupt(np.random.default_rng(0), image.copy()) for _ in range(2))
+    assert once.shape == (28, 28)
+    assert np.array_equal(once, again)
+    assert np.abs(once - image).max() > 0.1
+    assert once[4:24, 8:19].std() > 0.03

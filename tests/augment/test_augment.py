@@ -173,7 +173,7 @@ def test_a_corrupted_digit_is_still_there(batch: Batch) -> None:
     assert spoiled.shape == digit.shape
     assert spoiled.min() >= 0
     assert spoiled.max() <= 1
-    assert len(spoiled.flatten(1).unique(dim=0)) > 600
+    assert len({image.numpy().tobytes() for image in spoiled}) > 600
     on_it_or_beside_it = thickened(digit[:1])[0, 0] > 0.3
     ink = spoiled[:, 0, on_it_or_beside_it]
     assert ink.std(1).min() > 0.02
