@@ -6,7 +6,7 @@ labels, and the output images and targets.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -37,15 +37,14 @@ class Handwriting(nn.Module):
         shear: Largest horizontal shear, as a tangent, in either direction.
         scale: Largest relative change of width and height, which vary independently.
         shift: Largest shift in pixels along each axis.
-        foreign: In [0, 1]: share of the digits to which the next six apply; the others stay
-            MNIST's own.
+        foreign: In [0, 1]: share of the digits to which the next three apply.
         european: In [0, 1]: share of these on which a 1 gets a flag, a 7 a bar, and a 4 an open
             top.
         bend: Standard deviation of the elastic displacement in pixels.
         pen: In [0, 1]: how much the thickness, contrast and texture of the strokes vary.
-        drawn: In [0, 1]: share of these replaced by the same digit in a form of ``forms.py``.
-        remains: In [0, 1]: share of these with something that a crop of a page brings along.
-        corrupted: In [0, 1]: share of these corrupted by noise, blur, haze and the like.
+        drawn: In [0, 1]: share of the digits replaced by the same digit in a form of ``forms.py``.
+        remains: In [0, 1]: share of the digits with something that a crop of a page brings along.
+        corrupted: In [0, 1]: share of the digits corrupted by noise, blur, haze and the like.
         others: Number of images that are not digits to add, as a share of the digits.
     """
 
@@ -59,9 +58,9 @@ class Handwriting(nn.Module):
         european: float = 0.5,
         bend: float = 0.7,
         pen: float = 0.6,
-        drawn: float = 0.5,
-        remains: float = 0.5,
-        corrupted: float = 0.3,
+        drawn: float = 0.25,
+        remains: float = 0.25,
+        corrupted: float = 0.15,
         others: float = 0.03125,
     ) -> None:
         super().__init__()
@@ -95,23 +94,23 @@ class Handwriting(nn.Module):
             foreign = torch.rand(len(images), 1, 1, 1, device=images.device) < self.foreign
             others = non_digits(images, round(self.others * len(images)))
             european = european_forms(images, labels, self.european)
-            images = torch.where(foreign, european, images)
-            drawn, remains, corrupt = (
-                _chosen(foreign, share) for share in (self.drawn, self.remains, self.corrupted)
-            )
-            if len(drawn):
-                images = images.index_copy(0, drawn, draw(choose_forms(labels[drawn])))
-            if len(remains):
-                images = images.index_copy(0, remains, with_remains(images[remains]))
+            images = self._with_drawn(torch.where(foreign, european, images), labels)
+            images = _changed(images, with_remains, self.remains, len(labels))
             images = torch.cat([images, others])
             foreign = torch.cat([foreign, foreign.new_ones(len(others), 1, 1, 1)])
             images = self._distort(images, foreign)
             images = torch.where(foreign, self._vary_strokes(images), images)
-            if len(corrupt):
-                images = images.index_copy(0, corrupt, corrupted(images[corrupt]))
+            images = _changed(images, corrupted, self.corrupted, len(labels))
         targets = images.new_full((len(images), 10), 0.1)
         targets[: len(labels)] = one_hot(labels, 10).to(targets.dtype)
         return images, targets
+
+    def _with_drawn(self, images: Tensor, labels: Tensor) -> Tensor:
+        if not self.drawn:
+            return images
+        chosen = torch.rand(len(labels), device=labels.device) < self.drawn
+        where = chosen.nonzero().squeeze(1)
+        return images.index_copy(0, where, draw(choose_forms(labels[where])))
 
     def _distort(self, images: Tensor, foreign: Tensor) -> Tensor:
         """Rotate, shear, scale, shift and bend about the center of mass, in one resampling."""
@@ -149,10 +148,14 @@ class Handwriting(nn.Module):
         return images * (1 - strength * unevenness)
 
 
-def _chosen(foreign: Tensor, share: float) -> Tensor:
-    """Return the indices of a share of the foreign digits."""
-    chance = torch.rand(len(foreign), device=foreign.device)
-    return ((chance < share) & foreign.flatten()).nonzero().squeeze(1)
+def _changed(
+    images: Tensor, change: Callable[[Tensor], Tensor], share: float, among: int
+) -> Tensor:
+    """Change a share of the first images."""
+    if not share:
+        return images
+    where = (torch.rand(among) < share).nonzero().squeeze(1).to(images.device)
+    return images.index_copy(0, where, change(images[where]))
 
 
 @contextmanager

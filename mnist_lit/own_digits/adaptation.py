@@ -48,7 +48,7 @@ class Adaptation(Callback):
             raise InputError(
                 f"The weights of {self.checkpoint} are not those of "
                 f"{type(pl_module.network).__name__}: {first_line(error)}",
-                f"Use its network: {type(self.before.network).__name__}.",
+                f"Use its network, {type(self.before.network).__name__}, with the same arguments.",
             ) from error
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -160,11 +160,11 @@ def test_handwriting_draws_a_share_of_the_digits_with_their_labels() -> None:
     nothing = dict.fromkeys(inspect.signature(Handwriting).parameters, 0.0)
     images, labels = every_form(4).unsqueeze(1), torch.randint(10, (4 * len(FORMS),))
     plain, _ = Handwriting(**nothing)(images, labels)
-    some, targets = Handwriting(**nothing | {"drawn": 0.25, "foreign": 1.0})(images, labels)
+    some, targets = Handwriting(**nothing | {"drawn": 0.25})(images, labels)
     changed = (some != plain).flatten(1).any(1)
     assert 0.15 < changed.float().mean() < 0.35
     assert torch.equal(targets.argmax(1), labels)
-    everything, _ = Handwriting(**nothing | {"drawn": 1.0, "foreign": 1.0})(images, labels)
+    everything, _ = Handwriting(**nothing | {"drawn": 1.0})(images, labels)
     assert (everything != plain).flatten(1).any(1).all()
 
 

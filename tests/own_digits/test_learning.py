@@ -195,7 +195,7 @@ def test_another_network_cannot_start_from_these_weights(
     outcome = mnist_lit("fit", *ADAPT, *options, "--model.network=mnist_lit.networks.TutorialCNN")
     assert outcome.status == 2
     assert "are not those of TutorialCNN" in outcome.err
-    assert outcome.err.splitlines()[-1] == "Use its network: StrongCNN."
+    assert outcome.err.splitlines()[-1] == "Use its network, StrongCNN, with the same arguments."
 
 
 def test_training_from_scratch_takes_own_digits_too(
