@@ -142,13 +142,10 @@ def zigzag(rng: Generator, image: Image) -> Image:
     """A zigzag across, two pixels to either side."""
     start = np.array([2, rng.integers(27)])
     end = np.array([25, start[1] + rng.integers(-5, 5)])
-    share = np.arange(0.0, 1.05, 2 / 23)
-    points = start + share[:, None] * (end - start)
-    points[1::2, 1] += 2 * (-1) ** np.arange(len(points[1::2]))
-    points = np.vstack([points[:1], points[1::2], end])  # only the corners
-    for one, other in pairwise(points):
-        if other[0] > one[0]:
-            image = line(image, one, other)
+    corners = start + np.arange(2, 24, 4)[:, None] / 23 * (end - start)
+    corners[:, 1] += 2 * (-1) ** np.arange(len(corners))
+    for one, other in pairwise([start, *corners, end]):
+        image = line(image, one, other)
     return image
 
 

@@ -36,10 +36,12 @@ class StrongCNN(nn.Sequential):
     ``float32 (n, 1, 28, 28)`` in [0, 1], output ``(n, 10)`` logits.
 
     Args:
-        channels: Output channels of the six convolutions; more in the last cost little time.
+        channels: Output channels of the convolutions; more in the last cost little time.
     """
 
-    def __init__(self, channels: tuple[int, ...] = (16, 32, 64, 64, 96, 128)) -> None:
+    def __init__(
+        self, channels: tuple[int, int, int, int, int, int] = (16, 32, 64, 64, 96, 128)
+    ) -> None:
         first, second, *others = map(_block, (1, *channels), channels)
         super().__init__(
             *first,  # (n, 16, 26, 26)
