@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat
 from torch import Tensor, nn
 from torch.nn.functional import affine_grid, grid_sample, interpolate, one_hot
 
@@ -54,14 +55,14 @@ class Handwriting(nn.Module):
         shear: float = 0.2,
         scale: float = 0.12,
         shift: float = 1.5,
-        foreign: float = 0.5,
-        european: float = 0.5,
+        foreign: ClosedUnitInterval = 0.5,
+        european: ClosedUnitInterval = 0.5,
         bend: float = 0.7,
-        pen: float = 0.6,
-        drawn: float = 0.25,
-        remains: float = 0.25,
-        corrupted: float = 0.15,
-        others: float = 0.03125,
+        pen: ClosedUnitInterval = 0.6,
+        drawn: ClosedUnitInterval = 0.25,
+        remains: ClosedUnitInterval = 0.25,
+        corrupted: ClosedUnitInterval = 0.15,
+        others: NonNegativeFloat = 0.03125,
     ) -> None:
         super().__init__()
         self.rotation = math.radians(rotation)
@@ -71,7 +72,7 @@ class Handwriting(nn.Module):
         self.foreign = foreign
         self.european = european
         self.bend = bend
-        self.pen = pen
+        self.pen: float = pen
         self.drawn = drawn
         self.remains = remains
         self.corrupted = corrupted

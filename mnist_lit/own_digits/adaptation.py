@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from mnist_lit.assets import ASSETS
 from mnist_lit.data import Batch
-from mnist_lit.errors import InputError, first_line
+from mnist_lit.errors import InputError
 from mnist_lit.module import DigitClassifier
 from mnist_lit.own_digits.accuracy import Accuracy, accuracy, table
 from mnist_lit.own_digits.data import OwnDigitsDataModule
@@ -34,10 +34,13 @@ class Adaptation(Callback):
         """Load the weights; if a run is resumed, its own will replace them.
 
         Raises:
-            InputError: If they are not those of the network.
+            InputError: If they do not fit the network, or no folder of own digits is given.
         """
         if stage != "fit":
             return
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if not data.own_dir:
+            raise InputError("There are no own digits to adapt to.", "Add --data.own_dir FOLDER.")
         assert isinstance(pl_module, DigitClassifier)
         self.before = DigitClassifier.load_from_checkpoint(
             self.checkpoint, augmentation=None, optimizer=torch.optim.Adam, scheduler=None
@@ -46,8 +49,7 @@ class Adaptation(Callback):
             pl_module.network.load_state_dict(self.before.network.state_dict())
         except RuntimeError as error:
             raise InputError(
-                f"The weights of {self.checkpoint} are not those of "
-                f"{type(pl_module.network).__name__}: {first_line(error)}",
+                f"The weights of {self.checkpoint} do not fit this network.",
                 f"Use its network, {type(self.before.network).__name__}, with the same arguments.",
             ) from error
 
@@ -60,9 +62,7 @@ class Adaptation(Callback):
         assert isinstance(data, OwnDigitsDataModule)
         after = deepcopy(self.before)
         after.network.load_state_dict(pl_module.network.state_dict())
-        sets: dict[str, Dataset[Batch]] = {}
-        if data.own_dir:
-            sets["own digits, held out"] = data.own_val_set
+        sets: dict[str, Dataset[Batch]] = {"own digits, held out": data.own_val_set}
         if data.has_validation:
             sets["MNIST, validation"] = data.val_set
         scores = {

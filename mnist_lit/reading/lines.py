@@ -8,8 +8,9 @@ Floats = NDArray[np.float32]
 LEVEL = 0.35  # of the lower box's height: the least overlap of two boxes on one line
 NEAR = 2.5  # heights: how far apart neighbors may be that tell how lines slope
 STEEPEST = 1.0  # slope: as tall as wide
-APART = 0.65  # heights: how much wider than the usual gap of its line a gap between numbers is,
-WIDER = 1.8  # and how many times as wide
+APART = 0.4  # heights: how much wider a gap between numbers is than any gap within them,
+WIDER = 1.5  # and how many times as wide
+WIDE = 0.6  # heights: its least width
 FARTHEST = 4.0  # heights: a gap that always does
 
 
@@ -48,9 +49,11 @@ def split_numbers(boxes: Floats) -> list[int]:
     """
     height = float(np.median(boxes[:, 3] - boxes[:, 1]))
     gaps = (boxes[1:, 0] - boxes[:-1, 2]).clip(0) / max(height, 1e-6)
-    usual = float(np.percentile(gaps, 50, method="lower")) if len(gaps) else 0.0
-    wide = (gaps > FARTHEST) | ((gaps > usual + APART) & (gaps > WIDER * usual))
-    return [0, *(np.flatnonzero(wide) + 1).tolist()]
+    ordered = np.sort(gaps)
+    narrower, wider = ordered[:-1], ordered[1:]
+    between = wider[(wider > WIDE) & (wider > narrower + APART) & (wider > WIDER * narrower)]
+    least = min([FARTHEST, *between.tolist()])
+    return [0, *(np.flatnonzero(gaps >= least) + 1).tolist()]
 
 
 def _slope(centers: Floats, heights: Floats) -> float:

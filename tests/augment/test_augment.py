@@ -12,6 +12,7 @@ from mnist_lit.augment.outliers import non_digits
 from mnist_lit.augment.remains import with_remains
 from mnist_lit.augment.strokes import strokes
 from mnist_lit.data import Batch, MNISTDataModule, scaled
+from tests.conftest import SMALL, Command
 
 
 @pytest.fixture(scope="module")
@@ -194,3 +195,11 @@ def test_the_precision_of_a_training_does_not_change_what_is_drawn(
         torch.set_default_dtype(torch.float32)
     assert images.dtype == targets.dtype == torch.float32
     assert torch.equal(images, expected)
+
+
+@pytest.mark.parametrize("value", ["2", "-0.1", "nan"])
+def test_a_share_that_is_none_is_refused(mnist_lit: Command, value: str) -> None:
+    augmentation = "--model.augmentation=mnist_lit.augment.Handwriting"
+    outcome = mnist_lit("fit", SMALL[0], augmentation, f"--model.augmentation.corrupted={value}")
+    assert outcome.status == 2
+    assert "corrupted" in outcome.err.splitlines()[0]

@@ -194,7 +194,7 @@ def test_another_network_cannot_start_from_these_weights(
     options = [f"--data.own_dir={write(30)}", f"--data.data_dir={data_dir}"]
     outcome = mnist_lit("fit", *ADAPT, *options, "--model.network=mnist_lit.networks.TutorialCNN")
     assert outcome.status == 2
-    assert "are not those of TutorialCNN" in outcome.err
+    assert "do not fit this network" in outcome.err
     assert outcome.err.splitlines()[-1] == "Use its network, StrongCNN, with the same arguments."
 
 
@@ -229,3 +229,9 @@ def test_an_interval_stands_beside_each_accuracy() -> None:
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="There is no folder"):
         load_own_digits(tmp_path / "hands")
+
+
+def test_there_is_no_adaptation_without_own_digits(mnist_lit: Command, data_dir: Path) -> None:
+    outcome = mnist_lit("fit", *ADAPT, f"--data.data_dir={data_dir}")
+    assert outcome.status == 2
+    assert outcome.err.splitlines()[-1] == "Add --data.own_dir FOLDER."
