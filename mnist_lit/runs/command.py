@@ -73,8 +73,9 @@ def main(args: list[str]) -> None:
         parts = [table(rows, classes, keep)]
         if best and len(runs) > 1:
             parts.append(_best_line(best, different_images=bool(VALIDATION & headings.keys())))
-        if failed := [f"{run.name}: {compact(run.reason)}" for run in runs if run.reason]:
-            parts.append("\n".join(["Failed:", *failed]))
+        reasons = [f"{run.name} {run.status}: {compact(run.reason)}" for run in runs if run.reason]
+        if reasons:
+            parts.append("\n".join(reasons))
         if groups:
             parts.append(f"{groups_title(groups)}\n{table(groups, classes, keep)}")
         print("\n\n".join(parts))

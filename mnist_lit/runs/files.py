@@ -41,7 +41,7 @@ class Run:
         updated: When its status was last written.
         status: ``running``, ``finished``, ``stopped``, ``failed``, ``killed``, ``broken`` or
             ``unrecorded``.
-        reason: Why it failed, in one line.
+        reason: Why it failed or is unrecorded, in one line.
         seed: The global seed.
         settings: By dotted key, without those in ``IGNORED_SETTINGS``.
         metrics: By the names in ``runs.table.METRICS``; losses in nats, accuracies in [0, 1],

@@ -41,7 +41,7 @@ MINOR = ("when", "epochs", "test_loss", "duration")
 
 
 def table(rows: list[Row], classes: dict[str, str], keep: Collection[str] | None = None) -> str:
-    """Format rows as a table with headings, without the reasons why runs failed.
+    """Format rows as a table with headings, without the reasons of failures.
 
     Args:
         rows: At least one; all have the columns of the first.

@@ -607,7 +607,7 @@ def test_a_run_is_running_only_while_a_process_holds_its_lock(
     table = mnist_lit("runs").out
     statuses = ["killed", "killed", "finished", "stopped", "failed", "broken"]
     assert column(table, "status") == statuses
-    assert table.endswith("\n\nFailed:\nversion_4: ValueError: no luck\n")
+    assert table.endswith("\n\nversion_4 failed: ValueError: no luck\n")
 
 
 @pytest.mark.parametrize(
@@ -754,4 +754,7 @@ def test_it_answers_without_torch_and_into_a_closed_pipe(make: Make, tmp_path: P
 
 def test_a_run_from_python_is_unrecorded_rather_than_broken(mnist_lit: Command) -> None:
     Path("lightning_logs/version_0/checkpoints").mkdir(parents=True)
-    assert column(mnist_lit("runs").out, "status") == ["unrecorded"]
+    table = mnist_lit("runs").out
+    assert column(table, "status") == ["unrecorded"]
+    reason = "version_0 unrecorded: Trained from Python, which leaves no record."
+    assert table.endswith(f"\n\n{reason}\n")

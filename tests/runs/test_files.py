@@ -413,7 +413,7 @@ def test_a_run_that_fails_is_failed_for_a_reason(
     assert (status["status"], status["reason"]) == ("failed", "ValueError: no luck")
     (line,) = runs(mnist_lit)
     assert (line["status"], line["reason"]) == ("failed", "ValueError: no luck")
-    assert "\n\nFailed:\nversion_0: ValueError: no luck\n" in mnist_lit("runs").out
+    assert "\n\nversion_0 failed: ValueError: no luck\n" in mnist_lit("runs").out
     assert mnist_lit("runs", "--format=csv").out.splitlines()[0].endswith(",reason")
 
 
