@@ -23,10 +23,7 @@ COMMANDS = {
     "runs": ("mnist_lit.runs.command", "compare the runs on disk"),
     "show": ("mnist_lit.show.command", "show digits, and the predictions of a checkpoint"),
     "export": ("mnist_lit.export.command", "export a checkpoint to a single ONNX file"),
-    "collect": (
-        "mnist_lit.own_digits.command",
-        "save your own digits from pictures, to learn from",
-    ),
+    "collect": ("mnist_lit.own_digits.command", "label and save your own digits, for training"),
     "read": ("mnist_lit.reading.command", "read the digits in images"),
     "serve": ("mnist_lit.server.command", "serve a web page and an HTTP API that read digits"),
 }

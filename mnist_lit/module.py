@@ -35,14 +35,14 @@ class DigitClassifier(CheckpointModule):
     mean negative log-likelihood in nats, so that runs compare.
 
     Args:
-        network: From ``float32 (n, 1, 28, 28)`` in [0, 1] to ``(n, 10)`` logits; TutorialCNN if
-            not given.
+        network: A module from ``float32 (n, 1, 28, 28)`` in [0, 1] to ``(n, 10)`` logits;
+            TutorialCNN if not given.
         augmentation: Called with images and labels of a training batch, on the device; returns
             images and targets, which are labels or probabilities, like torchvision's v2
             transforms. Images that are not digits may follow the digits.
-        optimizer: Called with the parameters.
-        scheduler: Called with the optimizer. A total_steps, T_max or total_iters of null or -1
-            is replaced by the length of the training.
+        optimizer: Its class, or another callable, called with the parameters.
+        scheduler: The same, called with the optimizer. A total_steps, T_max or total_iters of
+            null or -1 is replaced by the length of the training.
         scheduler_interval: Whether the scheduler advances every step or every epoch.
         class_weights: Ten weights of the digits in the training loss, a weighted mean as in
             ``CrossEntropyLoss``.

@@ -459,13 +459,22 @@ def test_a_run_without_a_step_ends_without_an_error(
     assert (outcome.status, outcome.err) == (0, "")
 
 
-@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
-def test_help_explains_ckpt_path_in_the_programs_own_words(
-    mnist_lit: Command, capsys: pytest.CaptureFixture[str], command: str
+@pytest.mark.parametrize(
+    ("command", "purpose"),
+    [
+        ("fit", "Train a network. options:"),
+        ("validate", "Evaluate a checkpoint on the validation images. options:"),
+        ("test", "Evaluate a checkpoint on the test images. options:"),
+        ("predict", "Write the predictions of a checkpoint to predictions.csv: "),
+    ],
+)
+def test_help_explains_command_and_ckpt_path_in_the_programs_own_words(
+    mnist_lit: Command, capsys: pytest.CaptureFixture[str], command: str, purpose: str
 ) -> None:
     with pytest.raises(SystemExit):
         mnist_lit(command, "--help")
     text = " ".join(capsys.readouterr().out.split())
+    assert purpose in text
     [explained] = re.findall(r"--ckpt_path\+? CKPT_PATH ([^,-].*?) \(type", text)
     assert explained.startswith("Resume from" if command == "fit" else "Required.")
     assert "a file, or " in explained

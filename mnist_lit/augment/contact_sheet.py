@@ -37,7 +37,7 @@ def main(args: list[str]) -> None:
     parser.prog = "python -m mnist_lit.augment forms"
     add = parser.add_argument
     add("--output", required=True, type=Path, metavar="FILE", help="PNG file to write.")
-    add("--seed", type=NonNegativeInt, default=0, metavar="N", help="Of the examples.")
+    add("--seed", type=NonNegativeInt, default=0, metavar="N", help="Seed of the examples.")
     options = parser.parse_args(args[1:])
     sheet = contact_sheet(torch.Generator().manual_seed(options.seed))
     with atomic_write(options.output) as partial:

@@ -26,6 +26,12 @@ from mnist_lit.training.trainer import RunTrainer
 
 PROGRAM = "python -m mnist_lit.detection"
 
+DESCRIPTIONS = {
+    "fit": "Train a detector on synthetic pages.",
+    "validate": "Evaluate a checkpoint on the validation pages.",
+    "test": "Evaluate a checkpoint on the test pages.",
+}
+
 # Runs have a directory of their own: the classifier's commands look for theirs in lightning_logs.
 DEFAULTS = {"default_root_dir": "detector", "enable_model_summary": False}
 
@@ -52,7 +58,10 @@ class DetectorCLI(LightningCLI):
         self.command = args[0]
         self.checkpoint: Path | None = None
         strict = {"exit_on_error": False}
-        usage = f"{PROGRAM} {self.command} [--config FILE ...] [options]"
+        command = {
+            "usage": f"{PROGRAM} {self.command} [--config FILE ...] [options]",
+            "description": DESCRIPTIONS[self.command],
+        }
         super().__init__(
             DigitDetector,
             PageDataModule,
@@ -60,7 +69,7 @@ class DetectorCLI(LightningCLI):
             args=args,
             parser_kwargs={
                 **{"prog": PROGRAM, "allow_abbrev": False, **strict},
-                self.command: {"usage": usage, **strict},
+                self.command: {**command, **strict},
             },
             trainer_defaults={"callbacks": _callbacks(), **DEFAULTS},
             seed_everything_default=0,
@@ -76,7 +85,8 @@ class DetectorCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add ``--ckpt_path``."""
         self.command_parser = parser
-        text = "Resume from this checkpoint." if self.command == "fit" else "Required: what to use."
+        fit = self.command == "fit"
+        text = "Resume from this checkpoint." if fit else "Required. The checkpoint to evaluate."
         parser.add_argument("--ckpt_path", type=str | None, help=text)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:

@@ -67,10 +67,12 @@ def main(args: list[str]) -> None:
     """
     parser = CommandParser("export", "Export a detector's checkpoint to a single ONNX file.")
     parser.prog = "python -m mnist_lit.detection export"
-    parser.add_argument("--ckpt_path", required=True, type=Path, metavar="FILE")
-    parser.add_argument("--output", default=Path("detector.onnx"), type=Path, metavar="FILE")
+    add = parser.add_argument
+    add("--ckpt_path", required=True, type=Path, metavar="FILE", help="Checkpoint to export.")
+    output_help = "File to write or replace. Default: detector.onnx."
+    add("--output", default=Path("detector.onnx"), type=Path, metavar="FILE", help=output_help)
     data_help = "Directory of the unpacked MNIST, for the pages that calibrate probabilities."
-    parser.add_argument("--data.data_dir", default="data", metavar="DIR", help=data_help)
+    add("--data.data_dir", default="data", metavar="DIR", help=data_help)
     options = parser.parse_args(args[1:])
     network = trained_network(options.ckpt_path)
     parameters = sum(each.numel() for each in network.parameters())

@@ -1,4 +1,4 @@
-"""The command ``collect``: labels the digits in pictures and saves them, to learn from."""
+"""The command ``collect``: labels the digits in pictures and saves them for training."""
 
 import re
 from argparse import Namespace
@@ -22,11 +22,8 @@ UNMATCHED = 1  # exit status
 
 NOTES = """\
 Digits are saved as images of 28x28 pixels, those of a 7 in FOLDER/7, each named by a hash of its
-pixels, with a JSON file that says where it is from. Lines whose number of digits is not that of
-the text are left out. The exit status is 0 if every line matches, 1 if one is left out.
-
-example:
-  python -m mnist_lit collect sheet.jpg --text "0123456789/0123456789" --into hands/anna"""
+pixels, with a JSON file that says where it is from. Lines with another number of digits than the
+text are left out. The exit status is 0 if every line matches, 1 if one is left out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,12 +166,12 @@ def _save(digits: list[OwnDigit], into: Path, *, dry_run: bool) -> str:
 
 
 def _options(args: list[str]) -> Namespace:
-    parser = CommandParser("collect", "Label the digits in pictures, and save them to learn from.")
+    parser = CommandParser("collect", "Label the digits in pictures, and save them for training.")
     parser.epilog = NOTES
     add: Any = parser.add_argument
     picture_help = "A picture of the text, or a ZIP file with corrections from the page of serve."
     add("pictures", nargs="+", type=Path, metavar="PICTURE", help=picture_help)
-    text_help = "The digits that each picture shows, with a / between lines."
+    text_help = "The digits that each picture shows, with a / between lines: 0123456789/0123456789"
     add("--text", type=_lines, metavar="DIGITS", help=text_help)
     into_help = "Folder to save the digits in; one for each person."
     add("--into", type=Path, required=True, metavar="FOLDER", help=into_help)

@@ -25,10 +25,14 @@ from mnist_lit.training.processes import PROGRAM
 from mnist_lit.training.resuming import FREE_WHEN_RESUMED, bound_settings, changes
 from mnist_lit.training.trainer import RunTrainer
 
-PREDICT = """\
-Write the predictions of a checkpoint to predictions.csv: for the test images or, with
---data.predict_dir FOLDER, for the digits in a folder of images. The probabilities are not
-calibrated, unlike those of read. The exit status is 2 if an image could not be read."""
+DESCRIPTIONS = {
+    "fit": "Train a network.",
+    "validate": "Evaluate a checkpoint on the validation images.",
+    "test": "Evaluate a checkpoint on the test images.",
+    "predict": "Write the predictions of a checkpoint to predictions.csv: for the test images or, "
+    "with --data.predict_dir FOLDER, for the digits in a folder of images. The probabilities are "
+    "not calibrated, unlike those of read. The exit status is 2 if an image could not be read.",
+}
 
 CKPT_PATH = {
     "fit": "Resume from this checkpoint, with the settings of its run: a file, or last or best for "
@@ -72,7 +76,7 @@ class OptionsCLI(DigitsCLI):
                 self.command: {
                     "exit_on_error": False,
                     "usage": f"{PROGRAM} {self.command} [--config FILE ...] [options]",
-                    **({"description": PREDICT} if self.command == "predict" else {}),
+                    "description": DESCRIPTIONS[self.command],
                 },
             },
         )
