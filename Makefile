@@ -1,11 +1,13 @@
 # make train: train, test and print the run directory.
-# make test: ruff, mypy and the tests; those of the page are skipped without Chromium.
+# make test: ruff, mypy and the tests, without those marked slow or gpu; those of the page are skipped
+# without Chromium. .ci/run also runs the slow ones, and those of the packages, in a new .venv.
 # make test-floors: the tests on the lowest versions that pyproject.toml allows, in .venv-floors;
 # TESTS="FILE ..." runs a part.
 # make test-gpu: the tests that need a GPU; skipped without one.
 # make test-postgres: the tests of shared studies, on a PostgreSQL server that it starts (as root).
-# make model: train both packaged models and export them into the package; make classifier and
-# make detector: one of them. Without bf16 instructions, leave out configs/fast.yaml.
+# make model: train a classifier and a detector by the recipes of the packaged ones, and replace those;
+# make classifier and make detector: one of them. Without bf16 instructions, remove configs/fast.yaml
+# from the first, and add --trainer.precision 32-true to the second.
 PYTHON ?= python3
 BIN = .venv/bin
 

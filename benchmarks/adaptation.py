@@ -1,4 +1,4 @@
-"""How well a model learns a hand: errors on unseen digits, after adapting to a few over before.
+"""How well a model adapts to one person's handwriting: the share of errors that remains.
 
 A simulated hand writes each digit in one form, that of ``mnist_lit/augment/forms.py`` which the
 packaged model reads worst, with a slant, a rotation or a breadth beyond those of training. It
@@ -6,7 +6,8 @@ gives 60 digits, and is measured on 600 others. With ``--sheets FOLDER``, in whi
 picture begins with its digit, 200 of these are given (the first twenty of each digit) and the
 others measured. Each hand is learned by ``configs/adapt.yaml`` in a process of its own.
 
-What this does not show: a single person's hand; the sheets are by many.
+What this does not show: how it adapts to a real person; the hands are simulated, and the sheets
+are by many writers.
 """
 
 import argparse
