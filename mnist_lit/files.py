@@ -81,6 +81,8 @@ def new_file(path: Path) -> Path:
     Raises:
         InputError: If it cannot be created.
     """
+    with write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     for number in count():
         place = path.with_stem(f"{path.stem}_{number}") if number else path
         with write_errors(place), suppress(FileExistsError):

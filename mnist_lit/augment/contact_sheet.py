@@ -39,7 +39,8 @@ def main(args: list[str]) -> None:
     add("--output", required=True, type=Path, metavar="FILE", help="PNG file to write.")
     add("--seed", type=NonNegativeInt, default=0, metavar="N", help="Seed of the examples.")
     options = parser.parse_args(args[1:])
-    sheet = contact_sheet(torch.Generator().manual_seed(options.seed))
+    generator = torch.Generator().manual_seed(options.seed % 2**63)  # torch takes 64 bits
+    sheet = contact_sheet(generator)
     with atomic_write(options.output) as partial:
         sheet.save(partial, format="PNG", optimize=True)
     print(f"Saved: {options.output}")

@@ -24,7 +24,7 @@ from mnist_lit import __version__
 from mnist_lit.checkpoints import instantiate, load_checkpoint
 from mnist_lit.checkpoints.archive import EXPECTED
 from mnist_lit.data import Batch, scaled
-from mnist_lit.errors import InputError
+from mnist_lit.errors import InputError, first_line
 from mnist_lit.export.calibration import (
     CONFIDENT_SHARE,
     MIN_THRESHOLD,
@@ -69,6 +69,8 @@ def main(args: list[str]) -> None:
     """
     options = _options(args[1:])
     members = load_members(options.ckpt_path)
+    if options.weights:
+        _check_weights(members, options.weights)
     model = joined(members)
     data = _data(members, options.data_dir)
     labels, logits = _outputs(model, data.test_set, data.eval_batch_size)
@@ -91,20 +93,29 @@ def main(args: list[str]) -> None:
         partial.write_bytes(content)
         differences = _verify(partial, data.test_set.images, expected)
     if options.weights:
-        _write_weights(members, options.weights)
+        _write_weights(members[0].path, options.weights)
     print(report(options.output, metadata, differences, len(data.val_set)))
 
 
-def _write_weights(members: Sequence[TrainedModel], path: Path) -> None:
-    """Write a checkpoint that can be evaluated and started from, but not resumed."""
+def _check_weights(members: Sequence[TrainedModel], path: Path) -> None:
     if len(members) > 1:
         raise InputError(
             "--weights writes one checkpoint.", "Give one --ckpt_path, or leave it out."
         )
-    checkpoint = load_checkpoint(members[0].path)
-    kept = {name: value for name, value in checkpoint.items() if name in KEPT}
+    if path.exists() and path.samefile(members[0].path):
+        raise InputError(
+            f"--weights {path} would replace the checkpoint, which could not be resumed then.",
+            "Choose another file.",
+        )
+
+
+def _write_weights(checkpoint: Path, path: Path) -> None:
+    """Write a checkpoint that can be evaluated and started from, but not resumed."""
+    kept = {name: value for name, value in load_checkpoint(checkpoint).items() if name in KEPT}
+    content = io.BytesIO()
+    torch.save(kept, content)  # to a full disk it would raise a RuntimeError
     with atomic_write(path) as partial:
-        torch.save(kept, partial)
+        partial.write_bytes(content.getbuffer())
 
 
 def report(
@@ -126,6 +137,8 @@ def report(
         threshold += f", exceeded by {fewer}{CONFIDENT_SHARE:.0%} of the validation digits"
     else:
         reason = "no images were held out" + (" from all members" if "members" in metadata else "")
+        if "data" not in metadata["recipe"]:
+            reason = "the checkpoint does not say which images were held out"
         temperature += f", not fitted: {reason}"
         threshold += f", the default: {reason}"
     accuracy = metadata["test_accuracy"]
@@ -189,9 +202,8 @@ def onnx_model(network: nn.Module, temperature: float, metadata: dict[str, Any])
         if shape is None or isinstance(shape[0], int):
             raise ValueError("it accepts only a fixed number of images.")
     except Exception as error:  # tracing runs the user's code, which may raise anything
-        reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise InputError(
-            f"{type(network).__name__} cannot be exported: {reason}",
+            f"{type(network).__name__} cannot be exported: {first_line(error.__cause__ or error)}",
             "Write its forward for any number of images, without branches on their values.",
         ) from error
     ClearMetadataAndDocStringPass()(model)  # names and paths of source files
@@ -225,8 +237,10 @@ def _options(args: list[str]) -> Namespace:
     add("--ckpt_path", required=True, nargs="+", metavar="FILE|best|last|NAME", help=ckpt_help)
     output_help = "File to write or replace. Default: digits.onnx, if it does not exist yet."
     add("--output", type=_onnx_path, metavar="FILE", help=output_help)
-    weights_help = "Also write the checkpoint to this file, without the state of its training."
-    add("--weights", type=Path, metavar="FILE", help=weights_help)
+    weights_help = (
+        "Also write the checkpoint to this .ckpt file, without its training state."
+    )
+    add("--weights", type=_ckpt_path, metavar="FILE", help=weights_help)
     data_help = "Directory of the unpacked data. Default: that of the checkpoint, or data."
     # The second name is the one that fit and test use, and error messages mention.
     add("--data_dir", "--data.data_dir", metavar="DIR", help=data_help)
@@ -246,11 +260,17 @@ def _onnx_path(text: str) -> Path:
     return Path(text)
 
 
+def _ckpt_path(text: str) -> Path:
+    if Path(text).suffix != ".ckpt":
+        raise InputError(f"--weights {text} is not a checkpoint name.", "Use the suffix .ckpt.")
+    return Path(text)
+
+
 def _data(members: Sequence[TrainedModel], data_dir: str | None) -> OwnDigitsDataModule:
     settings = members[0].data | ({"data_dir": data_dir} if data_dir else {})
     splits = [[member.data.get(name) for name in SPLIT] for member in members]
-    if any(split != splits[0] for split in splits):
-        settings |= {"folds": 0, "fold": 0, "val_size": 0}  # no image is new to all members
+    if not members[0].data or any(split != splits[0] for split in splits):
+        settings |= {"folds": 0, "fold": 0, "val_size": 0}  # no image is known to be new to all
     data = instantiate(OwnDigitsDataModule, settings)
     data.prepare_data()
     for stage in ("fit", "test"):

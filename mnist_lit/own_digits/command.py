@@ -5,16 +5,14 @@ from argparse import Namespace
 from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 from mnist_lit.errors import InputError
-from mnist_lit.files import atomic_write
 from mnist_lit.options import CommandParser
 from mnist_lit.own_digits.alignment import aligned
 from mnist_lit.own_digits.storage import OwnDigit, from_glyph, read_zip, save, saved
-from mnist_lit.reading.drawing import draw
+from mnist_lit.reading.drawing import draw, save_new
 from mnist_lit.reading.pictures import Picture, open_picture
 from mnist_lit.reading.reader import Digit, Line, Reader, Reading
 
@@ -96,7 +94,8 @@ def label(reading: Reading, text: list[str], source: str) -> Labeled:
         lines.append(Line([[_as(digit, value) for digit, value in line]]))
         for digit, value in line:
             origin = {"source": source, "line": j + 1, "box": digit.box, "read_as": digit.digit}
-            digits.append(from_glyph(digit.glyph, value, origin | {"date": today}))
+            image = from_glyph(digit.glyph)
+            digits.append(OwnDigit(image, value, origin | {"date": today}))
     found, wanted_lines = ({pair[side] for pair in pairs} for side in (0, 1))
     left_out = [
         f"Left out: line {i + 1} of the picture, {line}: no line of the text matches"
@@ -131,12 +130,7 @@ def _table(labeled: Labeled) -> str:
 
 def _draw(picture: Picture, reading: Reading, into: Path, file: Path) -> Path:
     """Draw the digits with their labels, beside the folder."""
-    stem = f"{into.name}-{file.stem}"
-    names = (f"{stem}_{number}.png" if number else f"{stem}.png" for number in count())
-    path = next(path for name in names if not (path := into.parent / name).exists())
-    with atomic_write(path) as partial:
-        draw(picture, reading).save(partial, format="PNG")
-    return path
+    return save_new(draw(picture, reading), into.parent / f"{into.name}-{file.stem}.png")
 
 
 def _save(digits: list[OwnDigit], into: Path, *, dry_run: bool) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mnist_lit.errors import InputError
-from mnist_lit.files import atomic_write
+from mnist_lit.files import atomic_write, open_regular
 from mnist_lit.reading.pictures import open_picture, to_gray
 
 Bytes = NDArray[np.uint8]
@@ -24,6 +24,8 @@ ENTRY = re.compile(r"([0-9])/[0-9a-f]{16}\.png")  # of a ZIP
 MAX_ENTRIES = 20_000  # of a ZIP: images, and as many JSON files
 MAX_IMAGE, MAX_ORIGIN = 20_000, 4_000  # bytes of a file in a ZIP
 MAX_ZIP = 100_000_000  # bytes
+HINT = "Give a ZIP file that the page of serve has written."
+COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile bounds the output of these
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,9 +53,9 @@ def content_hash(image: Bytes) -> str:
     return hashlib.sha256(np.ascontiguousarray(image, np.uint8).tobytes()).hexdigest()[:16]
 
 
-def from_glyph(glyph: NDArray[np.float32], label: int, origin: dict[str, Any]) -> OwnDigit:
-    """Make an own digit of a glyph, ``float32 (28, 28)`` in [0, 1], ink 1."""
-    return OwnDigit((glyph * 255).round().clip(0, 255).astype(np.uint8), label, origin)
+def from_glyph(glyph: NDArray[np.float32]) -> Bytes:
+    """Return the image of a glyph, ``float32 (28, 28)`` in [0, 1], ink 1."""
+    return (glyph * 255).round().clip(0, 255).astype(np.uint8)
 
 
 def saved(folder: Path) -> dict[str, int]:
@@ -81,34 +83,41 @@ def read_zip(path: Path) -> list[OwnDigit]:
     Raises:
         InputError: If it is no such file, or too large.
     """
-    hint = "Give a ZIP file that the page of serve has written."
-    try:
+    with open_regular(path, "ZIP file", HINT) as file:
         if path.stat().st_size > MAX_ZIP:
-            raise InputError(f"{path} is larger than {MAX_ZIP / 1e6:g} MB.", hint)
-        with zipfile.ZipFile(path) as archive:
-            sizes = {info.filename: info.file_size for info in archive.infolist()}
-            if len(sizes) > 2 * MAX_ENTRIES:
-                raise InputError(f"{path} has more than {2 * MAX_ENTRIES:,} files.", hint)
-            names = [name for name in sizes if ENTRY.fullmatch(name)]
-            if any(sizes[name] > MAX_IMAGE for name in names):
-                raise InputError(f"{path} has images of more than {SIDE}x{SIDE} pixels.", hint)
-            digits = [
-                OwnDigit(_image(archive.read(name)), int(name[0]), _origin(archive, sizes, name))
-                for name in names
-            ]
-    except (EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path} cannot be read as a ZIP file: {error}.", hint) from error
-    except ValueError as error:
-        raise InputError(f"{path} holds an image of another size.", hint) from error
+            raise InputError(f"{path} is larger than {MAX_ZIP / 1e6:g} MB.", HINT)
+        try:
+            with zipfile.ZipFile(file) as archive:
+                digits = _digits(archive, path)
+        except (EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            raise InputError(f"{path} cannot be read as a ZIP file: {error}.", HINT) from error
     if not digits:
-        raise InputError(f"{path} has no digits.", hint)
+        raise InputError(f"{path} has no digits.", HINT)
     return digits
 
 
-def _image(content: bytes) -> Bytes:
-    gray = to_gray(open_picture(content, max_pixels=SIDE * SIDE))
+def _digits(archive: zipfile.ZipFile, path: Path) -> list[OwnDigit]:
+    files = archive.infolist()
+    if len(files) > 2 * MAX_ENTRIES:
+        raise InputError(f"{path} has more than {2 * MAX_ENTRIES:,} files.", HINT)
+    if any(file.compress_type not in COMPRESSIONS for file in files):
+        raise InputError(f"{path} is compressed in an unusual way.", HINT)
+    sizes = {file.filename: file.file_size for file in files}
+    return [
+        OwnDigit(_image(archive, sizes, name, path), int(name[0]), _origin(archive, sizes, name))
+        for name in filter(ENTRY.fullmatch, sizes)
+    ]
+
+
+def _image(archive: zipfile.ZipFile, sizes: dict[str, int], name: str, path: Path) -> Bytes:
+    if sizes[name] > MAX_IMAGE:
+        raise InputError(f"{path}: {name} has more than {MAX_IMAGE:,} bytes.", HINT)
+    try:
+        gray = to_gray(open_picture(archive.read(name), max_pixels=SIDE * SIDE))
+    except InputError as error:
+        raise InputError(f"{path}: {name}: {error.args[0]}", HINT) from error
     if gray.shape != (SIDE, SIDE):
-        raise ValueError(f"an image has the shape {gray.shape}")
+        raise InputError(f"{path}: {name} is not {SIDE} pixels wide and high.", HINT)
     return gray
 
 

@@ -4,7 +4,6 @@ import json
 import sys
 from argparse import Namespace
 from contextlib import suppress
-from itertools import count
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -14,8 +13,8 @@ from PIL import Image
 from mnist_lit.errors import InputError
 from mnist_lit.files import atomic_write, write_errors
 from mnist_lit.options import CommandParser
-from mnist_lit.reading.drawing import draw
-from mnist_lit.reading.image_files import FORMATS, opened, pictures_in
+from mnist_lit.reading.drawing import draw, save_new
+from mnist_lit.reading.image_files import FORMATS, contents, opened, pictures_in
 from mnist_lit.reading.pictures import open_picture
 from mnist_lit.reading.reader import Digit, Reader, Reading, as_json, percent
 
@@ -43,18 +42,19 @@ def main(args: list[str]) -> int:
     """
     options = _options(args[1:])
     files = [file for picture in options.pictures for file in _files(picture)]
-    targets = _targets(files, options.output)
+    if options.output:
+        _check_output(files, options.output)
     reader = Reader(options.model, options.threshold)
-    return _read(reader, files, targets, options.format)
+    return _read(reader, files, options.output, options.format)
 
 
-def _read(reader: Reader, files: list[str], targets: list[Path | None], format_: str) -> int:
+def _read(reader: Reader, files: list[str], output: Path | None, format_: str) -> int:
     status = multi_page = 0
     documents: list[dict[str, Any]] = []
-    for file, target in zip(files, targets, strict=True):
+    for file in files:
         documents.append(entry := {"file": file})
         try:
-            source = sys.stdin.buffer.read() if file == "-" else file
+            source = contents(sys.stdin.buffer) if file == "-" else file
             picture = open_picture(source)
             multi_page += _has_more_pages(source)
             reading = reader.read(picture)
@@ -63,11 +63,9 @@ def _read(reader: Reader, files: list[str], targets: list[Path | None], format_:
             if format_ == "text":
                 text = report(reading, reader.threshold)
                 print(f"{file}:\n{text}\n" if len(files) > 1 else text, flush=True)
-            if target:
-                with atomic_write(target) as partial:
-                    draw(picture, reading).save(partial, format="PNG")
-            if target and format_ == "text":
-                print(f"Picture: {target}", flush=True)
+            drawing = _save(draw(picture, reading), output, file) if output else None
+            if drawing and format_ == "text":
+                print(f"Picture: {drawing}", flush=True)
         except InputError as error:
             entry["error"] = " ".join(str(error).splitlines())
             print(f"error: {entry['error']}", file=sys.stderr)
@@ -163,41 +161,35 @@ def _files(picture: str) -> list[str]:
     return [str(path) for path in pictures]
 
 
-def _unused(path: Path) -> Path:
-    """The path; if it exists, with the first free number after its stem."""
-    names = (path.with_stem(f"{path.stem}_{number}") if number else path for number in count())
-    return next(name for name in names if not name.exists())
+def _check_output(files: list[str], output: Path) -> None:
+    """Check that drawings can be saved, before the pictures are read; create their folder."""
+    folder = output
+    if output.is_file() or (output.suffix and not output.is_dir()):
+        folder = output.parent
+        if output.suffix.lower() != ".png":
+            raise InputError(
+                f"--output {output} is neither a .png file nor a folder.",
+                "Use a name that ends in .png. A folder with a dot in its name must exist already.",
+            )
+        if len(files) > 1:
+            raise InputError(
+                f"--output {output} is one file, but there are {len(files)} pictures to draw.",
+                "Give a folder instead.",
+            )
+        if output.exists() and any(output.samefile(file) for file in files if Path(file).exists()):
+            raise InputError(
+                f"--output would overwrite the picture {output}.", "Choose another folder."
+            )
+    with write_errors(output):
+        folder.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=folder).close()
 
 
-def _targets(files: list[str], output: Path | None) -> list[Path | None]:
-    """The path of each file's drawing."""
-    if output is None:
-        return [None] * len(files)
-    if output.is_dir() or not (output.suffix or output.exists()):
-        stems = ["stdin" if file == "-" else Path(file).stem for file in files]
-        targets = [_unused(output / f"{stem}.png") for stem in stems]
-    elif output.suffix.lower() != ".png":
-        raise InputError(
-            f"--output {output} is neither a .png file nor a folder.",
-            "Use a name that ends in .png. A folder with a dot in its name must exist already.",
-        )
-    elif len(files) > 1:
-        raise InputError(
-            f"--output {output} is one file, but there are {len(files)} pictures to draw.",
-            "Give a folder instead.",
-        )
-    else:
-        targets = [output]
-    for target in targets:
-        if targets.count(target) > 1:
-            raise InputError(
-                f"Two pictures would be drawn into {target}.", "Draw them one at a time."
-            )
-        if target.exists() and any(target.samefile(file) for file in files if Path(file).exists()):
-            raise InputError(
-                f"--output would overwrite the picture {target}.", "Choose another folder."
-            )
-        with write_errors(target):  # fails before the pictures are read
-            target.parent.mkdir(parents=True, exist_ok=True)
-            TemporaryFile(dir=target.parent).close()
-    return list(targets)
+def _save(drawing: Image.Image, output: Path, file: str) -> Path:
+    """Save a drawing in the given file, or in the given folder under a name that is free."""
+    if output.is_dir():
+        stem = "stdin" if file == "-" else Path(file).stem
+        return save_new(drawing, output / f"{stem}.png")
+    with atomic_write(output) as partial:
+        drawing.save(partial, format="PNG")
+    return output

@@ -1,9 +1,12 @@
 """Draws a picture with a box around each digit, and the network's inputs below it."""
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from mnist_lit.files import atomic_write, new_file
 from mnist_lit.reading.reader import Digit, Reading, percent
 
 # Distinguishable by color-blind people; vermilion is for doubtful digits.
@@ -36,6 +39,22 @@ def draw(picture: NDArray[np.uint8], reading: Reading) -> Image.Image:
     sheet.paste(scene, ((across - size[0]) // 2, 0))
     sheet.paste(panel, (0, size[1]))
     return sheet
+
+
+def save_new(drawing: Image.Image, path: Path) -> Path:
+    """Save a drawing at ``path``, or at ``STEM_N`` with the lowest number that is free.
+
+    Raises:
+        InputError: If it cannot be written; nothing is left of it then.
+    """
+    place = new_file(path)
+    try:
+        with atomic_write(place) as partial:
+            drawing.save(partial, format="PNG")
+    except BaseException:
+        place.unlink()
+        raise
+    return place
 
 
 def _draw_box(brush: ImageDraw.ImageDraw, digit: Digit, scale: float) -> None:

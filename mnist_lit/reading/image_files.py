@@ -27,10 +27,13 @@ EXTENSIONS = frozenset(
 MAX_SIDE = 100_000  # pixels; Pillow also needs memory for each row
 MAX_SCANS = 50  # of a JPEG; cameras and web sites write about 10
 MAX_SEGMENTS = 2000  # of a JPEG: tables, metadata, a color profile with up to 255
-MAX_CHUNKS = 100  # of a PNG, besides those with pixels
-MAX_DATA_CHUNKS = 100_000  # of a PNG, with pixels; usually of 8 kB or more
+MAX_CHUNKS = 100  # of a PNG, besides those with pixels or about frames
+MAX_DATA_CHUNKS = 100_000  # of a PNG, with pixels or about frames; usually of 8 kB or more
 MIN_TILE = 16  # pixels; the sides of a TIFF's tiles are multiples of it
 
+MAX_STREAM = 500_000_000  # bytes; more than 40 megapixels take without compression
+
+PNG_DATA = (b"IDAT", b"fdAT", b"fcTL")
 TILE_WIDTH, TILE_LENGTH = 322, 323  # tags of a TIFF
 
 MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # in a JPEG, except restart markers
@@ -87,7 +90,21 @@ def opened(source: str | Path | bytes | BinaryIO) -> Iterator[BinaryIO]:
     elif hasattr(source, "seekable") and source.seekable():
         yield source
     else:
-        yield io.BytesIO(source.read())
+        yield io.BytesIO(contents(source))
+
+
+def contents(stream: BinaryIO) -> bytes:
+    """Read all of a stream, which may be endless.
+
+    Raises:
+        TooLargeError: If it has more than ``MAX_STREAM`` bytes.
+    """
+    content = stream.read(MAX_STREAM + 1)
+    if len(content) > MAX_STREAM:
+        raise TooLargeError(
+            f"The picture has more than {MAX_STREAM / 1e6:g} MB.", "Make it smaller."
+        )
+    return content
 
 
 def check_structure(file: BinaryIO, name: str) -> None:
@@ -135,9 +152,10 @@ def _check_jpeg(file: BinaryIO, name: str) -> None:
 
 def _check_png(file: BinaryIO, name: str) -> None:
     chunks = data_chunks = 0
-    while len(head := file.read(8)) == 8 and head[4:] not in (b"IEND", b"fdAT"):
-        data_chunks += head[4:] == b"IDAT"
-        chunks += head[4:] != b"IDAT"
+    while len(head := file.read(8)) == 8 and head[4:] != b"IEND":
+        has_data = head[4:] in PNG_DATA
+        data_chunks += has_data
+        chunks += not has_data
         if chunks > MAX_CHUNKS or data_chunks > MAX_DATA_CHUNKS:
             raise _too_many(name, "chunks")
         file.seek(int.from_bytes(head[:4]) + 4, io.SEEK_CUR)
@@ -171,9 +189,9 @@ def check_size(image: "Image", name: str, max_pixels: int) -> None:
 
 def too_large(name: str, max_pixels: int) -> TooLargeError:
     """The error for an image with too many pixels."""
-    return TooLargeError(
-        f"{name} has more than {max_pixels / 1e6:g} megapixels.", "Make it smaller."
-    )
+    small = max_pixels < 10_000
+    limit = f"{max_pixels:,} pixels" if small else f"{max_pixels / 1e6:g} megapixels"
+    return TooLargeError(f"{name} has more than {limit}.", "Make it smaller.")
 
 
 def _too_many(name: str, parts: str) -> TooLargeError:

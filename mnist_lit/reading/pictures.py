@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from mnist_lit.errors import InputError, TooLargeError, UnknownFormatError
 from mnist_lit.reading.image_files import FORMATS, check_size, check_structure, opened, too_large
@@ -21,6 +21,15 @@ WEAKEST = 0.3  # of the largest variance of any direction of color that luma mus
 SAMPLE = 256  # pixels a side, about, of which colors are compared
 STRIP = 256  # rows that are converted at a time
 ORIENTATION = 0x0112  # EXIF
+TRANSPOSES = {  # what makes a picture upright, by its orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 MAX_PIXELS = 40_000_000  # of an image file; decoding and compositing takes less than a gigabyte
 
 
@@ -117,8 +126,8 @@ def _image_of(array: NDArray[Any]) -> Image.Image:
 def _rgb(image: Image.Image) -> Picture:
     if not image.width * image.height:
         raise InputError("The picture has no pixels.", "Give one with a width and a height.")
-    if image.getexif().get(ORIENTATION, 1) != 1:
-        image = ImageOps.exif_transpose(image)
+    if (turn := TRANSPOSES.get(image.getexif().get(ORIENTATION, 1))) is not None:
+        image = image.transpose(turn)
     if image.mode.startswith(("I", "F")):
         image = _in_eight_bits(image)
     paper = _paper(image) if image.has_transparency_data else None

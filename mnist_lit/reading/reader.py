@@ -66,6 +66,9 @@ class Line(tuple[Digit, ...]):
         line.numbers = parts
         return line
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Line, (self.numbers,)
+
     @property
     def text(self) -> str:
         """The numbers as text, with a space between them."""
@@ -128,8 +131,9 @@ def _entry(digit: Digit, glyphs: bool) -> dict[str, Any]:
         "box": list(digit.box),
         "doubtful": digit.doubtful,
     }
-    if glyphs:  # three decimals are finer than a screen's 256 levels
-        entry["glyph"] = digit.glyph.astype(np.float64).round(3).tolist()
+    if glyphs:  # in 256 levels, so that a correction is the same image as an own digit of `collect`
+        levels = (255 * digit.glyph.astype(np.float64)).round()
+        entry["glyph"] = (levels / 255).round(3).tolist()
     return entry
 
 

@@ -120,8 +120,8 @@ def _listener(options: Namespace) -> socket.socket:
         # without it each response, sent in two parts, would wait 40 ms for an acknowledgement.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listener
-    except OSError as error:
-        reason = str(error.strerror).partition(" (while")[0]
+    except (OSError, UnicodeError) as error:  # the latter for a name with an empty or long label
+        reason = getattr(error, "strerror", "Invalid host name").partition(" (while")[0]
         raise InputError(
             f"Cannot listen at {options.host or 'an empty host'}, port {options.port}: {reason}.",
             "Choose another --port, or another --host.",

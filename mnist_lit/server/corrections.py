@@ -8,10 +8,12 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
+from filelock import FileLock
 from pydantic import BaseModel, Field, ValidationError
+from starlette.requests import ClientDisconnect
 
 from mnist_lit.errors import InputError
-from mnist_lit.own_digits.storage import OwnDigit, from_glyph, save, saved
+from mnist_lit.own_digits.storage import OwnDigit, content_hash, from_glyph, save, saved
 from mnist_lit.server.openapi import problem_responses
 from mnist_lit.server.problems import SEE_DOCS, ProblemError
 from mnist_lit.server.settings import Settings
@@ -26,7 +28,9 @@ Row = Annotated[list[Ink], Field(min_length=28, max_length=28)]
 class Correction(BaseModel):
     """A digit, as somebody has read it."""
 
-    digit: int = Field(ge=0, le=9, description="What it is.")
+    digit: int | None = Field(
+        ge=0, le=9, description="What it is; null takes an earlier correction of the glyph back."
+    )
     read_as: int = Field(ge=0, le=9, description="What the model took it for.")
     glyph: list[Row] = Field(
         min_length=28, max_length=28, description="The glyph, as /v1/read gives it."
@@ -57,7 +61,7 @@ def add_corrections(app: FastAPI, settings: Settings) -> None:
         },
         responses=problem_responses(
             {
-                400: "The Host header is invalid.",
+                400: "The Host header is invalid, or the request was interrupted.",
                 408: "The request did not arrive in time.",
                 413: "The request is too large.",
                 415: "The request is not JSON.",
@@ -75,7 +79,8 @@ def add_corrections(app: FastAPI, settings: Settings) -> None:
 
 async def _received(request: Request, max_seconds: float) -> Correction:
     # A page of another site cannot send this type without asking first.
-    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type != "application/json":
         raise ProblemError(415, f"The correction is not application/json. {SEE_DOCS}")
     body = b""
     try:
@@ -88,6 +93,8 @@ async def _received(request: Request, max_seconds: float) -> Correction:
     except TimeoutError:
         detail = f"The correction did not arrive within {max_seconds:g} seconds. Try again."
         raise ProblemError(408, detail, {"Connection": "close"}) from None
+    except ClientDisconnect:
+        raise ProblemError(400, "The request was interrupted. Try again.") from None
     try:
         return Correction.model_validate_json(body)
     except ValidationError as error:
@@ -98,21 +105,23 @@ async def _received(request: Request, max_seconds: float) -> Correction:
 
 def _save(correction: Correction, folder: Path) -> None:
     """Save a correction; of several of the same glyph, the last one counts."""
-    glyph = np.array(correction.glyph, np.float32)
+    image = from_glyph(np.array(correction.glyph, np.float32))
+    name, label = content_hash(image), correction.digit
     today = datetime.now(UTC).date().isoformat()
     origin = {"source": "page", "read_as": correction.read_as, "date": today}
-    digit: OwnDigit = from_glyph(glyph, correction.digit, origin)
-    known = saved(folder)
-    if len(known) >= MAX_SAVED and digit.name not in known:
-        raise ProblemError(
-            507, f"The server has saved {MAX_SAVED:,} corrections. It saves no more."
-        )
     try:
-        save(digit, folder)
-        if known.get(digit.name, correction.digit) != correction.digit:
-            for suffix in (".png", ".json"):
-                path = folder / str(known[digit.name]) / f"{digit.name}{suffix}"
-                path.unlink(missing_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock"):
+            known = saved(folder)
+            if label is not None:
+                if len(known) >= MAX_SAVED and name not in known:
+                    detail = f"The server has saved {MAX_SAVED:,} corrections. It saves no more."
+                    raise ProblemError(507, detail)
+                save(OwnDigit(image, label, origin), folder)
+            if known.get(name, label) != label:
+                for suffix in (".png", ".json"):
+                    path = folder / str(known[name]) / f"{name}{suffix}"
+                    path.unlink(missing_ok=True)
     except (InputError, OSError):  # its message would name a folder of the server
         detail = "The correction cannot be saved on the server. Tell whoever runs it."
         raise ProblemError(507, detail) from None

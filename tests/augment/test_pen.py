@@ -185,3 +185,4 @@ def test_the_contact_sheet_shows_every_form(tmp_path: Path) -> None:
     first = path.read_bytes()
     assert main(["forms", f"--output={path}"]) == 0
     assert path.read_bytes() == first
+    assert main(["forms", f"--output={path}", f"--seed={10**30}"]) == 0

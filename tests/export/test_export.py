@@ -162,6 +162,40 @@ def test_what_was_made_is_said(mnist_lit: Command, run: Path, data_dir: Path) ->
     assert Path("digits.onnx").read_bytes() != first  # it is replaced
 
 
+def test_a_checkpoint_from_python_is_not_calibrated_on_what_it_may_have_learned(
+    mnist_lit: Command, run: Path, data_dir: Path
+) -> None:
+    checkpoint = run / "checkpoints" / "best.ckpt"
+    state = torch.load(checkpoint, weights_only=True)
+    del state["config"]
+    torch.save(state, checkpoint)
+    out = mnist_lit("export", "--ckpt_path=best", f"--data_dir={data_dir}").out
+    unknown = "the checkpoint does not say which images were held out"
+    assert f"temperature    1.0000, not fitted: {unknown}" in out
+    assert f"threshold      0.5000, the default: {unknown}" in out
+    assert "val_accuracy" not in notes(Path("digits.onnx"))
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        (["best", "--weights=a.onnx"], "--weights a.onnx is not a checkpoint name."),
+        (["best", "last", "--weights=a.ckpt"], "--weights writes one checkpoint."),
+        (["last", "--weights={last}"], "{last} would replace the checkpoint"),
+    ],
+)
+def test_weights_replace_no_checkpoint_that_can_be_resumed(
+    mnist_lit: Command, run: Path, options: list[str], what: str
+) -> None:
+    last = run / "checkpoints" / "last.ckpt"
+    before = last.read_bytes()
+    outcome = mnist_lit("export", "--ckpt_path", *(each.format(last=last) for each in options))
+    assert outcome.status == 2
+    assert what.format(last=last) in outcome.err.splitlines()[0]
+    assert last.read_bytes() == before
+    assert not list(Path().glob("*.onnx"))
+
+
 OWN = """
 import torch
 from torch import nn
@@ -180,6 +214,11 @@ class Random(Normed):
 class Deciding(Normed):
     def forward(self, images):
         return super().forward(images if images.mean() > 0 else -images)
+
+class Silent(Normed):
+    def forward(self, images):
+        assert not torch.compiler.is_exporting()
+        return super().forward(images)
 
 class Pairs(Normed):
     def forward(self, images):
@@ -226,6 +265,7 @@ def test_a_users_own_network_is_exported_as_it_judges(mnist_lit: Command, own: O
     [
         ("Random", "Random: it uses the operator Random", "No file was written."),
         ("Deciding", "Deciding cannot be exported: ", "without branches on their values."),
+        ("Silent", "Silent cannot be exported: AssertionError", "without branches"),
         (
             "Pairs",
             "Pairs cannot be exported: it accepts only a fixed number",

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -118,7 +119,7 @@ def test_lines_that_do_not_match_are_named_and_left_out(collect: Command) -> Non
         (["page.png", "--text=12a"], "error: --text '12a' is not digits."),
         (["page.png", "--text=1//2"], "error: --text '1//2' is not digits."),
         (["none.png", "--text=1"], "error: The picture none.png does not exist."),
-        (["none.zip"], "error: none.zip cannot be read as a ZIP file:"),
+        (["none.zip"], "error: The ZIP file none.zip does not exist."),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line_and_what_to_do_in_another(
@@ -133,8 +134,10 @@ def test_what_is_wrong_is_said_in_a_line_and_what_to_do_in_another(
 # ---- corrections from the page ----
 
 
-def zipped(entries: dict[str, bytes], name: str = "corrections.zip") -> str:
-    with zipfile.ZipFile(name, "w") as archive:
+def zipped(
+    entries: dict[str, bytes], name: str = "corrections.zip", compression: int = zipfile.ZIP_STORED
+) -> str:
+    with zipfile.ZipFile(name, "w", compression) as archive:
         for path, content in entries.items():
             archive.writestr(path, content)
     return name
@@ -162,26 +165,56 @@ def test_a_zip_file_of_the_page_is_collected(collect: Command) -> None:
 
 
 @pytest.mark.parametrize(
-    "entries",
+    ("entries", "what"),
     [
-        {},
-        {"readme.txt": b"hello"},
-        {"../7/0123456789abcdef.png": png()},
-        {"/7/0123456789abcdef.png": png()},
-        {"12/0123456789abcdef.png": png()},
-        {f"{NAME}.png": png(56)},
-        {f"{NAME}.png": b"no picture"},
-        {f"{NAME}.png": b"\0" * 30_000},
+        ({}, " has no digits."),
+        ({"readme.txt": b"hello"}, " has no digits."),
+        ({"../7/0123456789abcdef.png": png()}, " has no digits."),
+        ({"/7/0123456789abcdef.png": png()}, " has no digits."),
+        ({"12/0123456789abcdef.png": png()}, " has no digits."),
+        ({f"{NAME}.png": png(56)}, f": {NAME}.png: The picture has more than 784 pixels."),
+        ({f"{NAME}.png": png(24)}, f": {NAME}.png is not 28 pixels wide and high."),
+        ({f"{NAME}.png": b"no picture"}, f": {NAME}.png: The picture is not a picture of a known"),
+        ({f"{NAME}.png": b"\0" * 30_000}, f": {NAME}.png has more than 20,000 bytes."),
     ],
 )
 def test_a_zip_file_from_a_stranger_writes_nothing_else(
-    collect: Command, entries: dict[str, bytes], tmp_path: Path
+    collect: Command, entries: dict[str, bytes], what: str, tmp_path: Path
 ) -> None:
     before = sorted(tmp_path.rglob("*"))
-    outcome = collect(zipped(entries, str(tmp_path.parent / "stranger.zip")))
+    path = zipped(entries, str(tmp_path.parent / "stranger.zip"))
+    outcome = collect(path)
     assert outcome.status == 2
-    assert len(outcome.err.splitlines()) == 2
+    first, second = outcome.err.splitlines()
+    assert first.startswith(f"error: {path}{what}")
+    assert second == "Give a ZIP file that the page of serve has written."
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_file_whose_decompression_nothing_bounds_is_refused(
+    collect: Command, compression: int
+) -> None:
+    outcome = collect(zipped({f"{NAME}.png": png()}, compression=compression))
+    assert outcome.status == 2
+    assert outcome.err.startswith("error: corrections.zip is compressed in an unusual way.\n")
+
+
+def test_a_zip_file_of_too_many_digits_is_refused(
+    collect: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = zipped({f"{NAME}.png": png(), "a": b"", "b": b""})
+    monkeypatch.setattr("mnist_lit.own_digits.storage.MAX_ENTRIES", 1)
+    assert "has more than 2 files." in collect(path).err
+    monkeypatch.setattr("mnist_lit.own_digits.storage.MAX_ZIP", 100)
+    assert "is larger than 0.0001 MB." in collect(path).err
+
+
+def test_a_pipe_is_no_zip_file(collect: Command) -> None:
+    os.mkfifo("pipe.zip")
+    outcome = collect("pipe.zip")
+    assert outcome.status == 2
+    assert outcome.err.startswith("error: pipe.zip is a pipe or a device, not a ZIP file.\n")
 
 
 def test_an_origin_that_is_no_object_is_dropped(collect: Command) -> None:

@@ -3,9 +3,11 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -251,7 +253,6 @@ def test_each_of_several_pictures_is_drawn_into_the_folder(read: Command) -> Non
         (["page.png", "--output=page.png/a.png"], "page.png/a.png cannot be written", "choose"),
         ([""], "A picture has an empty name.", "a folder, or -."),
         (["page.png", "--output=page.png"], "--output would overwrite the picture page.png", ""),
-        (["page.png", "./page.png", "--output=new"], "be drawn into new/page.png", "one at a time"),
         (["page.png", "--threshold=2"], "The threshold is 2.0.", "from 0 to 1"),
         (["page.png", "--threshold=much"], "invalid float value: 'much'", "read --help"),
         (["page.png", "--treshold=1"], "There is no option --treshold.", "mean --threshold?"),
@@ -289,9 +290,11 @@ def test_a_drawing_that_cannot_be_written_does_not_take_the_reading_with_it(
     read: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full_disk(picture: paper.Picture, reading: Reading) -> Image.Image:
+        drawing = draw(picture, reading)
         if len(reading.digits) == 1:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return draw(picture, reading)
+            full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            monkeypatch.setattr(drawing, "save", Mock(side_effect=full))
+        return drawing
 
     monkeypatch.setattr("mnist_lit.reading.command.draw", full_disk)
     outcome = read("seven.png", "page.png", "--output=drawn", "--threshold=0")
@@ -302,6 +305,7 @@ def test_a_drawing_that_cannot_be_written_does_not_take_the_reading_with_it(
     ]
     [line] = outcome.err.splitlines()
     assert line.startswith("error: drawn/seven.png cannot be written: No space left on device.")
+    assert [path.name for path in Path("drawn").iterdir()] == ["page.png"]
     [seven] = json.loads(read("seven.png", "--output=drawn", "--format=json").out)
     assert (seven["text"], seven["error"]) == ("7", line.removeprefix("error: "))
 
@@ -312,6 +316,33 @@ def test_drawings_replace_no_file_in_a_folder(read: Command) -> None:
     outcome = read("page.png", "--output=drawn")
     assert "Picture: drawn/page_1.png\n" in outcome.out
     assert Path("drawn/page.png").read_text() == "mine"
+
+
+def test_a_file_that_appears_while_pictures_are_read_is_not_replaced(
+    read: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meanwhile(picture: paper.Picture, reading: Reading) -> Image.Image:
+        Path("drawn/seven.png").write_text("mine")
+        return draw(picture, reading)
+
+    monkeypatch.setattr("mnist_lit.reading.command.draw", meanwhile)
+    assert "Picture: drawn/seven_1.png\n" in read("seven.png", "--output=drawn").out
+    assert Path("drawn/seven.png").read_text() == "mine"
+
+
+def test_two_pictures_of_one_name_get_two_drawings(read: Command) -> None:
+    Path("other").mkdir()
+    shutil.copy("page.png", "other")
+    out = read("page.png", "other/page.png", "--output=drawn").out
+    assert re.findall("Picture: (.+)", out) == ["drawn/page.png", "drawn/page_1.png"]
+
+
+def test_endless_standard_input_is_refused(read: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mnist_lit.reading.image_files.MAX_STREAM", 1000)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(bytes(2000))))
+    outcome = read("-")
+    assert outcome.status == 2
+    assert outcome.err.startswith("error: The picture has more than 0.001 MB.")
 
 
 def test_empty_standard_input_is_an_error(read: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from mnist_lit.errors import InputError, TooLargeError
 from mnist_lit.reading.image_files import EXTENSIONS, FORMATS
@@ -118,12 +118,21 @@ def test_a_truncated_image_is_an_input_error() -> None:
         open_picture(Image.open(io.BytesIO(content[: len(content) // 2])))
 
 
-def test_exif_orientation_is_applied() -> None:
-    upright = drawing()
+@pytest.mark.parametrize("orientation", range(10))
+def test_exif_orientation_is_applied(orientation: int) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned a quarter
-    lying = saved(upright.rotate(90, expand=True), "PNG", exif=exif)
-    assert np.array_equal(open_picture(lying), np.asarray(upright))
+    exif[0x0112] = orientation
+    content = saved(drawing(), "PNG", exif=exif)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    assert np.array_equal(open_picture(content), np.asarray(upright))
+
+
+def test_other_damage_to_exif_does_not_matter() -> None:
+    head, end = struct.pack(">2sHI", b"MM", 42, 8), bytes(4)
+    width = struct.pack(">HHIi", 0x0100, 9, 1, -1)
+    orientation = struct.pack(">HHIHH", 0x0112, 3, 1, 6, 0)
+    exif = b"Exif\0\0" + head + struct.pack(">H", 2) + width + orientation + end
+    assert open_picture(saved(drawing(), "JPEG", exif=exif)).shape == (120, 160, 3)
 
 
 def test_transparency_shows_white_paper_or_black_under_white_ink() -> None:
@@ -243,13 +252,16 @@ def scans(count: int) -> bytes:
     return content + content[content.rindex(b"\xff\xda") :] * count + b"\xff\xd9"
 
 
-def chunks(kind: bytes, data: bytes, count: int) -> bytes:
-    """A PNG with so many chunks more."""
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """A chunk of a PNG."""
+    length, checksum = struct.pack(">I", len(data)), struct.pack(">I", zlib.crc32(kind + data))
+    return length + kind + data + checksum
+
+
+def chunks(kind: bytes, data: bytes, count: int, first: bytes = b"") -> bytes:
+    """A PNG with so many chunks more, after the first."""
     content = saved(drawing(), "PNG")
-    chunk = struct.pack(">I", len(data)) + kind + data
-    return (
-        content[:33] + (chunk + struct.pack(">I", zlib.crc32(kind + data))) * count + content[33:]
-    )
+    return content[:33] + first + chunk(kind, data) * count + content[33:]
 
 
 def tiff(*tags: tuple[int, int], size: tuple[int, int] = (100, 100)) -> bytes:
@@ -270,10 +282,14 @@ def tiff(*tags: tuple[int, int], size: tuple[int, int] = (100, 100)) -> bytes:
         (b"\xff\xd8" * 10_000, "has too many segments"),
         (chunks(b"iCCP", b"a\0\0" + zlib.compress(bytes(10**6)), 1000), "has too many chunks"),
         (chunks(b"IDAT", b"", 200_000), "has too many chunks"),
+        (chunks(b"tEXt", b"a\0b", 200, chunk(b"fdAT", bytes(4))), "has too many chunks"),
         (tiff((322, 30_000), (323, 30_000)), "has more than 40 megapixels"),
         (tiff((322, 1), (323, 1)), "has too many tiles"),
     ],
-    ids=["scans", "51 scans", "segments", "profiles", "data chunks", "large tile", "small tiles"],
+    ids=[
+        *("scans", "51 scans", "segments", "profiles", "data chunks", "chunks after a frame"),
+        *("large tile", "small tiles"),
+    ],
 )
 def test_a_file_with_absurdly_many_parts_is_refused_before_it_is_decoded(
     content: Any, what: str, monkeypatch: pytest.MonkeyPatch

@@ -1,5 +1,7 @@
+import copy
 import io
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -102,6 +104,15 @@ def test_a_reading_is_represented_by_its_text_and_a_digit_without_its_arrays(
     reading = reader.read(sheet)
     assert repr(reading) == r"Reading(text='31\n4159')"
     assert all(len(repr(digit)) < 120 and "array" not in repr(digit) for digit in reading.digits)
+
+
+def test_a_reading_can_be_copied_and_sent_to_another_process(
+    reader: Reader, sheet: paper.Picture
+) -> None:
+    reading = reader.read(sheet)
+    for copied in (copy.deepcopy(reading), pickle.loads(pickle.dumps(reading))):
+        assert copied.text == reading.text
+        assert [len(line.numbers) for line in copied.lines] == [1] * len(reading.lines)
 
 
 def test_numbers_far_apart_on_one_line_are_told_apart(exported: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import itertools
 import json
 import logging
 import os
@@ -24,6 +25,7 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 from starlette.testclient import TestClient
 
+from mnist_lit.own_digits.storage import content_hash, from_glyph
 from mnist_lit.reading.reader import Reader, Reading
 from mnist_lit.server.app import create_app
 from mnist_lit.server.child import respond
@@ -239,10 +241,16 @@ def test_a_body_that_does_not_come_is_not_awaited() -> None:
     assert (status, headers["connection"]) == (408, "close")
 
 
-def test_a_client_that_goes_away_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("path", "kind"), [("/v1/read", "image/png"), ("/v1/corrections", "application/json")]
+)
+def test_a_client_that_goes_away_is_no_failure(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path, path: str, kind: str
+) -> None:
     caplog.set_level(logging.INFO)
     messages = iter([part(PAGE[:100]), {"type": "http.disconnect"}])
-    assert ask(create_app(Settings()), messages)[0] == 400
+    app = create_app(Settings(collect=tmp_path))
+    assert ask(app, messages, path, **{"content-type": kind})[0] == 400
     assert [each.levelname for each in caplog.records if "mnist_lit" in each.name] == ["INFO"]
 
 
@@ -630,7 +638,32 @@ def test_of_two_corrections_of_a_digit_the_last_counts(tmp_path: Path) -> None:
     with served(collect=tmp_path) as client:
         for digit in (1, 4, 4):
             client.post("/v1/corrections", json=CORRECTION | {"digit": digit})
-    assert [path.parent.name for path in sorted(tmp_path.rglob("*.*"))] == ["4", "4"]
+        assert labels(tmp_path) == ["4", "4"]
+        client.post("/v1/corrections", json=CORRECTION | {"digit": None})
+        assert labels(tmp_path) == []
+
+
+def test_of_simultaneous_corrections_of_a_digit_one_is_left(tmp_path: Path) -> None:
+    with served(collect=tmp_path) as client, ThreadPoolExecutor(8) as pool:
+        bodies = [CORRECTION | {"digit": digit} for digit in range(8)]
+        for _ in range(5):
+            list(pool.map(lambda body: client.post("/v1/corrections", json=body), bodies))
+            assert len(labels(tmp_path)) == 2  # an image and its origin
+
+
+def test_a_correction_is_the_same_image_as_an_own_digit_of_collect(tmp_path: Path) -> None:
+    reading = Reader().read(PAGE)
+    names = {content_hash(from_glyph(digit.glyph)) for digit in reading.digits}
+    with served(collect=tmp_path) as client:
+        read = client.post("/v1/read?glyphs=true", content=PAGE).json()
+        for digit in itertools.chain.from_iterable(read["lines"]):
+            correction = {"digit": 1, "read_as": digit["digit"], "glyph": digit["glyph"]}
+            assert client.post("/v1/corrections", json=correction).status_code == 201
+    assert {path.stem for path in tmp_path.glob("*/*.png")} == names
+
+
+def labels(folder: Path) -> list[str]:
+    return [path.parent.name for path in sorted(folder.glob("*/*.*"))]
 
 
 @pytest.mark.parametrize(

@@ -307,6 +307,7 @@ def test_the_running_server_has_loaded_neither_torch_nor_matplotlib(
         (["--workers=0"], "--workers: 0 is not between 1 and 1000", "serve --help"),
         (["--max-seconds=nan"], "--max-seconds: nan is not between", "serve --help"),
         (["--host=nowhere.invalid"], "Cannot listen at nowhere.invalid, port 8000: ", "--host"),
+        (["--host=a..b"], "Cannot listen at a..b, port 8000: Invalid host name.", "--host"),
         (
             ["--host=0.0.0.0"],
             "At 0.0.0.0, other machines can reach the server",

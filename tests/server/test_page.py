@@ -610,9 +610,10 @@ def test_a_digit_can_be_corrected_or_taken_away(visit: Visit) -> None:
     visit.page.get_by_role("radio").nth(0).check(force=True)
     visit.page.keyboard.press("7")
     visit.shows("713")
-    visit.page.keyboard.press("Backspace")
-    visit.shows("13")
     expect(visit.page.locator("#kept")).to_contain_text("2 corrections")
+    visit.page.keyboard.press("Backspace")  # takes the correction back, too
+    visit.shows("13")
+    expect(visit.page.locator("#kept")).to_contain_text("One correction")
     for _ in range(2):
         visit.page.get_by_role("button", name="Not a digit").click()
     visit.says("No digits.")
@@ -622,11 +623,14 @@ def test_a_digit_can_be_corrected_or_taken_away(visit: Visit) -> None:
 def test_corrections_are_downloaded_as_collect_takes_them(
     desk: Visit, mnist_lit: Command, tmp_path: Path
 ) -> None:
-    desk.write("27")
-    desk.shows("27")
+    desk.write("273")
+    desk.shows("273")
     correct(desk, 1, "It is a 1")
     correct(desk, 1, "It is a 9")  # the last one counts
     correct(desk, 0, "It is a 2")  # confirmed
+    correct(desk, 2, "It is a 5")
+    desk.page.get_by_role("button", name="Not a digit").click()  # takes it back
+    expect(desk.page.locator("#kept")).to_contain_text("2 corrections")
     with desk.page.expect_download() as download:
         desk.page.get_by_role("button", name="Download as ZIP").click()
     assert download.value.suggested_filename == "corrections.zip"
@@ -654,9 +658,36 @@ def test_a_server_that_collects_says_so_and_saves_corrections(
         correct(visit, 1, "It is a 1")
         expect(visit.page.locator("#kept")).to_have_text("One correction, saved on the server.")
         expect(visit.page.get_by_role("button", name="Download as ZIP")).to_be_hidden()
+        visit.page.get_by_role("button", name="Not a digit").click()
+        expect(visit.page.locator("#kept")).to_be_hidden()
+        assert not list((tmp_path / "hands").glob("*/*.png"))
+        correct(visit, 0, "It is a 7")
+        expect(visit.page.locator("#kept")).to_have_text("One correction, saved on the server.")
         assert visit.errors == []
     [path] = (tmp_path / "hands").glob("*/*.png")
-    assert path.parent.name == "1"
+    assert path.parent.name == "7"
+
+
+def test_a_correction_that_could_not_be_saved_is_sent_again(
+    browser: Chromium, tmp_path: Path
+) -> None:
+    with (
+        serving(0, f"--collect={tmp_path / 'hands'}") as address,
+        browser.visit(address) as visit,
+    ):
+        visit.write("27")
+        visit.shows("27")
+        visit.page.route("**/v1/corrections", lambda route: route.abort())
+        correct(visit, 0, "It is a 1")
+        kept, download = visit.page.locator("#kept"), visit.page.get_by_role("button", name="ZIP")
+        expect(kept).to_have_text("One correction not saved. The server does not respond.")
+        expect(download).to_be_visible()
+        visit.page.unroute("**/v1/corrections")
+        correct(visit, 1, "It is a 9")
+        expect(kept).to_have_text("2 corrections, saved on the server.")
+        expect(download).to_be_hidden()
+    folder = tmp_path / "hands"
+    assert sorted(path.parent.name for path in folder.glob("*/*.png")) == ["1", "9"]
 
 
 # ---- the picture of the README ----

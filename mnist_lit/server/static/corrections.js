@@ -4,31 +4,49 @@ import { find, make } from "./result.js";
 
 const corrections = new Map(); // by glyph; the last one counts
 let areSaved = false; // by the server
+let sending = Promise.resolve(); // one after another
 let failure = "";
 
-/** Correct a digit; the digit that was read may also be confirmed. */
-export async function correct({ digit, glyph, read = digit }) {
-  corrections.set(JSON.stringify(glyph), { digit, read_as: read, glyph });
-  if (areSaved) {
-    const body = JSON.stringify({ digit, read_as: read, glyph });
-    const headers = { "Content-Type": "application/json" };
-    failure = await fetch("v1/corrections", { method: "POST", headers, body })
+/** Correct a digit, or confirm it; with null, it is none, and an earlier correction is taken back. */
+export function correct({ digit, glyph, read = digit }) {
+  const key = JSON.stringify(glyph);
+  if (digit === null && !corrections.has(key)) return;
+  corrections.set(key, { digit, read_as: read, glyph });
+  if (areSaved) sending = sending.then(send).then(report);
+  else report();
+}
+
+const unsaved = () => [...corrections.values()].filter(({ isSaved }) => !isSaved);
+const labeled = (some) => some.filter(({ digit }) => digit !== null);
+
+/** Send what is not saved, also what an earlier request failed to. */
+async function send() {
+  failure = "";
+  for (const correction of unsaved()) {
+    const problem = await fetch("v1/corrections", {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(correction),
+    })
       .then((response) => (response.ok ? "" : response.json().then(({ detail }) => detail)))
-      .catch(() => "The server does not respond: the correction is not saved.");
+      .catch(() => "The server does not respond.");
+    if (problem) failure = problem;
+    else correction.isSaved = true;
   }
-  report();
 }
 
 function report() {
-  const count = corrections.size === 1 ? "One correction" : `${corrections.size} corrections`;
+  const [all, rest] = [labeled([...corrections.values()]), unsaved()];
+  const count = (some) => (some.length === 1 ? "One correction" : `${some.length} corrections`);
   const where = areSaved ? "saved on the server" : "kept until you leave this page";
-  find("corrections").hidden = !corrections.size;
-  find("kept").textContent = failure || `${count}, ${where}.`;
+  find("corrections").hidden = !all.length && !failure;
+  find("kept").textContent = failure ? `${count(rest)} not saved. ${failure}` : `${count(all)}, ${where}.`;
   find("kept").classList.toggle("trouble", Boolean(failure));
+  find("download").hidden = !labeled(rest).length;
 }
 
 async function download() {
-  const files = await Promise.all([...corrections.values()].map(entry));
+  const files = await Promise.all(labeled(unsaved()).map(entry));
   const blob = new Blob(zipped(files.flat()), { type: "application/zip" });
   const link = make("a", { href: URL.createObjectURL(blob), download: "corrections.zip" });
   link.click();
@@ -89,7 +107,4 @@ fetch("v1/corrections")
   .then((response) => response.json())
   .then(({ saved }) => (areSaved = saved))
   .catch(() => {}) // then they stay here
-  .finally(() => {
-    find("saving").hidden = !areSaved;
-    find("download").hidden = areSaved;
-  });
+  .finally(() => (find("saving").hidden = !areSaved));

@@ -33,8 +33,10 @@ async function read() {
 function fix(digit) {
   const each = chosen();
   if (!each) return;
+  each.read ??= each.digit;
   if (digit === undefined) each.isNone = true;
-  else correct(Object.assign(each, { read: each.read ?? each.digit, digit, doubtful: false }));
+  else Object.assign(each, { digit, doubtful: false });
+  correct({ ...each, digit: digit ?? null });
   const left = shown.lines.map((line) => line.filter(({ isNone }) => !isNone));
   tell(summary(shown, pad.sheet()), left.filter((line) => line.length), false, each);
 }
