@@ -17,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from jsonargparse.typing import PositiveInt
 from numpy.random import Generator
 
 from benchmarks.common import footer, table
@@ -166,7 +167,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoints", nargs="*", type=Path, default=[PACKAGED])
     parser.add_argument("--data", default="data", help="directory of MNIST")
-    parser.add_argument("--count", type=int, default=10_000, help="test images")
+    parser.add_argument("--count", type=PositiveInt, default=10_000, help="test images")
     parser.add_argument("--show", type=Path, help="PNG file in which to show some of them")
     options = parser.parse_args()
     data = MNISTDataModule(options.data)

@@ -237,9 +237,7 @@ def _options(args: list[str]) -> Namespace:
     add("--ckpt_path", required=True, nargs="+", metavar="FILE|best|last|NAME", help=ckpt_help)
     output_help = "File to write or replace. Default: digits.onnx, if it does not exist yet."
     add("--output", type=_onnx_path, metavar="FILE", help=output_help)
-    weights_help = (
-        "Also write the checkpoint to this .ckpt file, without its training state."
-    )
+    weights_help = "Also write the checkpoint to this .ckpt file, without its training state."
     add("--weights", type=_ckpt_path, metavar="FILE", help=weights_help)
     data_help = "Directory of the unpacked data. Default: that of the checkpoint, or data."
     # The second name is the one that fit and test use, and error messages mention.
