@@ -121,7 +121,7 @@ def _listener(options: Namespace) -> socket.socket:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listener
     except (OSError, UnicodeError) as error:  # the latter for a name with an empty or long label
-        reason = getattr(error, "strerror", "Invalid host name").partition(" (while")[0]
+        reason = str(getattr(error, "strerror", "Invalid host name")).partition(" (while")[0]
         raise InputError(
             f"Cannot listen at {options.host or 'an empty host'}, port {options.port}: {reason}.",
             "Choose another --port, or another --host.",
