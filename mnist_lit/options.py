@@ -2,8 +2,9 @@
 
 import re
 from argparse import ArgumentError, ArgumentParser, Namespace
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from textwrap import shorten
 from typing import Any, NoReturn
 
@@ -53,6 +54,28 @@ class CommandParser(ArgumentParser):
 
     def _see_help(self) -> str:
         return f"All options: {self.prog} --help"
+
+
+def path_with(suffix: str) -> Callable[[str], Path]:
+    """Return the type of an option that takes the path of a file with this suffix."""
+
+    def path(text: str) -> Path:
+        if Path(text).suffix != suffix:
+            raise InputError(f"{text} is not the name of a {suffix} file.", f"Add {suffix} to it.")
+        return Path(text)
+
+    return path
+
+
+def unused(path: Path) -> Path:
+    """Return the path that is used if none is given.
+
+    Raises:
+        InputError: If it exists already.
+    """
+    if path.exists():
+        raise InputError(f"{path} already exists.", f"To replace it: --output {path}")
+    return path
 
 
 def parse(

@@ -33,7 +33,7 @@ def apply(augmentation: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tens
         given = [(tuple(each.shape), each.dtype) for each in (images, targets)]
     except torch.OutOfMemoryError:
         raise
-    except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         what = f"The augmentation {name} fails{place(error)}: {first_line(error)}"
         raise InputError(what, contract) from error
     n = len(images)
@@ -42,4 +42,10 @@ def apply(augmentation: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tens
         ((n, 10), torch.float32),
     ):
         raise InputError(f"The augmentation {name} returns {given}.", contract)
+    if n < len(labels):
+        what = f"The augmentation {name} returns {n} of {len(labels)} images."
+        raise InputError(what, "It may add images, but not remove any.")
+    # On a GPU, looking at values would wait for them.
+    if targets.ndim == 1 and targets.is_cpu and not ((targets >= 0) & (targets <= 9)).all():
+        raise InputError(f"The augmentation {name} returns labels outside 0 to 9.", contract)
     return images, targets

@@ -54,6 +54,6 @@ def _outcomes(detector: Detector, digits: DigitImages) -> list[tuple[Tensor, Ten
         boxes = torch.from_numpy(found.boxes)
         hits = matches(boxes, torch.from_numpy(page.boxes))
         counts = hits | ~within(boxes, torch.from_numpy(page.ignored))
-        logits = torch.from_numpy(found.probabilities).double().logit()
+        logits = torch.from_numpy(found.probabilities).double().logit(eps=1e-7)  # not infinite
         outcomes.append((logits[counts], hits[counts].double()))
     return outcomes

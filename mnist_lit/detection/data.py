@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Subset
 
@@ -16,6 +18,7 @@ from mnist_lit.data import Batch, DigitDataset, MNISTDataModule
 from mnist_lit.detection.pages.numbers import DigitImages
 from mnist_lit.detection.pages.page import draw_page
 from mnist_lit.detection.targets import Targets, page_targets
+from mnist_lit.errors import InputError
 
 TRAINING, VALIDATION, TEST = range(3)  # part of every seed, so that no two pages are equal
 
@@ -45,11 +48,11 @@ class PageBatch(NamedTuple):
 
 
 class PageDataset(Dataset[PageSample]):
-    """Draws the page of an epoch and index whenever it is asked for it.
+    """Draws the page of an epoch and index, or of an index alone, whenever it is asked for it.
 
     Args:
         digits: What to write with.
-        seed: Numbers that, with epoch and index, determine a page.
+        seed: Numbers that, with the key, determine a page.
         pages: How many there are in an epoch.
     """
 
@@ -61,8 +64,9 @@ class PageDataset(Dataset[PageSample]):
     def __len__(self) -> int:
         return self.pages
 
-    def __getitem__(self, key: Key) -> PageSample:
-        page = draw_page(np.random.default_rng([*self.seed, *key]), self.digits)
+    def __getitem__(self, key: Key | int) -> PageSample:
+        epoch, index = (0, key) if isinstance(key, int) else key
+        page = draw_page(np.random.default_rng([*self.seed, epoch, index]), self.digits)
         boxes, labels, ignored = map(torch.from_numpy, (page.boxes, page.labels, page.ignored))
         targets = page_targets(boxes, labels, ignored, *page.image.shape)
         return PageSample(torch.from_numpy(page.image)[None], targets, boxes, labels, ignored)
@@ -118,7 +122,7 @@ class PageDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[PageSample]:
         """Return pages that are new in every epoch."""
-        return self._loader(self.mnist.train_set, Pen(), (TRAINING, self.seed), keep_worker=True)
+        return self._loader(self.mnist.train_set, Pen(), (TRAINING, self.seed))
 
     def val_dataloader(self) -> DataLoader[PageSample]:
         """Return the validation pages."""
@@ -128,8 +132,31 @@ class PageDataModule(LightningDataModule):
         """Return the test pages."""
         return self._loader(self.mnist.val_set, VALIDATION_PEN, (TEST,))
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what decides the training pages, for checkpoints."""
+        return {  # plain integers: checkpoints hold only primitives
+            "seed_everything": int(self.seed),
+            "data.pages": int(self.pages[TRAINING]),
+            "data.batch_size": int(self.batch_size),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Refuse to resume a training with other pages.
+
+        Raises:
+            InputError: If what decides them differs from the checkpoint's.
+        """
+        if self.trainer is None or self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        for key, now in self.state_dict().items():
+            if (then := state_dict.get(key, now)) != now:
+                raise InputError(
+                    f"{key} is {then} in the checkpoint and {now} in your options.",
+                    "Give the options that its training has begun with.",
+                )
+
     def _loader(
-        self, digits: Subset[Batch], pen: Pen, seed: tuple[int, ...], *, keep_worker: bool = False
+        self, digits: Subset[Batch], pen: Pen, seed: tuple[int, ...]
     ) -> DataLoader[PageSample]:
         # A worker has one core, and if OpenCV has started threads here, it waits for them forever.
         cv2.setNumThreads(1)
@@ -137,12 +164,14 @@ class PageDataModule(LightningDataModule):
         world, rank = (
             (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         )
+        training = seed[0] == TRAINING
+        sampler = EpochSampler if training else UnrepeatedDistributedSampler
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
-            sampler=EpochSampler(dataset, world, rank, shuffle=False),
+            sampler=sampler(dataset, world, rank, shuffle=False),
             num_workers=self.num_workers,
-            persistent_workers=keep_worker and self.num_workers > 0,
+            persistent_workers=training and self.num_workers > 0,
             prefetch_factor=8 if self.num_workers else None,
             collate_fn=collated,
             generator=torch.Generator(),  # or iterators would draw from the global one

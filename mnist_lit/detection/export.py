@@ -24,7 +24,7 @@ from mnist_lit.detection.module import DigitDetector
 from mnist_lit.detection.network import DetectionNetwork
 from mnist_lit.errors import InputError
 from mnist_lit.files import atomic_write, sha256
-from mnist_lit.options import CommandParser
+from mnist_lit.options import CommandParser, path_with, unused
 from mnist_lit.reading.detector import Detector
 from mnist_lit.reading.models import open_session
 
@@ -69,11 +69,12 @@ def main(args: list[str]) -> None:
     parser.prog = "python -m mnist_lit.detection export"
     add = parser.add_argument
     add("--ckpt_path", required=True, type=Path, metavar="FILE", help="Checkpoint to export.")
-    output_help = "File to write or replace. Default: detector.onnx."
-    add("--output", default=Path("detector.onnx"), type=Path, metavar="FILE", help=output_help)
+    output_help = "File to write or replace. Default: detector.onnx, if it does not exist yet."
+    add("--output", type=path_with(".onnx"), metavar="FILE", help=output_help)
     data_help = "Directory of the unpacked MNIST, for the pages that calibrate probabilities."
     add("--data.data_dir", default="data", metavar="DIR", help=data_help)
     options = parser.parse_args(args[1:])
+    options.output = options.output or unused(Path("detector.onnx"))
     network = trained_network(options.ckpt_path)
     parameters = sum(each.numel() for each in network.parameters())
     metadata = {

@@ -69,9 +69,14 @@ class DigitDetector(CheckpointModule):
         optimizer = torch.optim.AdamW(
             self.parameters(), lr=hparams["max_lr"], weight_decay=hparams["weight_decay"]
         )
-        steps = int(self.trainer.estimated_stepping_batches)
+        steps = self.trainer.estimated_stepping_batches
+        if steps == float("inf"):
+            raise InputError(
+                "The learning rate's schedule needs the length of the training.",
+                "Set trainer.max_epochs.",
+            )
         schedule = OneCycleLR(
-            optimizer, hparams["max_lr"], total_steps=steps, pct_start=hparams["warmup"]
+            optimizer, hparams["max_lr"], total_steps=int(steps), pct_start=hparams["warmup"]
         )
         return {
             "optimizer": optimizer,

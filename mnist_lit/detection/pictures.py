@@ -54,5 +54,7 @@ def contact_sheet(pages: list[Picture], columns: int) -> Picture:
     """Put pages ``(h, w, 3)`` side by side, in rows."""
     border = (0, GAP, 0, GAP, cv2.BORDER_CONSTANT)
     framed = [cv2.copyMakeBorder(page, *border, value=(255, 255, 255)) for page in pages]
+    blank = np.full_like(framed[0], 255)
+    framed += [blank] * (-len(framed) % min(columns, len(framed)))
     rows = [np.concatenate(framed[i : i + columns], 1) for i in range(0, len(framed), columns)]
-    return np.concatenate([row for row in rows if row.shape == rows[0].shape])
+    return np.concatenate(rows)

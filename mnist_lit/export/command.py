@@ -33,7 +33,7 @@ from mnist_lit.export.calibration import (
 )
 from mnist_lit.files import atomic_write, sha256
 from mnist_lit.module import DigitClassifier
-from mnist_lit.options import CommandParser
+from mnist_lit.options import CommandParser, path_with, unused
 from mnist_lit.own_digits.data import OwnDigitsDataModule
 from mnist_lit.reading.models import open_session, refusal
 from mnist_lit.reading.reader import Reader
@@ -236,32 +236,15 @@ def _options(args: list[str]) -> Namespace:
         of a study or of several runs, become one model that averages their probabilities."""
     add("--ckpt_path", required=True, nargs="+", metavar="FILE|best|last|NAME", help=ckpt_help)
     output_help = "File to write or replace. Default: digits.onnx, if it does not exist yet."
-    add("--output", type=_onnx_path, metavar="FILE", help=output_help)
+    add("--output", type=path_with(".onnx"), metavar="FILE", help=output_help)
     weights_help = "Also write the checkpoint to this .ckpt file, without its training state."
-    add("--weights", type=_ckpt_path, metavar="FILE", help=weights_help)
+    add("--weights", type=path_with(".ckpt"), metavar="FILE", help=weights_help)
     data_help = "Directory of the unpacked data. Default: that of the checkpoint, or data."
     # The second name is the one that fit and test use, and error messages mention.
     add("--data_dir", "--data.data_dir", metavar="DIR", help=data_help)
     options = parser.parse_args(args)
-    if options.output is None:
-        options.output = Path("digits.onnx")
-        if options.output.exists():
-            raise InputError(
-                f"{options.output} already exists.", f"To replace it: --output {options.output}"
-            )
+    options.output = options.output or unused(Path("digits.onnx"))
     return options
-
-
-def _onnx_path(text: str) -> Path:
-    if Path(text).suffix != ".onnx":
-        raise InputError(f"--output {text} is not an ONNX file name.", "Use the suffix .onnx.")
-    return Path(text)
-
-
-def _ckpt_path(text: str) -> Path:
-    if Path(text).suffix != ".ckpt":
-        raise InputError(f"--weights {text} is not a checkpoint name.", "Use the suffix .ckpt.")
-    return Path(text)
 
 
 def _data(members: Sequence[TrainedModel], data_dir: str | None) -> OwnDigitsDataModule:

@@ -150,6 +150,7 @@ def test_a_classifiers_checkpoint_is_refused(
         (["fit", "--ckpt_path=nothing.ckpt"], "There is no checkpoint nothing.ckpt.", "Give one"),
         (["test"], "test needs a checkpoint.", "Give its file by --ckpt_path FILE."),
         (["export"], "The following arguments are required: --ckpt_path.", "All options: "),
+        (["export", "--ckpt_path=a.ckpt", "--output=a.ckpt"], "a.ckpt is not the name of", "Add"),
         (["pages", "--output=x.png", "--count=-3"], "Argument --count: invalid", "All options: "),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -217,6 +218,20 @@ def test_a_finished_or_changed_training_is_not_resumed(
     assert "is finished: max_epochs is 2." in capsys.readouterr().err
     assert main([*resume, "--trainer.max_epochs=3", "--model.max_lr=0.1"]) == 2
     assert "model.max_lr is 0.002 in the checkpoint and 0.1" in capsys.readouterr().err
+    for option, what in {
+        "--seed_everything=8": "seed_everything is 7 in the checkpoint and 8 in your options.",
+        "--data.batch_size=2": "data.batch_size is 4 in the checkpoint and 2 in your options.",
+    }.items():
+        assert main([*resume, "--trainer.max_epochs=3", option]) == 2
+        assert what in capsys.readouterr().err
+
+
+def test_a_training_without_an_end_is_refused(
+    tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", *options(tmp_path, data_dir), "--trainer.max_epochs=-1"]) == 2
+    what = "error: The learning rate's schedule needs the length of the training."
+    assert capsys.readouterr().err.splitlines() == [what, "Set trainer.max_epochs."]
 
 
 def test_load_from_checkpoint_verifies_the_file(trained: Path, tmp_path: Path) -> None:
@@ -231,7 +246,8 @@ def test_load_from_checkpoint_verifies_the_file(trained: Path, tmp_path: Path) -
 
 def test_pages_writes_a_contact_sheet(tmp_path: Path, data_dir: Path) -> None:
     path = tmp_path / "pages.png"
-    args = [f"--output={path}", "--count=4", "--columns=2", "--width=100", "--boxes"]
+    args = [f"--output={path}", "--count=3", "--columns=2", "--width=100", "--boxes"]
     assert main(["pages", *args, f"--data.data_dir={data_dir}"]) == 0
     with Image.open(path) as sheet:
         assert sheet.size == (208, 208)
+        assert sheet.convert("L").crop((104, 104, 208, 208)).getextrema() == (255, 255)

@@ -1,12 +1,14 @@
 """PageDataModule: which digits are written with, and what a page depends on."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch.utils.data import DistributedSampler
 
 from mnist_lit.data import MNISTDataModule
 from mnist_lit.detection.data import EpochSampler, PageDataModule, PageDataset
@@ -42,10 +44,22 @@ def test_validation_and_test_pages_stay_the_same_and_differ(module: PageDataModu
     module.seed = 0
     before = [batch.images for batch in module.val_dataloader()]
     module.seed = 9
-    after = [batch.images for batch in module.val_dataloader()]
+    loader = module.val_dataloader()
+    assert isinstance(loader.sampler, DistributedSampler)
+    loader.sampler.set_epoch(3)  # as Lightning does
+    after = [batch.images for batch in loader]
     test = [batch.images for batch in module.test_dataloader()]
     assert all(map(torch.equal, before, after))
     assert not any(map(torch.equal, before, test))
+
+
+def test_devices_share_the_evaluation_pages_without_repeats(module: PageDataModule) -> None:
+    shares: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        for rank in range(3):
+            patch.setattr(module, "trainer", SimpleNamespace(world_size=3, global_rank=rank))
+            shares.extend(module.val_dataloader().sampler)
+    assert sorted(shares) == [0, 1, 2, 3]
 
 
 @pytest.mark.timeout(60)

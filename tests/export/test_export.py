@@ -179,7 +179,7 @@ def test_a_checkpoint_from_python_is_not_calibrated_on_what_it_may_have_learned(
 @pytest.mark.parametrize(
     ("options", "what"),
     [
-        (["best", "--weights=a.onnx"], "--weights a.onnx is not a checkpoint name."),
+        (["best", "--weights=a.onnx"], "a.onnx is not the name of a .ckpt file."),
         (["best", "last", "--weights=a.ckpt"], "--weights writes one checkpoint."),
         (["last", "--weights={last}"], "{last} would replace the checkpoint"),
     ],
@@ -363,8 +363,8 @@ def test_code_in_a_checkpoint_is_not_executed(mnist_lit: Command) -> None:
         (["--ckpt_path=best"], "No run in lightning_logs has a best checkpoint.", "Train one"),
         (
             ["--ckpt_path=best", "--output=a.ckpt"],
-            "a.ckpt is not an ONNX file name",
-            "suffix .onnx.",
+            "a.ckpt is not the name of a .onnx file",
+            "Add .onnx",
         ),
     ],
 )
