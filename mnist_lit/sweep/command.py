@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from jsonargparse.typing import PositiveInt
+from sqlalchemy import URL
 
 from mnist_lit.errors import InputError, first_line
 from mnist_lit.options import CommandParser
@@ -55,7 +56,8 @@ def main(args: list[str]) -> int:
     if settings["trainer"]["devices"] == "auto":
         fit = [*fit, "--trainer.devices=1"]
     directory = Path(settings["trainer"]["default_root_dir"] or ".", runs.LOG_DIR, options.study)
-    url = options.storage or f"sqlite:///{directory / 'study.db'}"
+    default = URL.create("sqlite", database=str(directory / "study.db"))  # quotes a ?
+    url = options.storage or default.render_as_string()
     with closing(Study(url, options.study, plan, options.trials)) as study, _explained():
         if options.worker:
             work(study, fit, options.worker)
@@ -133,9 +135,6 @@ def _explained() -> Iterator[None]:
             f"The database failed: {first_line(database_error(error))}",
             "No finished trial is lost. To resume, run the same command again.",
         ) from error
-    except ImportError as error:  # some of Optuna's samplers
-        hint = "Install the package, or change the sweep file."
-        raise InputError(first_line(error), hint) from error
     except BaseException as error:
         if not isinstance(error, Exception):  # a signal
             print("To resume the study, run the same command again.", file=sys.stderr)

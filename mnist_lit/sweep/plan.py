@@ -30,6 +30,14 @@ NOT_SEARCHED = tuple(key for key in IGNORED_SETTINGS if key != "seed_everything"
 SECTIONS = ("space", "sampler", "pruner", "heartbeat")
 
 
+# What samplers and pruners raise if an argument has the wrong type or value.
+ARGUMENT_ERRORS = (ArithmeticError, AttributeError, ImportError, LookupError, TypeError, ValueError)
+
+
+class SamplerError(InputError):
+    """The sampler fails, and so would in every trial."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """The content of a sweep file.
@@ -60,7 +68,19 @@ class Plan:
         return self.sampler(seed=seed + number)
 
     def suggest(self, trial: Trial) -> dict[str, Any]:
-        """Let a trial draw its parameters, from a sampler of its own."""
+        """Let a trial draw its parameters, from a sampler of its own.
+
+        Raises:
+            SamplerError: If the sampler fails, perhaps only after its first trials.
+        """
+        try:
+            return self._suggest(trial)
+        except ARGUMENT_ERRORS as error:
+            what = f"{self.sampler.func.__name__} fails: {_on_one_line(error)}"
+            hint = "Install what is missing, or change the sweep file."
+            raise SamplerError(what, hint) from error
+
+    def _suggest(self, trial: Trial) -> dict[str, Any]:
         trial.study.sampler = self.make_sampler(trial.number)
         for key, each in self.space.items():
             if isinstance(each, CategoricalDistribution):
@@ -123,7 +143,7 @@ def _plan(sections: dict[str, Any]) -> Plan:
     plan = Plan(space, grid, sampler, _created(pruner), heartbeat)
     try:
         create_study(sampler=_created(sampler)).ask(space)
-    except (ValueError, ImportError, ArithmeticError) as error:
+    except ARGUMENT_ERRORS as error:
         what = f"{sampler.func.__name__} cannot search this space: {_on_one_line(error)}"
         hint = "Change the space, install what is missing, or use another sampler."
         raise InputError(what, hint) from error
@@ -182,6 +202,11 @@ def _part(name: str, base: type, default: str, sections: dict[str, Any]) -> part
         if isclass(kind) and issubclass(kind, base) and not isabstract(kind)
     }
     _expect(name, [str(section["name"])], kinds)
+    if section["name"] == "CmaEsSampler":
+        raise InputError(
+            "CmaEsSampler would run code that is stored in the database.",
+            "Use another sampler, such as TPESampler.",
+        )
     kind = kinds[section["name"]]
     known = () if kind is samplers.GridSampler else signature(kind).parameters
     _expect(f"argument of {kind.__name__}:", section, ("name", *known))
@@ -192,7 +217,7 @@ def _part(name: str, base: type, default: str, sections: dict[str, Any]) -> part
 def _created(part: partial[Any]) -> Any:
     try:
         return part()
-    except (TypeError, ValueError, ImportError) as error:
+    except ARGUMENT_ERRORS as error:
         what = f"{part.func.__name__} cannot be created: {_on_one_line(error)}"
         raise InputError(what.replace("`", ""), "Fix its arguments, or use another.") from error
 

@@ -99,7 +99,7 @@ class Study:
             self.study = optuna.create_study(
                 storage=self.storage, study_name=name, pruner=plan.pruner, load_if_exists=True
             )
-        except (ImportError, OSError, RuntimeError, *DATABASE_ERRORS) as error:
+        except (ImportError, OSError, RuntimeError, ValueError, *DATABASE_ERRORS) as error:
             raise InputError(
                 f"The database cannot be opened: {first_line(database_error(error))}",
                 "--storage takes a URL such as sqlite:///x.db or postgresql+psycopg://user@host/x; "
@@ -109,13 +109,15 @@ class Study:
     def counted(self, *states: TrialState) -> list[FrozenTrial]:
         """The trials that count, by number; of these states, if any.
 
-        Not counted are trials that were interrupted and those that two workers queued at the same
-        time: others replace them.
+        Not counted are trials that were interrupted or have drawn no parameters, and those that two
+        workers queued at the same time: others replace them.
         """
         counted: dict[str | int, FrozenTrial] = {}
         for trial in self.study.get_trials(deepcopy=False):
             point = trial.user_attrs.get("point", trial.number)
             in_grid = point in self.grid or not self.grid
+            if trial.state in DONE and not self.plan.space.keys() <= trial.params.keys():
+                continue
             if in_grid and (trial.state != TrialState.FAIL or failure(trial)):
                 counted.setdefault(point, trial)
         return [trial for trial in counted.values() if not states or trial.state in states]

@@ -14,7 +14,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from mnist_lit.errors import InputError, first_line
-from mnist_lit.sweep.plan import override
+from mnist_lit.sweep.plan import SamplerError, override
 from mnist_lit.sweep.report import trial_line
 from mnist_lit.sweep.settings import settings_of
 from mnist_lit.sweep.study import DATABASE_ERRORS, DONE, Study, failure
@@ -109,8 +109,8 @@ class Objective:
     def _record(self, trial: Trial, args: list[str], error: BaseException) -> BaseException | None:
         """Record why a trial failed, or that it does not count; return what ends the worker."""
         external = isinstance(error.__cause__ or error, (OSError, *DATABASE_ERRORS))
-        missing = isinstance(error, ImportError)  # a package that the sampler needs
-        if external or missing or not isinstance(error, Exception):  # a full disk, or a signal
+        sampler = isinstance(error, SamplerError)
+        if external or sampler or not isinstance(error, Exception):  # a full disk, or a signal
             trial.set_user_attr("reason", None)
             self.study.enqueue(trial.params)
             return error

@@ -293,16 +293,53 @@ def test_a_full_disk_ends_the_sweep_and_is_no_fault_of_the_trial(sweep: Sweep) -
     assert trials()[1].params == trials()[2].params
 
 
+TWO = "space: {model.optimizer.lr: {low: 0.1, high: 1}, data.batch_size: {low: 1, high: 9}}"
+
+
 def test_a_package_that_a_sampler_needs_ends_the_sweep_if_it_is_missing(
     sweep: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "cmaes", None)
-    space = "space: {model.optimizer.lr: {low: 0.1, high: 1}, data.batch_size: {low: 1, high: 9}}"
-    outcome = sweep(f"{space}\nsampler: {{name: CmaEsSampler}}", "--trials=3")
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    outcome = sweep(f"{TWO}\nsampler: {{name: GPSampler, n_startup_trials: 1}}", "--trials=3")
     assert outcome.status == 2
     what, what_to_do = outcome.err.splitlines()
-    assert "cmaes" in what
-    assert what_to_do == "Install the package, or change the sweep file."
+    assert "scipy" in what
+    assert what_to_do == "Install what is missing, or change the sweep file."
+
+
+def test_a_sampler_that_fails_after_some_trials_ends_the_sweep_and_can_be_corrected(
+    sweep: Sweep,
+) -> None:
+    wrong = f"{TWO}\nsampler: {{name: TPESampler, n_startup_trials: 1, n_ei_candidates: 0}}"
+    outcome = sweep(wrong, "--trials=4")
+    assert outcome.status == 2
+    assert outcome.err.startswith("error: TPESampler fails: ")
+    assert sweep(TWO, "--trials=4").status == 0
+
+
+@pytest.mark.parametrize(
+    ("sampler", "what"),
+    [
+        ("name: TPESampler, n_startup_trials: '5'", "TPESampler cannot search this space: '<' not"),
+        (
+            "name: PartialFixedSampler, fixed_params: {}, base_sampler: TPESampler",
+            "PartialFixedSampler cannot search this space: 'str' object",
+        ),
+        ("name: CmaEsSampler", "CmaEsSampler would run code that is stored in the database."),
+    ],
+)
+def test_a_sampler_that_cannot_be_used_is_refused_at_once(
+    sweep: Sweep, sampler: str, what: str
+) -> None:
+    outcome = sweep(f"{TWO}\nsampler: {{{sampler}}}")
+    assert outcome.status == 2
+    assert what in outcome.err.splitlines()[0]
+
+
+def test_a_database_lies_in_the_directory_of_its_study_whatever_its_name(sweep: Sweep) -> None:
+    assert sweep(RANGE, "--trials=1", "--trainer.default_root_dir=what? 100%25").status == 0
+    assert Path("what? 100%25/lightning_logs/sweep/study.db").is_file()
+    assert not Path("what").exists()
 
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
