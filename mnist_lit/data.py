@@ -75,9 +75,9 @@ class MNISTDataModule(LightningDataModule):
         num_workers: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
-        if folds == 1 or fold >= max(folds, 1):
+        if folds == 1 or folds > 1000 or fold >= max(folds, 1):
             what = f"data.fold is {fold}, of {folds} folds."
-            raise InputError(what, "Give 2 folds or more, and a fold from 0 to folds - 1.")
+            raise InputError(what, "Give 2 to 1,000 folds, and a fold from 0 to folds - 1.")
         self.data_dir = Path(data_dir)
         self.dataset: DatasetName = dataset
         self.download = download
@@ -86,7 +86,7 @@ class MNISTDataModule(LightningDataModule):
         self.val_size = val_size
         self.folds = folds
         self.fold = fold
-        self.split_seed = split_seed
+        self.split_seed = split_seed % 2**64  # torch takes 64 bits
         self.num_workers = num_workers
         self.class_names = class_names(dataset)
         self.has_validation = folds > 0 or val_size > 0

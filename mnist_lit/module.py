@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, one_hot
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric, MetricCollection
@@ -166,12 +166,8 @@ class DigitClassifier(CheckpointModule):
         images, labels = batch
         logits = self(images)
         probability, prediction = logits.softmax(dim=1).max(dim=1)
-        return {
-            "label": labels,
-            "prediction": prediction,
-            "probability": probability,
-            "loss": cross_entropy(logits, labels, reduction="none"),
-        }
+        loss = cross_entropy(logits, labels, reduction="none")
+        return {"label": labels, "prediction": prediction, "probability": probability, "loss": loss}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Create the optimizer and its schedule.
@@ -225,7 +221,10 @@ class DigitClassifier(CheckpointModule):
         return accumulated or self.trainer.is_last_batch
 
     def _log_training(self, *, on_step: bool, on_epoch: bool) -> None:
-        logits, targets, labels = (torch.cat(parts) for parts in zip(*self._unlogged, strict=True))
+        outputs, given, truth = zip(*self._unlogged, strict=True)
+        mixed = len({each.ndim for each in given}) > 1  # some labels, some probabilities
+        alike = [one_hot(each, 10).float() if mixed and each.ndim == 1 else each for each in given]
+        logits, targets, labels = (torch.cat(parts) for parts in (outputs, alike, truth))
         # Images that are not digits have no labels.
         digits = torch.cat([step[: len(of)] for step, _, of in self._unlogged])
         self._unlogged.clear()
@@ -253,7 +252,8 @@ class DigitClassifier(CheckpointModule):
 def _training_loss(
     class_weights: list[float] | None, label_smoothing: float
 ) -> nn.CrossEntropyLoss:
-    if class_weights is not None and (len(class_weights) != 10 or min(class_weights) <= 0):
+    weights = [1.0] * 10 if class_weights is None else class_weights
+    if len(weights) != 10 or not all(0 < each < float("inf") for each in weights):
         raise InputError(f"model.class_weights is {class_weights}.", "Give ten positive numbers.")
     if not 0 <= label_smoothing < 1:
         what = f"model.label_smoothing is {label_smoothing}."

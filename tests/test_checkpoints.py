@@ -115,6 +115,8 @@ TAMPERED: dict[str, Change] = {
     "deep settings": in_model("class_weights", nested(150)),
     "absurd size": network("torch.nn.Linear", in_features=10**6, out_features=10**6),
     "negative size": network("torch.nn.Linear", in_features=-1, out_features=-1),
+    "deep text": in_model("network", "[" * 1000),
+    "date that does not exist": in_model("network", "2024-13-45"),
 }
 
 IN_TRAINING: dict[str, Change] = {
@@ -156,6 +158,9 @@ IN_TRAINING: dict[str, Change] = {
         state.update(best_model_path="local:///tmp/canary.ckpt")
         for state in checkpoint["callbacks"].values()
     ],
+    "endless optimizer state": lambda checkpoint: checkpoint["optimizer_states"][0]["state"][
+        0
+    ].update(junk=branching(40)),
     "endless number": lambda checkpoint: checkpoint.update(global_step=10**30),
     "odd version": lambda checkpoint: checkpoint.update({"pytorch-lightning_version": "2.0foo"}),
 }
@@ -250,6 +255,23 @@ def test_settings_of_a_machine_are_not_taken_from_a_checkpoint(
     assert mnist_lit("test", f"--ckpt_path={path}", "--trainer.limit_test_batches=1").status == 0
     assert Path("data", "MNIST", "raw").is_dir()
     assert not Path("/nowhere").exists()
+
+
+def test_a_network_whose_constructor_looks_at_its_weights_can_be_loaded(
+    mnist_lit: Command, tmp_path: Path, data_dir: Path
+) -> None:
+    Path("looking.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Sequential):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(784, 10))\n"
+        "        self.deviation = self[1].weight.std().item()\n"
+    )
+    options = [f"--data.data_dir={data_dir}", "--trainer.limit_train_batches=2"]
+    network = ["--model.network=looking.Net", "--trainer.max_epochs=1"]
+    assert mnist_lit("fit", *options, *network).status == 0
+    outcome = mnist_lit("test", "--ckpt_path=last", "--trainer.limit_test_batches=1")
+    assert (outcome.status, outcome.err) == (0, "")
 
 
 def test_code_in_the_working_directory_is_used_and_named(
@@ -357,6 +379,18 @@ class Stored(nn.Sequential):
         self.bias = bias
 
 
+class Scaled(nn.Sequential):
+    """Keeps one of its arguments under another name."""
+
+    def __init__(self, factor: float = 1.0) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(784, 10))
+        self.hidden = factor
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = super().forward(images)  # type: ignore[no-untyped-call]
+        return self.hidden * logits
+
+
 class Defaults(nn.Sequential):
     """Keeps nothing."""
 
@@ -367,7 +401,7 @@ class Defaults(nn.Sequential):
 @pytest.mark.parametrize(
     "built",
     [
-        *(TutorialCNN(), Stored(6), Stored(5, bias=False), Defaults()),
+        *(TutorialCNN(), Stored(6), Stored(5, bias=False), Defaults(), Scaled()),
         StrongCNN(channels=(2, 3, 4, 5, 6, 7)),
     ],
 )
@@ -385,7 +419,13 @@ def test_what_cannot_be_rebuilt_is_not_recorded() -> None:
     class Local(nn.Flatten):
         pass
 
-    for module in (Defaults(width=9), nn.Sequential(nn.Flatten()), Local(), nn.Linear(784, 10)):
+    for module in (
+        Defaults(width=9),
+        Scaled(3.0),
+        nn.Sequential(nn.Flatten()),
+        Local(),
+        nn.Linear(784, 10),
+    ):
         assert describe(module) == f"{type(module).__qualname__}(...)"
     assert describe(partial(LambdaLR, lr_lambda=abs)) == "LambdaLR(...)"
 

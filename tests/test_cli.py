@@ -170,6 +170,15 @@ def test_a_name_that_is_no_directory_is_refused(mnist_lit: Command, name: str) -
     assert outcome.err.startswith(f"error: {name!r} is not a valid run name.\n")
 
 
+def test_a_run_cannot_be_named_like_the_directory_of_another(mnist_lit: Command) -> None:
+    outcome = mnist_lit("fit", "--name=version_0")
+    assert outcome.status == 2
+    assert outcome.err.splitlines() == [
+        "error: version_0 is the name of a run's directory.",
+        "To resume a run: --ckpt_path lightning_logs/version_0/checkpoints/last.ckpt",
+    ]
+
+
 def test_without_a_seed_one_is_drawn_printed_and_saved(
     mnist_lit: Command, tmp_path: Path, data_dir: Path
 ) -> None:
@@ -257,6 +266,52 @@ def test_a_finished_run_says_so_and_how_to_extend_it(mnist_lit: Command, run: Pa
     assert "This run is finished: max_epochs is 2.\n" in outcome.out
     assert re.search(r"To continue: .*last.ckpt --trainer.max_epochs 4\n", outcome.out)
     assert files(run.parent) == before
+
+
+def test_an_epoch_that_was_cut_short_is_repeated_before_the_run_is_finished(
+    mnist_lit: Command, tmp_path: Path, data_dir: Path
+) -> None:
+    few = [*SMALL, f"--data.data_dir={data_dir}", "--trainer.limit_train_batches=4"]
+    assert mnist_lit("fit", *few, "--trainer.max_epochs=2", "--trainer.max_steps=6").status == 0
+    status = tmp_path / "lightning_logs/version_0/status.json"
+    assert json.loads(status.read_text())["epochs"] == 1
+    outcome = mnist_lit("fit", "--ckpt_path=last", "--trainer.max_steps=-1")
+    assert "Resuming at the start of epoch 2, which the checkpoint had not comp" in outcome.out
+    assert json.loads(status.read_text())["epochs"] == 2
+
+
+def test_an_empty_checkpoint_path_does_not_start_a_new_run(mnist_lit: Command) -> None:
+    outcome = mnist_lit("fit", "--ckpt_path=")
+    assert outcome.status == 2
+    assert len(outcome.err.splitlines()) == 2
+    assert not list(Path().glob("lightning_logs/*"))
+
+
+def test_validating_on_another_split_says_that_it_is_no_validation(
+    mnist_lit: Command, run: Path
+) -> None:
+    short = ["--ckpt_path=best", "--trainer.limit_val_batches=1"]
+    assert mnist_lit("validate", *short).err == ""
+    noted = mnist_lit("validate", *short, "--data.split_seed=1").err
+    assert noted == (
+        "Note: with this data.split_seed, the network was trained on some of these images.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "limit"),
+    [
+        ("validate", "limit_val_batches"),
+        ("test", "limit_test_batches"),
+        ("predict", "limit_predict_batches"),
+    ],
+)
+def test_an_evaluation_of_nothing_is_refused(
+    mnist_lit: Command, run: Path, command: str, limit: str
+) -> None:
+    outcome = mnist_lit(command, "--ckpt_path=best", f"--trainer.{limit}=0")
+    assert outcome.status == 2
+    assert outcome.err.startswith(f"error: trainer.{limit} is 0.\n")
 
 
 def test_resuming_with_other_settings_names_key_and_both_values(

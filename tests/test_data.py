@@ -271,7 +271,7 @@ def test_folds_follow_the_split_seed_but_not_the_global_one(data_dir: Path) -> N
     assert module(data_dir, folds=10, fold=3, split_seed=4).val_set.indices != first
 
 
-@pytest.mark.parametrize(("folds", "fold"), [(1, 0), (5, 5), (0, 1)])
+@pytest.mark.parametrize(("folds", "fold"), [(1, 0), (5, 5), (0, 1), (10**9, 0)])
 def test_a_fold_that_does_not_exist_is_refused(folds: int, fold: int) -> None:
     with pytest.raises(InputError, match=rf"^data\.fold is {fold}, of {folds} folds\.\n"):
         MNISTDataModule(folds=folds, fold=fold)

@@ -220,6 +220,30 @@ def test_augmentations_of_torchvision_fit(digits: MNISTDataModule, tmp_path: Pat
         assert run.callback_metrics["train/loss_epoch"] < 3
 
 
+class MixesSometimes(nn.Module):
+    """Returns probabilities for every other batch, which say the same as the labels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches = 0
+
+    def forward(
+        self, images: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self.batches += 1
+        return images, one_hot(labels, 10).float() if self.batches % 2 else labels
+
+
+def test_an_augmentation_may_mix_some_batches(digits: MNISTDataModule, tmp_path: Path) -> None:
+    losses = []
+    for augmentation in (None, MixesSometimes()):
+        seed_everything(0, verbose=False)
+        run = trainer(tmp_path)
+        run.fit(DigitClassifier(augmentation=augmentation), digits)
+        losses.append(run.callback_metrics["train/loss_epoch"].item())
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
 def test_an_epochs_figures_do_not_depend_on_how_often_a_step_is_logged(
     digits: MNISTDataModule, tmp_path: Path
 ) -> None:
@@ -341,7 +365,13 @@ def test_an_optimizer_that_torch_refuses_is_a_clear_error() -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"class_weights": [1.0] * 9}, {"class_weights": [0.0] * 10}, {"label_smoothing": 1}],
+    [
+        {"class_weights": [1.0] * 9},
+        {"class_weights": []},
+        {"class_weights": [0.0] * 10},
+        {"class_weights": [1.0] * 9 + [float("nan")]},
+        {"label_smoothing": 1},
+    ],
 )
 def test_a_loss_out_of_range_is_refused_by_name(settings: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=f"model.{next(iter(settings))} is"):
@@ -459,6 +489,8 @@ class Altered(nn.Module):
         lambda images, labels: (images.byte(), labels),
         lambda images, labels: (images, None),
         lambda images, labels: images @ labels,
+        lambda images, labels: (images, labels + 5),
+        lambda images, labels: dict[str, Any]()["missing"],
     ],
 )
 def test_an_augmentation_that_gives_something_else_is_named(
@@ -466,6 +498,12 @@ def test_an_augmentation_that_gives_something_else_is_named(
 ) -> None:
     model = DigitClassifier(augmentation=Altered(function))
     with pytest.raises(InputError, match=r"^The augmentation Altered [\s\S]*labels \(n,\)"):
+        trainer(tmp_path).fit(model, digits)
+
+
+def test_an_augmentation_may_not_remove_images(tmp_path: Path, digits: MNISTDataModule) -> None:
+    model = DigitClassifier(augmentation=Altered(lambda images, labels: (images[1:], labels[1:])))
+    with pytest.raises(InputError, match=r"Altered returns 63 of 64 images"):
         trainer(tmp_path).fit(model, digits)
 
 

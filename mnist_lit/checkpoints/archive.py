@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mnist_lit.checkpoints.primitives import RefusedError, texts, values
+from mnist_lit.checkpoints.primitives import RefusedError, leaves, texts, values
 from mnist_lit.errors import InputError
 
 SECTIONS = ("model", "data", "trainer")  # of a configuration
@@ -27,6 +27,7 @@ EXPECTED: dict[str, type] = {
 
 MAX_FILE = 4 * 2**30  # bytes
 MAX_VALUES = 10_000  # in the settings; a run has about a hundred
+MAX_STATES = 100_000  # in the states of optimizer and schedule, which hold a few for each weight
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -80,6 +81,9 @@ def _verify_contents(checkpoint: Any, size: int) -> None:
     for settings in (checkpoint["hyper_parameters"], config):
         if sum(1 for _ in islice(values(settings), MAX_VALUES)) == MAX_VALUES:
             raise RefusedError("it has too many settings")
+    states = [checkpoint.get(key) for key in ("optimizer_states", "lr_schedulers")]
+    if sum(1 for _ in islice(leaves(states), MAX_STATES)) == MAX_STATES:
+        raise RefusedError("its optimizer_states or lr_schedulers have too many values")
     callbacks = checkpoint.get("callbacks", {})
     if not all(isinstance(state, dict) for state in callbacks.values()):
         raise RefusedError("it has no valid callbacks")

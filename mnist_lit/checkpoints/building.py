@@ -2,15 +2,17 @@
 
 from argparse import ArgumentError
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, TypeVar
 
 import torch
 from jsonargparse import ArgumentParser
 from torch import nn
 
+from mnist_lit.checkpoints.classes import TRUSTED_PACKAGES
 from mnist_lit.checkpoints.description import shapes
 from mnist_lit.errors import InputError
-from mnist_lit.options import explain
+from mnist_lit.options import MAX_LENGTH, explain
 
 T = TypeVar("T")
 
@@ -64,7 +66,7 @@ def verify_weights(
     except InputError:
         raise
     except Exception as error:  # the user's constructor may raise anything
-        problem: str | None = f"its model cannot be built: {' '.join(str(error).split())}"
+        problem: str | None = f"its model cannot be built: {shorten(str(error), MAX_LENGTH)}"
     else:
         found = {name: weight.shape for name, weight in checkpoint["state_dict"].items()}
         problem = _difference(found, expected) or _other_output(model)
@@ -79,8 +81,12 @@ def _without_memory(cls: type[T], settings: dict[str, Any], given: dict[str, Any
     try:
         with torch.device("meta"):
             return instantiate(cls, settings, **given)
-    except (RuntimeError, NotImplementedError):  # the constructor computes with its weights
-        return instantiate(cls, settings, **given)
+    except Exception:
+        network = settings.get("network")
+        name = str(network.get("class_path") if isinstance(network, dict) else network)
+        if name.partition(".")[0] in TRUSTED_PACKAGES:
+            raise
+        return instantiate(cls, settings, **given)  # its constructor may compute with its weights
 
 
 def _other_output(model: nn.Module) -> str | None:

@@ -36,6 +36,14 @@ def values(value: Any, keys: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
         raise RefusedError(f"{'.'.join(keys)} is a {type(value).__name__}")
 
 
+def leaves(value: Any) -> Iterator[Any]:
+    """Yield each value in nested containers, and each container, as often as it occurs."""
+    yield value
+    if isinstance(value, dict | list | tuple):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from leaves(inner)
+
+
 def texts(value: Any) -> Iterator[str]:
     """Yield each string in nested values, keys included; a value may occur in many places."""
     pending, seen = [value], set()

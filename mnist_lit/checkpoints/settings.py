@@ -169,6 +169,8 @@ def _parsed(name: str, text: str) -> str:
         parsed = yaml.safe_load(text) if len(text) <= MAX_LENGTH else ...
     except yaml.YAMLError:
         return text
+    except (RecursionError, ValueError):  # such as a date that does not exist
+        raise RefusedError(f"{name} is not a single value") from None
     if not isinstance(parsed, str | int | float | date | None):
         raise RefusedError(f"{name} is not a single value")
     return str(parsed) if isinstance(parsed, str) else text

@@ -202,11 +202,15 @@ def describe_checkpoint(checkpoint: Path) -> str:
 
 
 def check_name(name: str) -> None:
-    """Check that a run's name is a single directory name.
+    """Check that a run's name is a single directory name, and not that of a run directory.
 
     Raises:
-        InputError: If it contains anything but letters, digits, ``.``, ``_`` and ``-``.
+        InputError: If it contains anything but letters, digits, ``.``, ``_`` and ``-``, or is
+            ``version_N``.
     """
+    if re.fullmatch(r"version_\d+", name):
+        hint = f"To resume a run: --ckpt_path {LOG_DIR}/{name}/checkpoints/last.ckpt"
+        raise InputError(f"{name} is the name of a run's directory.", hint)
     if name and not re.fullmatch(r"\w[\w.-]*", name):
         what = f"{name!r} is not a valid run name."
         raise InputError(what, "Use letters, digits, '.', '_' and '-'.")

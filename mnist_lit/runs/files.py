@@ -229,6 +229,10 @@ def _read_test(run: Run, path: Path) -> None:
         results = _json(_text(path))
         if run.updated and datetime.fromisoformat(results["date"]) < run.updated:
             return  # of a checkpoint from before the run was resumed
+        dataset = run.settings.get("data.dataset", "MNIST")
+        part = results.get("images", 0) < results.get("of_images", 0)
+        if part or results.get("dataset", dataset) != dataset:
+            return
         run.set_metrics(test_accuracy=results["accuracy"], test_loss=results["loss"])
 
 

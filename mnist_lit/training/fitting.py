@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from mnist_lit.training.environment import broken_connection
 from mnist_lit.training.loggers import best_epoch, run_loggers
 from mnist_lit.training.processes import PROGRAM, program
 from mnist_lit.training.restoring import cannot_be_resumed, damage, verify_training_state
-from mnist_lit.training.resuming import changes
+from mnist_lit.training.resuming import changes, completed_epochs
 from mnist_lit.training.run_record import deleted_error, remove_unrecorded
 
 # Settings by which a training ends.
@@ -126,6 +126,8 @@ class Fit:
 
     def _finished(self) -> bool:
         epochs, steps = self.state["epoch"] + 1, self.state["global_step"]
+        with suppress(KeyError, TypeError):  # of damaged loops, about which resuming has an error
+            epochs = completed_epochs(self.state)
         max_epochs, max_steps = self.trainer.max_epochs, self.trainer.max_steps
         if max_epochs in range(epochs + 1):
             limit, longer = f"max_epochs is {max_epochs}", f"--trainer.max_epochs {2 * epochs}"

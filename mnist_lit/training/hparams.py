@@ -59,8 +59,9 @@ class HParams(Callback):
         # Skip torch's experiment summary: TensorBoard would use the first run's columns for all.
         _, settings, _ = hparams(self.values, {})  # type: ignore[no-untyped-call]
         earlier: dict[str, float] = {}  # of a resumed run
-        if any(Path(writer.log_dir) == run for writer in writers(trainer)):
-            directory = run / DIRECTORY
+        directory = run / DIRECTORY
+        own = any(Path(writer.log_dir) == run for writer in writers(trainer))
+        if own and not directory.is_symlink():
             earlier = read_run(run, "").metrics
             for events in directory.glob("events.out.tfevents.*"):
                 events.unlink()  # or TensorBoard would show the settings from before the resume
@@ -110,7 +111,7 @@ def add_test(run: Path, scores: dict[str, Any], step: int) -> None:
         scores: Includes ``loss`` and ``accuracy``.
         step: The last step before the checkpoint.
     """
-    if (run / DIRECTORY).is_dir():
+    if (run / DIRECTORY).is_dir() and not (run / DIRECTORY).is_symlink():
         writer = FileWriter(str(run / DIRECTORY))
         _add(writer, "test", scores, step)
         writer.close()

@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
@@ -43,6 +44,10 @@ CKPT_PATH = {
     "other": "Required. The checkpoint to evaluate, with the model and data settings of its run: a "
     "file, or best or last for the newest run that has one.",
 }
+
+
+# Settings that decide which images are held out.
+SPLIT = ("data.val_size", "data.folds", "data.fold", "data.split_seed")
 
 
 class OptionsCLI(DigitsCLI):
@@ -101,7 +106,7 @@ class OptionsCLI(DigitsCLI):
         """Parse the options on top of the settings recorded in the checkpoint."""
         self.config = self._parse(parser, args)
         log_dir = self.log_dir()
-        if which := self.config[self.command].ckpt_path:
+        if (which := self.config[self.command].ckpt_path) is not None:
             if self.command == "test":
                 names = which if isinstance(which, list) else [which]
                 self.members = runs.find_checkpoints(names, log_dir)
@@ -142,6 +147,10 @@ class OptionsCLI(DigitsCLI):
         self.config[self.command].ckpt_path = str(checkpoint)
         verify_weights(DigitClassifier, recorded["model"], self.state, checkpoint)
 
+        split = [key for key, *_ in changes(recorded, self.settings()) if key in SPLIT]
+        if self.command == "validate" and split:
+            note = f"Note: with this {' and '.join(sorted(split))}, the network was trained on some"
+            rank_zero_only(print)(f"{note} of these images.", file=sys.stderr)
         bound = bound_settings(recorded["model"]) if self.command == "fit" else ("model.",)
         for key, then, now in changes(recorded, self.settings()):
             if key.startswith(bound) and key not in FREE_WHEN_RESUMED:

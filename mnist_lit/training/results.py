@@ -33,6 +33,8 @@ class Results:
         if legend := class_legend(model.trainer.datamodule.class_names):  # type: ignore[attr-defined]
             model.print(f"{'classes':19}{legend}")
         if split == "test" and model.trainer.is_global_zero:
+            data: Any = model.trainer.datamodule  # type: ignore[attr-defined]
+            results |= {"dataset": data.dataset, "of_images": len(data.test_set)}
             path = self.directory() / "test.json"
             with atomic_write(path) as partial:
                 partial.write_text(json.dumps(results, indent=2) + "\n")

@@ -80,7 +80,8 @@ class ResumeAtEpochStart(Callback):
                 f"{trainer.ckpt_path} was saved in the middle of an epoch, "
                 "and its schedule has no steps left to repeat that epoch."
             )
-        self._completed = epochs["processed"] - cut_short
+        self._completed = completed_epochs(checkpoint)
+        epochs["processed"] = self._completed  # or Lightning would not repeat the last epoch
         if not cut_short and isinstance(checkpoint.get("val_loss"), float):
             self._val_loss = checkpoint["val_loss"]
         why = ", which the checkpoint had not completed" if cut_short else ""
@@ -101,6 +102,14 @@ class ResumeAtEpochStart(Callback):
             for config in trainer.lr_scheduler_configs:
                 if config.interval == "epoch" and isinstance(config.scheduler, ReduceLROnPlateau):
                     config.scheduler.step(self._val_loss)
+
+
+def completed_epochs(checkpoint: dict[str, Any]) -> int:
+    """Return the number of completed epochs; max_steps or max_time may have cut one short."""
+    loop = checkpoint["loops"]["fit_loop"]
+    cut_short = not loop["epoch_loop.batch_progress"]["is_last_batch"]
+    processed: int = loop["epoch_progress"]["current"]["processed"]
+    return processed - cut_short
 
 
 def _within_epoch(what: str) -> InputError:

@@ -85,7 +85,7 @@ class RunRecord(Callback):
             writer.add_text("environment", table)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.status["epochs"] = trainer.current_epoch + 1
+        self.status["epochs"] = trainer.current_epoch + trainer.is_last_batch  # unless cut short
         self._write("running")
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

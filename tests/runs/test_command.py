@@ -646,6 +646,18 @@ def test_a_config_whose_aliases_stand_for_a_million_values_is_broken(
     assert column(mnist_lit("runs").out, "status") == ["broken"]
 
 
+@pytest.mark.parametrize(
+    "of_other_images", [{"images": 500, "of_images": 10_000}, {"dataset": "QMNIST"}]
+)
+def test_a_test_on_a_part_or_on_other_images_is_not_the_runs(
+    mnist_lit: Command, make: Make, of_other_images: dict[str, Any]
+) -> None:
+    whole = {"images": 10_000, "of_images": 10_000, "dataset": "MNIST", "accuracy": 0.5, "loss": 1}
+    make("version_0", test=whole)
+    make("version_1", test=whole | of_other_images)
+    assert column(mnist_lit("runs").out, "test_accuracy") == ["50.00 %", "-"]
+
+
 @pytest.mark.parametrize("wrong", ['"much"', "true", "NaN", "[]", "Infinity", f"1{'0' * 400}"])
 @pytest.mark.parametrize(
     ("file", "key", "heading"),

@@ -142,6 +142,15 @@ def test_a_test_is_shown_beside_the_settings(mnist_lit: Command, run: Path, data
     assert rows["version_0/hparams"]["test/accuracy"] == pytest.approx(results["accuracy"])
 
 
+def test_hparams_follow_no_symbolic_link(mnist_lit: Command, run: Path, tmp_path: Path) -> None:
+    (run / "hparams").rename(tmp_path / "elsewhere")
+    (run / "hparams").symlink_to(tmp_path / "elsewhere")
+    before = {path: path.read_bytes() for path in (tmp_path / "elsewhere").iterdir()}
+    assert mnist_lit("fit", "--ckpt_path=last", "--trainer.max_epochs=3").status == 0
+    assert mnist_lit("test", "--ckpt_path=last", "--trainer.limit_test_batches=1").status == 0
+    assert {path: path.read_bytes() for path in (tmp_path / "elsewhere").iterdir()} == before
+
+
 def test_hyperparameters_are_flat_primitives_without_paths() -> None:
     config: dict[str, Any] = {
         "seed_everything": 3,
