@@ -24,7 +24,7 @@ from mnist_lit.show.figures import (
     digits_figure,
     occlusion_figure,
 )
-from mnist_lit.show.label_errors import find_label_errors, out_of_fold, write_table
+from mnist_lit.show.label_errors import check_table, find_label_errors, out_of_fold, write_table
 from mnist_lit.show.occlusion import occlusion_maps
 from mnist_lit.training.evaluation import (
     batches,
@@ -105,6 +105,9 @@ def _label_errors(options: Namespace) -> tuple[Figure | None, list[str]]:
     Returns:
         The figure, or None, and the names of the classes.
     """
+    table = options.output and options.output.with_suffix(".csv")
+    if table:
+        check_table(table)
     digits, logits, names = out_of_fold(options.ckpt_path, options.data_dir)
     probabilities = logits.softmax(dim=1)
     found, margins = find_label_errors(digits.labels, probabilities)
@@ -115,8 +118,7 @@ def _label_errors(options: Namespace) -> tuple[Figure | None, list[str]]:
     print(f"Accuracy of the models on the images that they were not trained on: {right:.2%}")
     count = f"{len(found):,} of {len(digits):,} labels may be wrong"
     print(f"{count}; {shown if len(chosen) else f'none left at --index {before}'}.")
-    if options.output:
-        table = options.output.with_suffix(".csv")
+    if table:
         write_table(table, found, digits.labels[found], probabilities[found], margins)
         print(f"Table: {table}")
     if not len(chosen):

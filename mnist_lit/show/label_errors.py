@@ -14,6 +14,8 @@ from mnist_lit.files import atomic_write
 from mnist_lit.own_digits.data import OwnDigitsDataModule
 from mnist_lit.training.evaluation import load_members, outputs
 
+HEADING = ("index", "label", "suggestion", "probability", "margin")
+
 
 def find_label_errors(labels: Tensor, probabilities: Tensor) -> tuple[Tensor, Tensor]:
     """Find wrong labels by confident learning, those with the lowest margins first.
@@ -91,6 +93,18 @@ def _check_folds(modules: list[OwnDigitsDataModule]) -> None:
         raise InputError(f"Of {folds} folds, these are missing: {', '.join(missing)}.", train)
 
 
+def check_table(path: Path) -> None:
+    """Refuse to replace a file that is not an earlier table of label errors.
+
+    Raises:
+        InputError: If it is another file.
+    """
+    heading = ",".join(HEADING).encode()
+    if path.exists() and not (path.is_file() and path.read_bytes().startswith(heading)):
+        what = f"The table of label errors would replace {path}."
+        raise InputError(what, "Give another --output; the table has the same name with .csv.")
+
+
 def write_table(
     path: Path, indices: Tensor, labels: Tensor, probabilities: Tensor, margins: Tensor
 ) -> None:
@@ -110,6 +124,6 @@ def write_table(
     columns = (part.tolist() for part in (indices, labels, suggestions, likeliest, margins))
     with atomic_write(path) as partial, partial.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["index", "label", "suggestion", "probability", "margin"])
+        writer.writerow(HEADING)
         for *numbers, probability, margin in zip(*columns, strict=True):
             writer.writerow([*numbers, f"{probability:.6f}", f"{margin:.6f}"])

@@ -93,6 +93,11 @@ def test_index_selects_among_the_label_errors_and_the_table_has_all(
     assert [change in text for change in changes] == [False, True, True]
     outcome = mnist_lit("show", "--label-errors", "--index=3", *options)
     assert outcome.status == 0
+    (tmp_path / "errors.csv").write_text("mine")
+    outcome = mnist_lit("show", "--label-errors", "--index=3", *options)
+    assert outcome.status == 2
+    assert outcome.err.startswith("error: The table of label errors would replace errors.csv.\n")
+    assert (tmp_path / "errors.csv").read_text() == "mine"
     assert "none left at --index 3." in outcome.out
 
 
