@@ -6,10 +6,10 @@ the weights with the network before any memory is allocated for it.
 """
 
 from mnist_lit.checkpoints.archive import load_checkpoint
-from mnist_lit.checkpoints.building import instantiate, verify_weights
+from mnist_lit.checkpoints.building import TRAINING_ONLY, instantiate, verify_weights
 from mnist_lit.checkpoints.classes import TRUSTED_PACKAGES
 from mnist_lit.checkpoints.description import describe
-from mnist_lit.checkpoints.module import TRAINING_ONLY, CheckpointModule, Unrecorded
+from mnist_lit.checkpoints.module import CheckpointModule, Unrecorded
 from mnist_lit.checkpoints.settings import recorded_settings
 
 __all__ = [

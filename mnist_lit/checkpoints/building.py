@@ -16,6 +16,8 @@ from mnist_lit.options import MAX_LENGTH, explain
 
 T = TypeVar("T")
 
+TRAINING_ONLY = ("augmentation", "optimizer", "scheduler")  # arguments not needed to evaluate
+
 
 def instantiate(cls: type[T], settings: dict[str, Any], **given: Any) -> T:
     """Build an object from primitives.
@@ -84,9 +86,11 @@ def _without_memory(cls: type[T], settings: dict[str, Any], given: dict[str, Any
     except Exception:
         network = settings.get("network")
         name = str(network.get("class_path") if isinstance(network, dict) else network)
-        if name.partition(".")[0] in TRUSTED_PACKAGES:
+        if name.partition(".")[0] in ("None", *TRUSTED_PACKAGES):
             raise
-        return instantiate(cls, settings, **given)  # its constructor may compute with its weights
+        # The constructor of the user's own network may compute with its weights.
+        needed = {key: value for key, value in settings.items() if key not in TRAINING_ONLY}
+        return instantiate(cls, needed, **given)
 
 
 def _other_output(model: nn.Module) -> str | None:

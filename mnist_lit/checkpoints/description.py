@@ -72,7 +72,7 @@ def _same_outputs(twin: nn.Module, module: nn.Module) -> bool:
         twin.load_state_dict(module.state_dict())
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             for each in (twin, copy.deepcopy(module)):
-                torch.manual_seed(0)
+                torch.default_generator.manual_seed(0)  # of the CPU only
                 outputs.append(each.cpu().eval()(images))
         return torch.allclose(outputs[0], outputs[1], equal_nan=True)
     except Exception:  # it takes no images, or not on the CPU

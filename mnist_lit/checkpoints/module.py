@@ -8,12 +8,10 @@ from lightning.pytorch import LightningModule
 from torch import nn
 
 from mnist_lit.checkpoints.archive import load_checkpoint
-from mnist_lit.checkpoints.building import instantiate, verify_weights
+from mnist_lit.checkpoints.building import TRAINING_ONLY, instantiate, verify_weights
 from mnist_lit.checkpoints.description import UNRECORDED, describe
 from mnist_lit.checkpoints.settings import recorded_settings, too_large
 from mnist_lit.errors import InputError
-
-TRAINING_ONLY = ("augmentation", "optimizer", "scheduler")  # arguments not needed to evaluate
 
 
 class Unrecorded(nn.Module):

@@ -165,7 +165,7 @@ class RunCLI(OptionsCLI):
         if isinstance(interval, int | float) and interval <= 0:
             what = f"trainer.val_check_interval is {interval}."
             raise InputError(what, "Give a number greater than 0.")
-        limit = {"validate": "limit_val_batches"}.get(self.command, f"limit_{self.command}_batches")
+        limit = f"limit_{'val' if self.command == 'validate' else self.command}_batches"
         if self.command != "fit" and given[limit] == 0:
             raise InputError(f"trainer.{limit} is 0.", "Give a greater number, or leave it out.")
         for kind, what, what_to_do in UNSUITABLE_CALLBACKS:

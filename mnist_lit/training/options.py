@@ -149,8 +149,8 @@ class OptionsCLI(DigitsCLI):
 
         split = [key for key, *_ in changes(recorded, self.settings()) if key in SPLIT]
         if self.command == "validate" and split:
-            note = f"Note: with this {' and '.join(sorted(split))}, the network was trained on some"
-            rank_zero_only(print)(f"{note} of these images.", file=sys.stderr)
+            note = f"Note: the training had another {' and '.join(sorted(split))}"
+            rank_zero_only(print)(f"{note}, and may have used these images.", file=sys.stderr)
         bound = bound_settings(recorded["model"]) if self.command == "fit" else ("model.",)
         for key, then, now in changes(recorded, self.settings()):
             if key.startswith(bound) and key not in FREE_WHEN_RESUMED:
