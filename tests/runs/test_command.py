@@ -726,7 +726,7 @@ def test_the_test_of_a_run_that_was_trained_further_since_is_not_shown(
 
 
 def test_a_real_run_tells_what_it_printed(mnist_lit: Command, run: Path) -> None:
-    mnist_lit("test", "--ckpt_path=best", "--trainer.limit_test_batches=1")
+    mnist_lit("test", "--ckpt_path=best")
     (record,) = json.loads(mnist_lit("runs", "--format=json").out)["runs"]
     results = json.loads((run / "test.json").read_text())
     with (run / "metrics.csv").open(newline="") as file:

@@ -22,12 +22,10 @@ const labeled = (some) => some.filter(({ digit }) => digit !== null);
 /** Send what is not saved, also what an earlier request failed to. */
 async function send() {
   failure = "";
+  const headers = { "Content-Type": "application/json" };
   for (const correction of unsaved()) {
-    const problem = await fetch("v1/corrections", {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify(correction),
-    })
+    const body = JSON.stringify(correction);
+    const problem = await fetch("v1/corrections", { method: "POST", headers, body })
       .then((response) => (response.ok ? "" : response.json().then(({ detail }) => detail)))
       .catch(() => "The server does not respond.");
     if (problem) failure = problem;
@@ -57,8 +55,7 @@ async function download() {
 async function entry({ digit, read_as, glyph }) {
   const canvas = make("canvas", { width: 28, height: 28 });
   const pixels = new ImageData(28, 28);
-  const level = (ink) => Math.round(255 * ink);
-  glyph.flat().forEach((ink, i) => pixels.data.set([...Array(3).fill(level(ink)), 255], 4 * i));
+  glyph.flat().forEach((ink, i) => pixels.data.set([...Array(3).fill(Math.round(255 * ink)), 255], 4 * i));
   canvas.getContext("2d").putImageData(pixels, 0, 0);
   const png = await new Promise((resolve) => canvas.toBlob(resolve));
   const image = new Uint8Array(await png.arrayBuffer());
@@ -103,8 +100,6 @@ function crc32(content) {
 }
 
 find("download").addEventListener("click", download);
-fetch("v1/corrections")
-  .then((response) => response.json())
-  .then(({ saved }) => (areSaved = saved))
-  .catch(() => {}) // then they stay here
-  .finally(() => (find("saving").hidden = !areSaved));
+fetch("v1/corrections").then((response) => response.json())
+  .then(({ saved }) => (find("saving").hidden = !(areSaved = saved)))
+  .catch(() => {}); // then they stay here
