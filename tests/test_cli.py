@@ -174,8 +174,8 @@ def test_a_run_cannot_be_named_like_the_directory_of_another(mnist_lit: Command)
     outcome = mnist_lit("fit", "--name=version_0")
     assert outcome.status == 2
     assert outcome.err.splitlines() == [
-        "error: version_0 is the name of a run's directory.",
-        "To resume a run: --ckpt_path lightning_logs/version_0/checkpoints/last.ckpt",
+        "error: version_0 is a name that directories of runs get.",
+        "Give another name. To resume a run, give its last.ckpt: --ckpt_path FILE",
     ]
 
 

@@ -94,7 +94,7 @@ def _unknown_format(file: BinaryIO, name: str) -> UnknownFormatError:
         return UnknownFormatError(f"{name} is a PDF.", "Convert its page to PNG or JPEG.")
     if head[4:] in (b"ftypheic", b"ftypheix", b"ftypmif1"):
         return UnknownFormatError(f"{name} is a HEIC picture.", "Convert it to PNG or JPEG.")
-    what = "not a picture of a known format" if head else "empty"
+    what = "not in a known format" if head else "empty"
     return UnknownFormatError(f"{name} is {what}.", "Give a PNG, JPEG, WebP, GIF, BMP or TIFF.")
 
 

@@ -209,8 +209,8 @@ def check_name(name: str) -> None:
             ``version_N``.
     """
     if re.fullmatch(r"version_\d+", name):
-        hint = f"To resume a run: --ckpt_path {LOG_DIR}/{name}/checkpoints/last.ckpt"
-        raise InputError(f"{name} is the name of a run's directory.", hint)
+        hint = "Give another name. To resume a run, give its last.ckpt: --ckpt_path FILE"
+        raise InputError(f"{name} is a name that directories of runs get.", hint)
     if name and not re.fullmatch(r"\w[\w.-]*", name):
         what = f"{name!r} is not a valid run name."
         raise InputError(what, "Use letters, digits, '.', '_' and '-'.")

@@ -174,7 +174,7 @@ def test_a_zip_file_of_the_page_is_collected(collect: Command) -> None:
         ({"12/0123456789abcdef.png": png()}, " has no digits."),
         ({f"{NAME}.png": png(56)}, f": {NAME}.png: The picture has more than 784 pixels."),
         ({f"{NAME}.png": png(24)}, f": {NAME}.png is not 28 pixels wide and high."),
-        ({f"{NAME}.png": b"no picture"}, f": {NAME}.png: The picture is not a picture of a known"),
+        ({f"{NAME}.png": b"no picture"}, f": {NAME}.png: The picture is not in a known"),
         ({f"{NAME}.png": b"\0" * 30_000}, f": {NAME}.png has more than 20,000 bytes."),
     ],
 )

@@ -106,7 +106,7 @@ def test_a_picture_without_digits_is_told_by_word_and_status(read: Command) -> N
 @pytest.mark.parametrize(
     ("name", "what"),
     [
-        ("broken.png", "broken.png is not a picture of a known format. Give a PNG,"),
+        ("broken.png", "broken.png is not in a known format. Give a PNG,"),
         ("missing.png", "The picture missing.png does not exist. Give the path of an image file."),
     ],
 )

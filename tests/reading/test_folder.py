@@ -36,7 +36,7 @@ def test_the_digits_in_a_folder_are_predicted_as_reader_reads_them(
     assert outcome.status == 2
     others, line = outcome.err.splitlines()
     assert others == "photos: ignored 1 other files"
-    assert line.startswith("Skipped: photos/broken.png is not a picture of a known format.")
+    assert line.startswith("Skipped: photos/broken.png is not in a known format.")
     path = Path("lightning_logs/version_0/predictions.csv")
     assert f"Predictions: {path} (9 digits, 3 images)\n" in outcome.out
 

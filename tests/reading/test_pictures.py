@@ -155,13 +155,13 @@ def test_of_an_animation_the_first_frame_is_read() -> None:
         (b"", "is empty"),
         (b"%PDF-1.7 and more", "is a PDF"),
         (b"\0\0\0\x18ftypheic and more", "is a HEIC picture"),
-        (b"a letter to grandmother", "is not a picture of a known format"),
-        (saved(drawing(), "EPS"), "is not a picture of a known format"),  # a program
+        (b"a letter to grandmother", "is not in a known format"),
+        (saved(drawing(), "EPS"), "is not in a known format"),  # a program
         (saved(drawing(), "PPM"), "Give a PNG, JPEG, WebP, GIF, BMP or TIFF"),
         (saved(drawing(), "ICO"), "Give a PNG, JPEG, WebP, GIF, BMP or TIFF"),
         (promise(50_000, 50_000), "has more than 40 megapixels"),
         (promise(1, 100_001), "is more than 100,000 pixels wide or high"),
-        (promise(0, 10), "is not a picture of a known format|cannot be read"),
+        (promise(0, 10), "is not in a known format|cannot be read"),
         (promise(100, 100), "cannot be read"),
         (saved(drawing(), "JPEG")[:400], "cannot be read"),
         (saved(drawing(), "PNG")[:120], "cannot be read"),

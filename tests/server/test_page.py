@@ -367,7 +367,7 @@ def assert_same(visit: Visit, picture: bytes, mnist_lit: Command) -> None:
         ("blank.png", png(Image.new("L", (300, 200), 250)), "No digits found."),
         ("large.png", bytes(11_000_000), "The picture is larger than 10"),
         ("empty.png", b"", "This is an empty file or a folder."),
-        ("notes.txt", b"no picture", "is not a picture of a known format. Give a PNG"),
+        ("notes.txt", b"no picture", "is not in a known format. Give a PNG"),
     ],
 )
 def test_a_picture_without_an_answer_is_told_in_words(
