@@ -164,7 +164,7 @@ def _files(picture: str) -> list[str]:
 def _check_output(files: list[str], output: Path) -> None:
     """Check that drawings can be saved, before the pictures are read; create their folder."""
     folder = output
-    if output.is_file() or (output.suffix and not output.is_dir()):
+    if not output.is_dir() and (output.suffix or output.exists()):
         folder = output.parent
         if output.suffix.lower() != ".png":
             raise InputError(

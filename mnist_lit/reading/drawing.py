@@ -52,7 +52,7 @@ def save_new(drawing: Image.Image, path: Path) -> Path:
         with atomic_write(place) as partial:
             drawing.save(partial, format="PNG")
     except BaseException:
-        place.unlink()
+        place.unlink(missing_ok=True)
         raise
     return place
 

@@ -132,7 +132,7 @@ def _entry(digit: Digit, glyphs: bool) -> dict[str, Any]:
         "doubtful": digit.doubtful,
     }
     if glyphs:  # in 256 levels, so that a correction is the same image as an own digit of `collect`
-        levels = (255 * digit.glyph.astype(np.float64)).round()
+        levels = (digit.glyph * 255).round().astype(np.float64)
         entry["glyph"] = (levels / 255).round(3).tolist()
     return entry
 

@@ -111,7 +111,7 @@ def _save(correction: Correction, folder: Path) -> None:
     origin = {"source": "page", "read_as": correction.read_as, "date": today}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock"):
+        with FileLock(folder / ".lock", timeout=10):
             known = saved(folder)
             if label is not None:
                 if len(known) >= MAX_SAVED and name not in known:
